@@ -1,0 +1,1 @@
+// [worker] Content-addressed stages of the road, and committed patches on disk.

@@ -1,0 +1,151 @@
+// [any] What the worker hands back: patches, and the snapshot by which they reach the audio thread.
+
+use std::sync::Arc;
+
+use crossbeam::atomic::AtomicCell;
+
+use crate::{damage::Stem, exchange::SamplePos};
+
+/// Stereo samples, planar. Both channels have the same length. Mono material has two equal channels.
+pub type StereoSamples = [Vec<f32>; 2];
+
+/// A repaired span of the timeline. Every buffer has the length of `take`.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    /// SHA-256 of the committed content, lower-case hex.
+    pub id: String,
+    /// Where the span starts.
+    pub start: SamplePos,
+    /// Rate of every buffer in Hz; equals the host's, or the patch is not played.
+    pub sample_rate: u32,
+    /// The raw input that was captured: what the incoming audio must match for the patch to play.
+    pub take: StereoSamples,
+    /// The offline-restored mix.
+    pub base: StereoSamples,
+    /// Per stem `regenerated − separated`; `None` where nothing was regenerated.
+    pub layers: [Option<StereoSamples>; Stem::COUNT],
+}
+
+impl Patch {
+    /// Length in samples.
+    pub fn len(&self) -> usize {
+        self.base[0].len()
+    }
+
+    /// Whether the patch covers nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// First position after the span.
+    pub fn end(&self) -> SamplePos {
+        self.start.offset(self.len() as i64)
+    }
+}
+
+/// All patches of one plugin instance: sorted by start, never overlapping.
+#[derive(Clone, Debug, Default)]
+pub struct PatchSet {
+    patches: Vec<Arc<Patch>>,
+}
+
+impl PatchSet {
+    /// Sorts `patches`; where two overlap, the one later in the list (the newer) stays and the older goes.
+    pub fn new(patches: Vec<Arc<Patch>>) -> Self {
+        let mut kept: Vec<Arc<Patch>> = Vec::with_capacity(patches.len());
+        for patch in patches.into_iter().rev() {
+            let free = kept
+                .iter()
+                .all(|k| patch.end() <= k.start || k.end() <= patch.start);
+            if free && !patch.is_empty() {
+                kept.push(patch);
+            }
+        }
+        kept.sort_by_key(|p| p.start);
+        Self { patches: kept }
+    }
+
+    /// Sorted, non-overlapping.
+    pub fn patches(&self) -> &[Arc<Patch>] {
+        &self.patches
+    }
+
+    /// The patch that covers `pos`, by binary search.
+    pub fn at(&self, pos: SamplePos) -> Option<&Patch> {
+        let i = self.patches.partition_point(|p| p.start <= pos);
+        let patch = self.patches.get(i.checked_sub(1)?)?;
+        (pos < patch.end()).then_some(patch)
+    }
+}
+
+/// Room for sets that the audio thread has given back and nobody has collected yet.
+const RETURN_CAPACITY: usize = 8;
+
+/// The worker's end of the snapshot.
+pub struct PatchPublisher {
+    slot: Arc<AtomicCell<Option<Box<PatchSet>>>>,
+    returned: rtrb::Consumer<Box<PatchSet>>,
+}
+
+/// The audio thread's end of the snapshot.
+pub struct PatchReader {
+    slot: Arc<AtomicCell<Option<Box<PatchSet>>>>,
+    returned: rtrb::Producer<Box<PatchSet>>,
+    current: Box<PatchSet>,
+}
+
+/// A snapshot that starts empty. Only the newest published set is ever seen; nothing is freed by the
+/// reader: replaced sets travel back and are dropped by [`PatchPublisher::publish`] or
+/// [`PatchPublisher::collect`].
+pub fn patch_snapshot() -> (PatchPublisher, PatchReader) {
+    // `Option<Box<_>>` is one pointer wide: the cell swaps it with one atomic instruction.
+    debug_assert!(AtomicCell::<Option<Box<PatchSet>>>::is_lock_free());
+    let slot = Arc::new(AtomicCell::new(None));
+    let (producer, consumer) = rtrb::RingBuffer::new(RETURN_CAPACITY);
+    (
+        PatchPublisher {
+            slot: slot.clone(),
+            returned: consumer,
+        },
+        PatchReader {
+            slot,
+            returned: producer,
+            current: Box::default(),
+        },
+    )
+}
+
+impl PatchPublisher {
+    /// Makes `set` the one the audio thread takes next; an unseen older one is dropped here.
+    pub fn publish(&mut self, set: PatchSet) {
+        drop(self.slot.swap(Some(Box::new(set))));
+        self.collect();
+    }
+
+    /// Drops what the audio thread gave back.
+    pub fn collect(&mut self) {
+        while self.returned.pop().is_ok() {}
+    }
+}
+
+impl PatchReader {
+    /// Takes the newest published set, if there is one and the old one can travel back. Wait-free.
+    /// Returns whether the set changed.
+    pub fn refresh(&mut self) -> bool {
+        if self.returned.is_full() {
+            return false;
+        }
+        let Some(new) = self.slot.take() else {
+            return false;
+        };
+        let old = std::mem::replace(&mut self.current, new);
+        // Room was checked above and this is the only producer.
+        let _ = self.returned.push(old);
+        true
+    }
+
+    /// The set in force.
+    pub fn current(&self) -> &PatchSet {
+        &self.current
+    }
+}

@@ -1,0 +1,1 @@
+// [worker] Loudness and true peak to a target; export.

@@ -1,0 +1,1 @@
+// [worker] Pure measurements of audio, with a before/after comparison.

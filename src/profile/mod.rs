@@ -1,0 +1,5 @@
+// [worker] From stems and mix to a [`MusicalProfile`]. Pure functions.
+
+mod types;
+
+pub use types::*;

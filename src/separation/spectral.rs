@@ -1,0 +1,1 @@
+// [worker] Model-free separation.

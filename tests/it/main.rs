@@ -1,0 +1,21 @@
+// The one integration-test binary: one module a room.
+
+mod audio;
+mod cache;
+mod chain;
+mod cli;
+mod declick;
+mod declip;
+mod denoise;
+mod dereverb;
+mod detector;
+mod engine;
+mod exchange;
+mod metrics;
+mod pipeline;
+mod player;
+mod profile;
+mod regeneration;
+mod separation;
+mod support;
+mod tone;
