@@ -18,7 +18,7 @@ use super::stage::{MAX_CHANNELS, RAMP_SECONDS, Ramp, Stage};
 /// Samples between two portions of work.
 const TICK: usize = 16;
 /// Hops a frame.
-const OVERLAP: usize = 4;
+pub const OVERLAP: usize = 4;
 /// A restored sample may exceed the clip level by this factor, and no more: 24 dB, more than the loudest
 /// drum in a song clipped to 3 dB SDR needs.
 pub const MAX_OVERSHOOT: f32 = 16.0;
@@ -51,23 +51,19 @@ pub fn latency_samples(sample_rate: f64) -> usize {
     frame_length(sample_rate) * (OVERLAP + 1) / OVERLAP
 }
 
-/// Fills a frame's windowed signal and constraints from `length` samples `at(i)`. `at` is also asked for
-/// the samples just outside (−1 and `length`). Returns whether any sample is clipped.
+/// Fills a frame's windowed signal and constraints from the samples `at(i)`, `i` counting from the frame's
+/// start, with the levels in force at each. `at` is also asked for the samples just outside (−1 and the
+/// frame's length). Returns whether any sample is clipped.
+#[inline]
 pub fn constrain(
     frame: &mut Frame,
     window: &[f32],
-    levels: Levels,
+    levels: impl Fn(isize) -> Levels,
     at: impl Fn(isize) -> f32,
 ) -> bool {
-    let ceiling = MAX_OVERSHOOT
-        * levels
-            .positive
-            .unwrap_or(0.0)
-            .max(levels.negative.unwrap_or(0.0));
     let mut any = false;
     let (mut before, mut x) = (at(-1), at(0));
-    let length = window.len() as isize;
-    for (((i, &w), s), (lower, upper)) in (0..length)
+    for (((i, &w), s), (lower, upper)) in (0isize..)
         .zip(window)
         .zip(&mut frame.solution)
         .zip(frame.lower.iter_mut().zip(&mut frame.upper))
@@ -75,21 +71,16 @@ pub fn constrain(
         let after = at(i + 1);
         let v = x * w;
         *s = v;
-        match levels.side(x, [before, after]) {
-            1 => {
-                any = true;
-                *lower = v;
-                *upper = v.max(ceiling * w);
-            }
-            -1 => {
-                any = true;
-                *lower = v.min(-ceiling * w);
-                *upper = v;
-            }
-            _ => {
-                *lower = v;
-                *upper = v;
-            }
+        *lower = v;
+        *upper = v;
+        let levels = levels(i);
+        let side = levels.side(x, [before, after]);
+        any |= side != 0;
+        let ceiling = MAX_OVERSHOOT * w * levels.largest();
+        if side > 0 {
+            *upper = v.max(ceiling);
+        } else if side < 0 {
+            *lower = v.min(-ceiling);
         }
         before = x;
         x = after;
@@ -209,7 +200,7 @@ impl Declipper {
                     let n = start.wrapping_add_signed(i) & mask;
                     input.get(n).copied().unwrap_or(0.0)
                 };
-                constrain(&mut channel.frame, &self.window, levels, at)
+                constrain(&mut channel.frame, &self.window, |_| levels, at)
             };
             if channel.working {
                 self.spade.begin(&mut channel.frame, &LIVE);

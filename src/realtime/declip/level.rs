@@ -43,6 +43,13 @@ impl Levels {
         self.positive.is_some() || self.negative.is_some()
     }
 
+    /// The larger level; 0 if there is none.
+    pub fn largest(&self) -> f32 {
+        self.positive
+            .unwrap_or(0.0)
+            .max(self.negative.unwrap_or(0.0))
+    }
+
     /// The side a sample is clipped on: 1, −1, or 0 if it is reliable. `neighbours` are the samples
     /// before and after: a sample on a flat top slightly below the level counts (levels drift).
     #[inline]
