@@ -1,0 +1,365 @@
+// [audio] Finds clicks in a stretch of audio and fills them: the kernel of the live and offline declickers.
+//!
+//! A click is what an autoregressive model of its surroundings can explain neither from the past nor from
+//! the future, while removing about a millisecond explains everything else. A drum fails that: what
+//! follows its attack is the drum, and stays unexplained. A clip's corner lies on a flat top and is left
+//! to the declipper. (Detection by prediction error: S. Vaseghi, P. Rayner, "Detection and suppression of
+//! impulsive noise in speech communication systems", IEE Proc. 1990; both directions: P. Esquef et al., "An
+//! efficient model-based multirate method for reconstruction of audio signals across long gaps", 2006.)
+
+use super::ar::{GapFiller, autocorrelate, backward_residual, forward_residual, levinson};
+
+/// Lengths in samples, and thresholds as multiples of the local median residual.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Finder {
+    /// Order of the model.
+    pub order: usize,
+    /// Samples the model is fitted to: the analysis stretch's length.
+    pub window: usize,
+    /// Longest click.
+    pub longest: usize,
+    /// Samples before and after a click that give the local scale.
+    pub side: usize,
+    /// A click begins above this.
+    pub threshold: f32,
+    /// It lasts while the residual is above this.
+    pub lasting: f32,
+    /// Without it no residual in or after it may be above this.
+    pub explained: f32,
+    /// A click is this many times as high as any other residual in the stretch.
+    pub alone: f32,
+    /// A repair changes no sample by more than this many times the click's residual.
+    pub plausible: f32,
+    /// Clicks repaired in one zone; bounds the work.
+    pub most: usize,
+}
+
+/// One step of 16-bit audio.
+const LSB: f32 = 1.0 / 32768.0;
+/// Residuals below this are quantization, whatever the local scale says (half a step of 16 bits,
+/// times the noise gain of a steep whitening filter).
+const FLOOR: f32 = 4.0 * LSB;
+/// Whitening noise added to the fit, −90 dB: keeps models of band-limited audio well-conditioned.
+const WHITE: f64 = 1e-9;
+
+/// Scratch for [`ClickFinder::repair`].
+pub struct ClickFinder {
+    setup: Finder,
+    taper: Vec<f64>,
+    windowed: Vec<f64>,
+    correlation: Vec<f64>,
+    model: Vec<f64>,
+    levinson: Vec<f64>,
+    taps: Vec<f32>,
+    taps_reversed: Vec<f32>,
+    forward: Vec<f32>,
+    backward: Vec<f32>,
+    /// Smaller of both residuals' magnitudes, one a sample of the stretch (0 where not known).
+    error: Vec<f32>,
+    ranked: Vec<f32>,
+    saved: Vec<f32>,
+    filler: GapFiller,
+}
+
+impl ClickFinder {
+    /// Allocates for `setup`.
+    pub fn new(setup: Finder) -> Self {
+        let window = setup.window;
+        let taper = (0..window)
+            .map(|i| 0.5 - 0.5 * (std::f64::consts::TAU * (i as f64 + 0.5) / window as f64).cos())
+            .collect();
+        Self {
+            taper,
+            windowed: vec![0.0; window],
+            correlation: vec![0.0; setup.order + 1],
+            model: vec![0.0; setup.order + 1],
+            levinson: vec![0.0; setup.order + 1],
+            taps: vec![0.0; setup.order + 1],
+            taps_reversed: vec![0.0; setup.order + 1],
+            forward: vec![0.0; window],
+            backward: vec![0.0; window],
+            error: vec![0.0; window],
+            ranked: vec![0.0; setup.side],
+            saved: vec![0.0; setup.longest + 2],
+            filler: GapFiller::new(setup.longest + 2, setup.order),
+            setup,
+        }
+    }
+
+    /// Samples needed after the zone in which clicks are looked for.
+    pub fn lookahead(setup: &Finder) -> usize {
+        setup.longest + 1 + GUARD + setup.side + setup.order
+    }
+
+    /// Finds clicks that begin in `x[zone.0..zone.1]` and replaces them, in place; `x` is the analysis
+    /// stretch of `window` finite samples. `spare(from, to, x)` vetoes a repair. Returns how many it made.
+    pub fn repair(
+        &mut self,
+        x: &mut [f32],
+        zone: (usize, usize),
+        spare: impl Fn(usize, usize, &[f32]) -> bool,
+    ) -> usize {
+        let setup = self.setup;
+        if x.len() != setup.window || !self.fit(x, None) {
+            return 0;
+        }
+        self.residuals(x, 0, x.len());
+        // Is there anything? Most stretches end here.
+        let Some(first) = self.next_candidate(zone.0, zone.1) else {
+            return 0;
+        };
+        // Clicks whiten the model they are measured with: fit again without them.
+        if self.fit(x, Some(zone)) {
+            self.residuals(x, 0, x.len());
+        }
+        let mut made = 0;
+        let mut from = first.min(zone.0);
+        for _ in 0..setup.most {
+            let Some(start) = self.next_candidate(from, zone.1) else {
+                break;
+            };
+            from = start + 1;
+            // The shortest repair after which nothing stands out is the right one.
+            let mut tried = start;
+            for reach in [
+                setup.longest / 13,
+                setup.longest / 6,
+                setup.longest / 3,
+                setup.longest,
+            ] {
+                let end = self.end_of(start, reach.max(1));
+                if end <= tried {
+                    continue;
+                }
+                tried = end;
+                // One more sample on either side: the click's skirts.
+                let (a, b) = (start.saturating_sub(1), end + 1);
+                if !self.stands_out(start, end) || spare(a, b, x) {
+                    continue;
+                }
+                if self.try_fill(x, a, b) {
+                    made += 1;
+                    from = b;
+                    self.residuals(x, a.saturating_sub(setup.order), b + setup.order);
+                    break;
+                }
+            }
+        }
+        made
+    }
+}
+
+/// Samples between a click and the neighbourhood that gives its scale.
+const GUARD: usize = 8;
+
+impl ClickFinder {
+    /// Fits the model to the tapered stretch; with a zone, leaving out what stands out in it.
+    fn fit(&mut self, x: &[f32], without: Option<(usize, usize)>) -> bool {
+        let limit = without.map(|_| self.scale_of(0, x.len()) * self.setup.lasting);
+        for (((w, &x), &t), &e) in self
+            .windowed
+            .iter_mut()
+            .zip(x)
+            .zip(&self.taper)
+            .zip(&self.error)
+        {
+            *w = f64::from(x) * t;
+            if limit.is_some_and(|limit| e > limit) {
+                *w = 0.0;
+            }
+        }
+        if without.is_some() {
+            self.bridge();
+        }
+        autocorrelate(&self.windowed, &mut self.correlation);
+        let Some(energy) = self.correlation.first_mut() else {
+            return false;
+        };
+        // Nothing to find in near silence (−100 dBFS).
+        if *energy < 1e-10 * self.windowed.len() as f64 {
+            return false;
+        }
+        *energy *= 1.0 + WHITE;
+        if !levinson(&self.correlation, &mut self.model, &mut self.levinson) {
+            return false;
+        }
+        for (tap, &a) in self.taps.iter_mut().zip(&self.model) {
+            *tap = a as f32;
+        }
+        for (tap, &a) in self.taps_reversed.iter_mut().zip(self.model.iter().rev()) {
+            *tap = a as f32;
+        }
+        true
+    }
+
+    /// Draws a straight line across runs of zeros in `windowed` (samples left out).
+    fn bridge(&mut self) {
+        let mut left = 0;
+        for i in 1..self.windowed.len() {
+            let here = self.windowed.get(i).copied().unwrap_or(0.0);
+            if here == 0.0 {
+                continue;
+            }
+            let run = i - left;
+            if run > 1 {
+                let start = self.windowed.get(left).copied().unwrap_or(0.0);
+                for (j, w) in self.windowed.iter_mut().enumerate().take(i).skip(left + 1) {
+                    *w = start + (here - start) * (j - left) as f64 / run as f64;
+                }
+            }
+            left = i;
+        }
+    }
+
+    /// Both residuals over `x[from..to]`, as far as they are defined.
+    fn residuals(&mut self, x: &[f32], from: usize, to: usize) {
+        let order = self.setup.order;
+        let to = to.min(x.len());
+        let from = from.max(order).min(to);
+        let back_to = to.min(x.len().saturating_sub(order)).max(from);
+        if let (Some(past), Some(out)) = (x.get(from - order..to), self.forward.get_mut(from..to)) {
+            forward_residual(past, &self.taps_reversed, out);
+        }
+        if let (Some(future), Some(out)) = (
+            x.get(from..(back_to + order).min(x.len())),
+            self.backward.get_mut(from..back_to),
+        ) {
+            backward_residual(future, &self.taps, out);
+        }
+        for ((e, f), b) in self
+            .error
+            .iter_mut()
+            .zip(&self.forward)
+            .zip(&self.backward)
+            .take(back_to)
+            .skip(from)
+        {
+            *e = f.abs().min(b.abs());
+        }
+    }
+
+    /// Median error over `side` samples from `from`, at most to `to`, floored.
+    fn scale_of(&mut self, from: usize, to: usize) -> f32 {
+        let to = to.min(self.error.len());
+        let from = from.min(to);
+        // Of a long stretch every n-th sample does.
+        let step = (to - from).div_ceil(self.ranked.len().max(1)).max(1);
+        let mut count = 0;
+        for (slot, &e) in self.ranked.iter_mut().zip(
+            self.error
+                .get(from..to)
+                .unwrap_or_default()
+                .iter()
+                .step_by(step),
+        ) {
+            *slot = e;
+            count += 1;
+        }
+        if count == 0 {
+            return FLOOR;
+        }
+        let ranked = self.ranked.get_mut(..count).unwrap_or_default();
+        let (_, median, _) = ranked.select_nth_unstable_by(count / 2, f32::total_cmp);
+        median.max(FLOOR)
+    }
+
+    /// First sample in the range that stands out from what came before it.
+    fn next_candidate(&mut self, from: usize, to: usize) -> Option<usize> {
+        // The scale is renewed every few samples only: it is a median over many.
+        const RENEW: usize = 16;
+        let side = self.setup.side;
+        let mut limit = 0.0;
+        for n in from..to {
+            if (n - from).is_multiple_of(RENEW) {
+                let before = n.saturating_sub(GUARD);
+                limit = self.scale_of(before.saturating_sub(side), before) * self.setup.threshold;
+            }
+            if self.error.get(n).is_some_and(|&e| e > limit) {
+                return Some(n);
+            }
+        }
+        None
+    }
+
+    /// One past the last sample of the click that begins at `start` and lasts `reach` samples at most.
+    fn end_of(&mut self, start: usize, reach: usize) -> usize {
+        let before = start.saturating_sub(GUARD);
+        let scale = self.scale_of(before.saturating_sub(self.setup.side), before);
+        let limit = scale * self.setup.lasting;
+        let reach = start + reach;
+        self.error
+            .get(start..reach.min(self.error.len()))
+            .unwrap_or_default()
+            .iter()
+            .rposition(|&e| e > limit)
+            .map_or(start + 1, |last| start + last + 1)
+    }
+
+    /// Largest error in a range.
+    fn peak(&self, from: usize, to: usize) -> f32 {
+        let to = to.min(self.error.len());
+        self.error
+            .get(from.min(to)..to)
+            .unwrap_or_default()
+            .iter()
+            .copied()
+            .fold(0.0, f32::max)
+    }
+
+    /// Whether the loudest error in the click stands out: from the typical error on both sides, and from
+    /// the largest elsewhere in the stretch (a drum's rattle, a saw wave's edges).
+    fn stands_out(&mut self, start: usize, end: usize) -> bool {
+        let setup = self.setup;
+        let peak = self.peak(start, end);
+        let (before, after) = (start.saturating_sub(GUARD), end + GUARD);
+        let known = self.error.len().saturating_sub(setup.order);
+        let others = self.peak(0, before).max(self.peak(after, known));
+        peak > self.scale_around(start, end) * setup.threshold && peak > others * setup.alone
+    }
+
+    /// The larger of the median errors on both sides of a click.
+    fn scale_around(&mut self, start: usize, end: usize) -> f32 {
+        let side = self.setup.side;
+        let before = start.saturating_sub(GUARD);
+        self.scale_of(before.saturating_sub(side), before)
+            .max(self.scale_of(end + GUARD, end + GUARD + side))
+    }
+
+    /// Fills `x[start..end]` and keeps it only if all that is left is explained.
+    fn try_fill(&mut self, x: &mut [f32], start: usize, end: usize) -> bool {
+        let gap = end - start;
+        let (Some(old), Some(saved)) = (x.get(start..end), self.saved.get_mut(..gap)) else {
+            return false;
+        };
+        saved.copy_from_slice(old);
+        if !self.filler.fill(x, start, end, &self.model) {
+            return false;
+        }
+        let limit = self.scale_around(start, end) * self.setup.explained;
+        let height = self.peak(start, end) * self.setup.plausible;
+        let order = self.setup.order;
+        let explained = x
+            .get(start.saturating_sub(order)..(end + order).min(x.len()))
+            .unwrap_or_default()
+            .windows(order + 1)
+            .all(|w| {
+                let e: f32 = w.iter().zip(&self.taps_reversed).map(|(x, a)| x * a).sum();
+                e.abs() <= limit
+            });
+        // What is taken away is the click: about as high as the unexplained jump it begins with. A filling
+        // that strays further is a guess about a note's onset.
+        let tame = x
+            .get(start..end)
+            .unwrap_or_default()
+            .iter()
+            .zip(&self.saved)
+            .all(|(new, old)| (new - old).abs() <= height);
+        if explained && tame {
+            return true;
+        }
+        if let (Some(new), Some(saved)) = (x.get_mut(start..end), self.saved.get(..gap)) {
+            new.copy_from_slice(saved);
+        }
+        false
+    }
+}
