@@ -1,1 +1,1 @@
-// [audio]
+// [audio] stub
