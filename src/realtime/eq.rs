@@ -27,7 +27,7 @@ const BELL_Q: f64 = 2.4;
 const MOST_DB: f64 = 12.0;
 /// Deviation from the average that songs show anyway, dB (about one standard deviation of half-octave
 /// levels among commercial recordings).
-const NATURAL_DB: f64 = 3.5;
+const NATURAL_DB: f64 = 3.0;
 /// Steepest correction, dB from band to band.
 const MOST_STEP_DB: f64 = 6.0;
 /// A band this far below the average's shape holds nothing worth raising, dB.
@@ -54,7 +54,7 @@ pub fn correction_db(measured_db: &[f64; BANDS]) -> [f64; BANDS] {
     let smooth: [f64; BANDS] = std::array::from_fn(|i| {
         let below = deviation[i.saturating_sub(1)];
         let above = deviation[(i + 1).min(BANDS - 1)];
-        0.25 * below + 0.5 * deviation[i] + 0.25 * above
+        0.2 * below + 0.6 * deviation[i] + 0.2 * above
     });
     let mut correction = smooth.map(|d| {
         if d > EMPTY_DB {

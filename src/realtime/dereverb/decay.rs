@@ -10,9 +10,9 @@
 const LOWEST_HZ: f64 = 250.0;
 const BANDS: usize = 5;
 /// Length of a fitted line in seconds.
-const LINE_SECONDS: f64 = 0.12;
+const LINE_SECONDS: f64 = 0.18;
 /// A decay is believed when the line explains this share of the level's variance...
-const LEAST_FIT: f32 = 0.93;
+const LEAST_FIT: f32 = 0.88;
 /// ...and falls by this much over the line, in dB.
 const LEAST_FALL_DB: f32 = 3.0;
 /// Decay times of the histogram in seconds, logarithmic.
@@ -20,12 +20,12 @@ const SHORTEST_SECONDS: f32 = 0.1;
 const LONGEST_SECONDS: f32 = 4.0;
 const CELLS: usize = 48;
 /// Share of the decays that are at least as steep as the room's.
-const ROOM_QUANTILE: f32 = 0.20;
+const ROOM_QUANTILE: f32 = 0.25;
 /// Forgetting per decay: the last few hundred decays count.
 const MEMORY: f32 = 0.998;
 /// What is assumed before anything was heard, in seconds, and with how many decays' weight.
 const PRIOR_SECONDS: f32 = 0.6;
-const PRIOR_WEIGHT: f32 = 15.0;
+const PRIOR_WEIGHT: f32 = 6.0;
 
 #[derive(Clone, Debug)]
 struct Band {

@@ -113,7 +113,7 @@ impl Prediction {
                 quadratic += (p.conj() * sum).re;
                 *g = sum;
             }
-            if !(quadratic >= MEMORY * 0.5 && quadratic < 1e12) {
+            if !quadratic.is_finite() || !(MEMORY * 0.5..1e12).contains(&quadratic) {
                 start(inverse, taps);
                 weights.fill(Complex::default());
                 continue;
@@ -136,7 +136,10 @@ impl Prediction {
             if (0..taps).any(|i| !inverse[i * taps + i].re.is_finite()) {
                 start(inverse, taps);
             }
-            if weights.iter().any(|w| !(w.norm_sqr() < 1e4)) {
+            if weights
+                .iter()
+                .any(|w| !w.norm_sqr().is_finite() || w.norm_sqr() > 1e4)
+            {
                 weights.fill(Complex::default());
                 continue;
             }
