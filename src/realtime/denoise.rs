@@ -17,11 +17,11 @@ use super::{
 use floor::NoiseFloor;
 
 /// Memory of the decision-directed estimate at live settings, per frame of 5 ms.
-const LIVE_MEMORY: f32 = 0.90;
+const LIVE_MEMORY: f32 = 0.85;
 /// Largest reduction, as a factor.
-const LIVE_FLOOR: f32 = 0.22;
+const LIVE_FLOOR: f32 = 0.18;
 /// A bin this many times above the noise is an onset: it passes without the estimate's memory.
-const ONSET_RATIO: f32 = 10.0;
+const ONSET_RATIO: f32 = 6.0;
 
 /// The gain rule: power spectra and noise in, gains out.
 #[derive(Clone, Debug)]

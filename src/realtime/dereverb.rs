@@ -19,7 +19,7 @@ use decay::DecayWatch;
 use prediction::Prediction;
 
 /// Sound later than this after its cause is late reverberation, in seconds.
-const LATE_SECONDS: f64 = 0.048;
+const LATE_SECONDS: f64 = 0.030;
 /// Smoothing of the power, per frame.
 const POWER_MEMORY: f32 = 0.5;
 /// Share of the smoothed power that has built up when the decay is extrapolated (the rest is direct).
@@ -27,7 +27,7 @@ const LATE_SHARE: f32 = 0.8;
 /// Smoothing of the gain, per frame.
 const GAIN_MEMORY: f32 = 0.4;
 /// Smallest gain.
-const LEAST_GAIN: f32 = 0.16;
+const LEAST_GAIN: f32 = 0.3;
 /// The early predictor works up to here, in Hz.
 const EARLY_HZ: f64 = 8000.0;
 
@@ -36,13 +36,16 @@ const EARLY_HZ: f64 = 8000.0;
 pub struct DereverbSetting {
     /// Frames that the early predictor looks at.
     pub taps: usize,
+    /// Frames between a frame and the newest one it is predicted from.
+    pub delay: usize,
     /// Highest frequency it works at, Hz.
     pub early_hz: f64,
 }
 
-/// The live setting: reaches over 16–48 ms.
+/// The live setting: predicts from 21–48 ms back. Four frames at 75 % overlap share no sample.
 pub const LIVE: DereverbSetting = DereverbSetting {
     taps: 6,
+    delay: 4,
     early_hz: EARLY_HZ,
 };
 
@@ -83,7 +86,7 @@ impl DereverbKernel {
             late: Ramp::new(1.0, RAMP_SECONDS, sample_rate),
             watch: DecayWatch::new(sample_rate, frame, hop),
             seconds_back: (back as f64 * hop as f64 / sample_rate) as f32,
-            predictions: vec![Prediction::new(early_bins, setting.taps, 3); channels],
+            predictions: vec![Prediction::new(early_bins, setting.taps, setting.delay); channels],
             predicted: vec![vec![Complex::default(); early_bins]; channels],
             power: vec![0.0; bins],
             smooth: vec![0.0; bins],

@@ -2,8 +2,10 @@
 
 /// Lowest band edge in Hz: below, room rumble and bass notes look alike.
 const LOWEST_HZ: f64 = 90.0;
-/// Least bins a band, for its level to be steady when the noise is.
+/// Least bins a band, for its level to be steady when the noise is, and least width in Hz, for a band not
+/// to fit between two partials of a voice.
 const LEAST_BINS: usize = 8;
+const LEAST_WIDTH_HZ: f64 = 370.0;
 /// Level histogram: 0.5 dB a cell from −160 dBFS up.
 const CELLS: usize = 320;
 const CELL_DB: f32 = 0.5;
@@ -13,7 +15,7 @@ const WINDOW_SECONDS: f64 = 3.0;
 /// Seconds of sound before the first verdict.
 const FIRST_SECONDS: f64 = 0.35;
 /// Share of frames taken for a band's floor.
-const FLOOR_QUANTILE: f32 = 0.05;
+const FLOOR_QUANTILE: f32 = 0.08;
 /// A frame within this many dB above the floor's quantile is a floor frame.
 const FLOOR_REACH_DB: f32 = 3.0;
 /// Level smoothing, per frame.
@@ -31,8 +33,9 @@ const LEAST_DWELL: f32 = 0.18;
 const MOST_PERSISTENCE: f32 = 0.15;
 const LEAST_FLATNESS_DB: f32 = -3.2;
 const MOST_DRIFT_DB: f32 = 0.16;
-/// Bands that must agree.
+/// Bands that must agree, next to each other (up to `MOST_GAP` odd bands between them are allowed).
 const LEAST_BANDS: usize = 3;
+const MOST_GAP: usize = 1;
 /// Noise matters from here up: dB relative to the loudest of the last seconds, and to full scale.
 const LEAST_NOISE_DB: f32 = -50.0;
 const LEAST_LEVEL_DB: f32 = -85.0;
@@ -62,6 +65,7 @@ pub struct Band {
     /// How surely this is noise, 0..=1.
     pub confidence: f32,
     level_db: f32,
+    alike: bool,
 }
 
 impl Band {
@@ -116,6 +120,7 @@ impl NoiseFloor {
                 floor_frames: 0.0,
                 confidence: 0.0,
                 level_db: LOWEST_DB,
+                alike: false,
             })
             .collect();
         Self {
@@ -215,20 +220,19 @@ impl NoiseFloor {
     fn judge(&mut self) {
         let ready = self.filled >= self.first;
         let full_scale_db = fast_db(self.full_scale);
-        let mut alike = 0;
-        let mut neighbours = 0;
-        let mut last = false;
+        for band in &mut self.bands {
+            band.alike = ready && band.looks_like_noise();
+        }
+        keep_neighbours(&mut self.bands);
+        let mut alike = false;
         let mut noise_power = 0.0f32;
         for band in &mut self.bands {
-            let is_noise = ready && band.looks_like_noise();
-            if is_noise {
-                alike += 1;
-                neighbours += usize::from(last);
+            if band.alike {
+                alike = true;
                 let (a, b) = band.bins;
                 noise_power += (b - a) as f32 * from_db(band.floor_db + full_scale_db);
             }
-            last = is_noise;
-            let step = if is_noise {
+            let step = if band.alike {
                 self.open_step
             } else {
                 -self.close_step
@@ -237,7 +241,7 @@ impl NoiseFloor {
         }
         let audible = noise_power > self.loudest * from_db(LEAST_NOISE_DB)
             && noise_power > self.full_scale * from_db(LEAST_LEVEL_DB);
-        let step = if alike >= LEAST_BANDS && neighbours > 0 && audible {
+        let step = if alike && audible {
             self.open_step
         } else {
             -self.close_step
@@ -320,6 +324,34 @@ impl NoiseFloor {
     }
 }
 
+/// Noise is broad: bands that look like it count only in runs of [`LEAST_BANDS`] with gaps of
+/// [`MOST_GAP`] at most. A note or a voice can pass for noise in one band, hardly in three.
+fn keep_neighbours(bands: &mut [Band]) {
+    let mut from = 0;
+    while from < bands.len() {
+        if !bands[from].alike {
+            from += 1;
+            continue;
+        }
+        let (mut to, mut count, mut gap) = (from, 0, 0);
+        while to < bands.len() && gap <= MOST_GAP {
+            if bands[to].alike {
+                count += 1;
+                gap = 0;
+            } else {
+                gap += 1;
+            }
+            to += 1;
+        }
+        if count < LEAST_BANDS {
+            for band in &mut bands[from..to] {
+                band.alike = false;
+            }
+        }
+        from = to;
+    }
+}
+
 fn find_floor(band: &mut Band, filled: usize) {
     let wanted = (filled as f32 * FLOOR_QUANTILE).max(2.0) as u32;
     let mut below = 0u32;
@@ -339,17 +371,18 @@ fn find_floor(band: &mut Band, filled: usize) {
     band.floor_db = LOWEST_DB + CELL_DB * (sum / count.max(1.0) + 0.5);
 }
 
-/// Bands of at least [`LEAST_BINS`] bins and a third of an octave, up to Nyquist.
+/// Bands of at least [`LEAST_BINS`] bins, [`LEAST_WIDTH_HZ`] and a third of an octave, up to Nyquist.
 fn band_edges(sample_rate: f64, frame: usize) -> impl Iterator<Item = (usize, usize)> {
     let last = frame / 2;
+    let least = LEAST_BINS.max((LEAST_WIDTH_HZ * frame as f64 / sample_rate).round() as usize);
     let mut from = ((LOWEST_HZ * frame as f64 / sample_rate).round() as usize).max(1);
     std::iter::from_fn(move || {
         let wide = (from as f64 * 2f64.powf(1.0 / 3.0)).round() as usize;
-        let mut to = wide.max(from + LEAST_BINS);
-        if to + LEAST_BINS > last {
+        let mut to = wide.max(from + least);
+        if to + least > last {
             to = last;
         }
-        (from + LEAST_BINS <= last).then(|| {
+        (from + least <= last).then(|| {
             let band = (from, to);
             from = to;
             band

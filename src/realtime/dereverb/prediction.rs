@@ -12,9 +12,9 @@ use realfft::num_complex::Complex;
 /// Forgetting per frame.
 const MEMORY: f32 = 0.998;
 /// Initial inverse covariance, in units of the inverse of the bin's expected power.
-const INITIAL_TRUST: f32 = 1.0;
+const INITIAL_TRUST: f32 = 0.01;
 /// The prediction may take at most this share of a bin's magnitude.
-const MOST_TAKEN: f32 = 0.9;
+const MOST_TAKEN: f32 = 0.6;
 
 /// Predicts one channel.
 #[derive(Clone, Debug)]

@@ -17,7 +17,7 @@ const BLOCK_SECONDS: f64 = 0.5;
 /// window in which floors are sought.
 const SNAPSHOT_SECONDS: f64 = 0.25;
 const AHEAD_SECONDS: f64 = 1.5;
-const MEMORY: f32 = 0.90;
+const MEMORY: f32 = 0.85;
 const LEAST_GAIN: f32 = 0.12;
 
 /// Reduces steady noise. `channels` are 1..=2 planar channels at `sample_rate` Hz, changed in place;
@@ -55,16 +55,31 @@ pub fn restore(
     for s in &mut snapshots[first - until_known..first] {
         s.clone_from(&found);
     }
+    // Noise is heard with live frames, whose thresholds are known to hold, and taken out with frames of
+    // twice the length, which are sharper between partials: as many bins again, each of twice the power.
+    for noise in snapshots.iter_mut().flatten() {
+        *noise = (0..=frame)
+            .map(|k| noise[k / 2] + noise[k.div_ceil(2)])
+            .collect();
+    }
+    let bins = frame + 1;
     let mut remover = Remover {
-        rule: WienerGain::new(frame / 2 + 1, MEMORY, LEAST_GAIN),
+        rule: WienerGain::new(bins, MEMORY, LEAST_GAIN),
         snapshots,
-        every,
+        every: every as f64 / 2.0,
         ahead: (AHEAD_SECONDS / SNAPSHOT_SECONDS) as usize,
         frames: 0,
-        power: vec![0.0; frame / 2 + 1],
-        gains: vec![1.0; frame / 2 + 1],
+        power: vec![0.0; bins],
+        gains: vec![1.0; bins],
     };
-    run_kernel(&mut remover, frame, amount, channels, sample_rate, progress)
+    run_kernel(
+        &mut remover,
+        2 * frame,
+        amount,
+        channels,
+        sample_rate,
+        progress,
+    )
 }
 
 /// First pass: collects the noise.
@@ -100,7 +115,8 @@ impl FrameKernel for Listener {
 struct Remover {
     rule: WienerGain,
     snapshots: Vec<Option<Vec<f32>>>,
-    every: usize,
+    /// Frames from snapshot to snapshot.
+    every: f64,
     ahead: usize,
     frames: usize,
     power: Vec<f32>,
@@ -109,7 +125,7 @@ struct Remover {
 
 impl FrameKernel for Remover {
     fn frame(&mut self, spectra: &mut [Vec<Complex<f32>>], _: f32) -> bool {
-        let now = self.frames / self.every;
+        let now = (self.frames as f64 / self.every) as usize;
         self.frames += 1;
         let index = (now + self.ahead).min(self.snapshots.len().saturating_sub(1));
         let Some(Some(noise)) = self.snapshots.get(index) else {
