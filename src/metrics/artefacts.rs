@@ -131,8 +131,9 @@ fn metallic(grid: &Grid<'_>) -> Vec<Artefact> {
 const RINGING_SECONDS: f64 = 0.3;
 
 /// Ringing: above 500 Hz, a spectral peak that stays in its bin for at least 0.3 s, 30 dB over the median
-/// of the half octave around it, without partner at twice, half or a third of its frequency, and the
-/// strongest of its half octave. Notes have partials; feedback and resonances stand alone.
+/// of the half octave around it and the strongest there, without a partner within 10 dB at twice, half, a
+/// third, one and a half or two thirds of its frequency. Notes have partials; feedback and resonances
+/// stand alone.
 fn ringing(grid: &Grid<'_>) -> Vec<Artefact> {
     let bins = grid.frames.first().map_or(0, Vec::len);
     let (low, high) = (
@@ -173,7 +174,7 @@ fn ringing(grid: &Grid<'_>) -> Vec<Artefact> {
                 };
                 let partner = [2.0, 0.5, 1.0 / 3.0, 1.5, 2.0 / 3.0]
                     .iter()
-                    .any(|r| near(k as f64 * r) > row[k] * 1e-3);
+                    .any(|r| near(k as f64 * r) > row[k] * 0.1);
                 let dominant = around.iter().all(|&p| p <= row[k]);
                 row[k] > 1000.0 * median && dominant && !partner
             };
