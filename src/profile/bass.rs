@@ -6,7 +6,7 @@ use realfft::{ComplexToReal, RealFftPlanner, num_complex::Complex};
 
 use super::{
     Note,
-    spectra::{FPS, SILENCE, Source, Spectrum, for_each_frame, quantile},
+    spectra::{FPS, SILENCE, Source, Spectrum, for_frames, frame_count, quantile, sections},
 };
 use crate::{audio::AudioBuffer, worker::progress::Progress};
 
@@ -34,8 +34,8 @@ impl PitchTrack {
 
 /// Rate at which the bass is heard, Hz: partials up to 2 kHz.
 const RATE: u32 = 4400;
-/// Window: 140 ms, four periods at 28 Hz.
-const SIZE: usize = 616;
+/// Window: 120 ms, three periods at 28 Hz.
+const SIZE: usize = 528;
 const FFT_SIZE: usize = 2048;
 /// Pitch grid: MIDI 20.8 (27.2 Hz) to 63, five steps a semitone.
 const LOWEST_MIDI: f64 = 20.8;
@@ -45,10 +45,14 @@ const PITCHES: usize = 212;
 const PARTIALS: usize = 8;
 const PARTIAL_DECAY: f64 = 0.82;
 /// Share of periodicity in a pitch's score; the rest is the sieve's.
-const PERIODICITY_SHARE: f64 = 0.5;
+const PERIODICITY_SHARE: f64 = 0.3;
+/// Power of the magnitudes in the autocorrelation.
+const COMPRESSION: f32 = 1.6;
 /// Price of a jump to any pitch, and of a step of a fifth of a semitone.
-const JUMP: f64 = 0.9;
+const JUMP: f64 = 0.8;
 const STEP: f64 = 0.06;
+/// Score of a fully expected pitch class.
+const EXPECTED: f64 = 0.12;
 /// Periodicity below which a frame has no pitch.
 const VOICED: f64 = 0.35;
 
@@ -63,31 +67,52 @@ pub(super) fn midi_of(hz: f64) -> f64 {
 
 /// Pitch of a bass, from its stem (or from a mix, less surely), 27 to 310 Hz, every 10 ms.
 pub fn track_bass(audio: &AudioBuffer) -> PitchTrack {
-    track(&[(audio, 1.0)], None, &Progress::new()).unwrap_or_default()
+    track(&[(audio, 1.0)], Hints::default(), &Progress::new()).unwrap_or_default()
 }
 
-/// As [`track_bass`] over a weighted sum of recordings; `expected` gives for a time in seconds how much
-/// each pitch class is expected, 0..=1. None when cancelled.
+/// What the rest of the profile knows that helps the bass.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Hints<'a> {
+    /// Strength of onsets every 10 ms, about 0..=1: pitch jumps where notes begin.
+    pub onsets: &'a [f32],
+    /// How much each pitch class is expected at a time in seconds, 0..=1.
+    pub expected: Option<&'a dyn Fn(f64) -> [f32; 12]>,
+}
+
+/// As [`track_bass`] over a weighted sum of recordings, with hints. None when cancelled.
 pub(super) fn track(
     parts: &[(&AudioBuffer, f32)],
-    expected: Option<&dyn Fn(f64) -> [f32; 12]>,
+    hints: Hints,
     progress: &Progress,
 ) -> Option<PitchTrack> {
     let source = Source::new(parts, RATE);
     let mut listener = Listener::new();
-    let mut path = Path::default();
-    let done = for_each_frame(
-        &source,
-        SIZE,
-        RATE as usize / FPS as usize,
-        progress,
-        |i, frame| {
-            let expected = expected.map(|e| e(i as f64 / FPS));
+    let hop = RATE as usize / FPS as usize;
+    let mut out = PitchTrack {
+        hop_seconds: 1.0 / FPS,
+        ..PitchTrack::default()
+    };
+    for (hear, keep) in sections(frame_count(&source, hop)) {
+        let mut path = Path::default();
+        let done = for_frames(&source, SIZE, hop, hear.clone(), progress, |i, frame| {
+            let expected = hints.expected.map(|e| e(i as f64 / FPS));
             listener.listen(frame, expected.as_ref());
-            path.step(&listener);
-        },
-    );
-    done.then(|| path.finish())
+            // The window hears an onset about 30 ms before and after it.
+            let near = hints
+                .onsets
+                .get(i.saturating_sub(3)..(i + 4).min(hints.onsets.len()));
+            let onset = near.map_or(0.0, |n| n.iter().copied().fold(0.0, f32::max));
+            path.step(&listener, JUMP * (1.0 - 0.7 * f64::from(onset.min(1.0))));
+        });
+        if !done {
+            return None;
+        }
+        let section = path.finish();
+        let kept = keep.start - hear.start..keep.end - hear.start;
+        out.hz.extend_from_slice(&section.hz[kept.clone()]);
+        out.confidence.extend_from_slice(&section.confidence[kept]);
+    }
+    Some(out)
 }
 
 /// Scores of every pitch in one frame.
@@ -100,8 +125,10 @@ struct Listener {
     window: Vec<f32>,
     /// Weight of each bin.
     weight: Vec<f32>,
-    /// Lag in samples and the bins of the partials, for each pitch.
+    /// Lag in samples, frequency, and (for a frame) roots of the magnitudes.
     lags: Vec<f64>,
+    hz: Vec<f64>,
+    roots: Vec<f32>,
     /// Periodicity of each pitch, −1..=1.
     periodicity: Vec<f64>,
     score: Vec<f64>,
@@ -126,9 +153,9 @@ impl Listener {
         let weight = (0..=FFT_SIZE / 2)
             .map(|k| {
                 let hz = k as f64 * f64::from(RATE) / FFT_SIZE as f64;
-                // Rumble below the lowest note; above 500 Hz the rest of the band takes over.
+                // Rumble below the lowest note; above 350 Hz the rest of the band takes over.
                 let high_pass = (hz / 25.0).powi(4) / (1.0 + (hz / 25.0).powi(4));
-                let low_pass = 1.0 / (1.0 + (hz / 500.0).powi(4));
+                let low_pass = 1.0 / (1.0 + (hz / 350.0).powi(4));
                 (high_pass * low_pass) as f32
             })
             .collect();
@@ -142,6 +169,8 @@ impl Listener {
             lags: (0..PITCHES)
                 .map(|i| f64::from(RATE) / pitch_hz(i as f64))
                 .collect(),
+            hz: (0..PITCHES).map(|i| pitch_hz(i as f64)).collect(),
+            roots: vec![0.0; FFT_SIZE / 2 + 1],
             periodicity: vec![0.0; PITCHES],
             score: vec![0.0; PITCHES],
             level: 0.0,
@@ -159,8 +188,8 @@ impl Listener {
         {
             *m *= w;
             energy += *m * *m;
-            // Compressed power (as in Tolonen & Karjalainen 2000): strong partials rule less.
-            *p = Complex::new(m.powf(1.2), 0.0);
+            // Slightly compressed power: strong partials rule less (Tolonen & Karjalainen 2000).
+            *p = Complex::new(m.powf(COMPRESSION), 0.0);
         }
         self.level = energy.sqrt();
         if self.level < SILENCE {
@@ -171,13 +200,16 @@ impl Listener {
         let done = self.inverse.process(&mut self.power, &mut self.correlation);
         debug_assert!(done.is_ok());
         let zero = self.correlation[0].max(1e-20);
-        let magnitudes = &self.spectrum.magnitudes;
+        for (r, m) in self.roots.iter_mut().zip(&self.spectrum.magnitudes) {
+            *r = m.sqrt();
+        }
+        let roots = &self.roots;
         let bins_per_hz = FFT_SIZE as f64 / f64::from(RATE);
         let at = |hz: f64| -> f64 {
             let x = hz * bins_per_hz;
             let (k, f) = (x as usize, x.fract() as f32);
-            match magnitudes.get(k..k + 2) {
-                Some(m) => f64::from(m[0] * (1.0 - f) + m[1] * f).sqrt(),
+            match roots.get(k..k + 2) {
+                Some(m) => f64::from(m[0] * (1.0 - f) + m[1] * f),
                 None => 0.0,
             }
         };
@@ -188,7 +220,7 @@ impl Listener {
             let r = self.correlation[k] * (1.0 - f) + self.correlation[k + 1] * f;
             let w = (self.window[k] * (1.0 - f) + self.window[k + 1] * f).max(0.2);
             self.periodicity[i] = f64::from(r / zero / w).clamp(-1.0, 1.0);
-            let f0 = pitch_hz(i as f64);
+            let f0 = self.hz[i];
             let mut weight = 1.0;
             *s = 0.0;
             for h in 1..=PARTIALS {
@@ -206,7 +238,7 @@ impl Listener {
             let range = -0.012 * (midi - 45.0).max(0.0);
             let hint = expected.map_or(0.0, |e| {
                 let pc = (midi.round() as usize) % 12;
-                0.2 * f64::from(e[pc])
+                EXPECTED * f64::from(e[pc])
             });
             *s = PERIODICITY_SHARE * self.periodicity[i]
                 + (1.0 - PERIODICITY_SHARE) * sieve
@@ -226,14 +258,14 @@ struct Path {
 }
 
 impl Path {
-    fn step(&mut self, listener: &Listener) {
+    fn step(&mut self, listener: &Listener, price: f64) {
         if self.value.is_empty() {
             self.value = vec![0.0; PITCHES];
         }
         let best = (0..PITCHES)
             .max_by(|&a, &b| self.value[a].total_cmp(&self.value[b]))
             .unwrap_or(0);
-        let jump = self.value[best] - JUMP;
+        let jump = self.value[best] - price;
         let before = std::mem::take(&mut self.value);
         self.value = (0..PITCHES)
             .map(|i| {

@@ -59,8 +59,10 @@ pub(super) fn track(activation: &[f32], level: Level) -> Vec<f64> {
     // best[t]: best score of a beat at frame t that follows a beat interval of tempi[m]; only beats need
     // keeping, as positions between beats are forced.
     let m = tempi.len();
-    let mut best = vec![f64::NEG_INFINITY; frames * m];
-    let mut back = vec![u16::MAX; frames * m];
+    // Rings of the last `ring` frames.
+    let ring = longest + 1;
+    let mut best = vec![f64::NEG_INFINITY; ring * m];
+    let mut back = vec![0u8; frames * m];
     let changes: Vec<f64> = (0..m * m)
         .map(|k| {
             let (a, b) = (tempi[k / m] as f64, tempi[k % m] as f64);
@@ -68,11 +70,11 @@ pub(super) fn track(activation: &[f32], level: Level) -> Vec<f64> {
         })
         .collect();
     // best score over tempo at a beat, after paying for the change to each new tempo
-    let mut leave = vec![f64::NEG_INFINITY; frames * m];
+    let mut leave = vec![f64::NEG_INFINITY; ring * m];
     for t in 0..frames {
         let reward = BEAT_REWARD * f64::from(activation[t] - mean);
         for (j, &period) in tempi.iter().enumerate() {
-            let k = t * m + j;
+            let k = (t % ring) * m + j;
             if t < period {
                 // The first beat: any tempo.
                 best[k] = reward;
@@ -80,18 +82,18 @@ pub(super) fn track(activation: &[f32], level: Level) -> Vec<f64> {
             }
             let from = t - period;
             let gap = BEAT_REWARD * part_reward(from, period);
-            best[k] = leave[from * m + j] + gap + reward;
+            best[k] = leave[(from % ring) * m + j] + gap + reward;
         }
         for j in 0..m {
-            let (mut top, mut who) = (f64::NEG_INFINITY, u16::MAX);
+            let (mut top, mut who) = (f64::NEG_INFINITY, 0);
             for i in 0..m {
-                let s = best[t * m + i] + changes[i * m + j];
+                let s = best[(t % ring) * m + i] + changes[i * m + j];
                 if s > top {
                     top = s;
-                    who = i as u16;
+                    who = i as u8;
                 }
             }
-            leave[t * m + j] = top;
+            leave[(t % ring) * m + j] = top;
             back[t * m + j] = who;
         }
     }
@@ -99,7 +101,7 @@ pub(super) fn track(activation: &[f32], level: Level) -> Vec<f64> {
     let tail = frames.saturating_sub(longest)..frames;
     let mut at = tail
         .flat_map(|t| (0..m).map(move |j| (t, j)))
-        .max_by(|a, b| best[a.0 * m + a.1].total_cmp(&best[b.0 * m + b.1]));
+        .max_by(|a, b| best[(a.0 % ring) * m + a.1].total_cmp(&best[(b.0 % ring) * m + b.1]));
     let mut beats = Vec::new();
     while let Some((t, j)) = at {
         beats.push(t as f64);
@@ -139,8 +141,13 @@ pub(super) struct Bars {
     pub confidence: f32,
 }
 
-/// Finds the bars. `beats` in frames; `division` 2 or 3.
-pub(super) fn bars(onsets: &Onsets, beats: &[f64], division: u8) -> Option<Bars> {
+/// Finds the bars. `beats` in frames; `chord_changes`: how surely a chord begins on each, 0..=1; `division` 2 or 3.
+pub(super) fn bars(
+    onsets: &Onsets,
+    beats: &[f64],
+    chord_changes: &[f64],
+    division: u8,
+) -> Option<Bars> {
     if beats.len() < 4 {
         return None;
     }
@@ -156,10 +163,12 @@ pub(super) fn bars(onsets: &Onsets, beats: &[f64], division: u8) -> Option<Bars>
     let kick = feature(&|b| peak(&onsets.groups[0], b, 5));
     let snare = feature(&|b| 0.5 * (peak(&onsets.groups[2], b, 4) + peak(&onsets.groups[3], b, 4)));
     let change = feature(&|b| peak(&onsets.change, b, 8));
+    let chord = standardise(chord_changes);
     let crash = feature(&|b| peak(&onsets.groups[4], b, 5));
     // How much each position of a bar looks like itself: weights a feature, by position.
     let score = |i: usize, position: usize, length: usize| -> f64 {
         let (k, s, c, x) = (kick[i], snare[i], change[i], crash[i]);
+        let c = 0.6 * c + 0.8 * chord.get(i).copied().unwrap_or(0.0);
         match (length, position) {
             (_, 0) => 0.9 * c + 0.5 * k - 0.45 * s + 0.15 * x,
             (4, 2) => 0.1 * c + 0.2 * k - 0.25 * s,

@@ -29,17 +29,17 @@ const QUALITIES: [Quality; 13] = [
     Quality {
         name: "7",
         intervals: &[0, 4, 7, 10],
-        price: 0.02,
+        price: 0.035,
     },
     Quality {
         name: "maj7",
         intervals: &[0, 4, 7, 11],
-        price: 0.03,
+        price: 0.045,
     },
     Quality {
         name: "min7",
         intervals: &[0, 3, 7, 10],
-        price: 0.02,
+        price: 0.035,
     },
     Quality {
         name: "5",
@@ -69,17 +69,17 @@ const QUALITIES: [Quality; 13] = [
     Quality {
         name: "maj6",
         intervals: &[0, 4, 7, 9],
-        price: 0.09,
+        price: 0.105,
     },
     Quality {
         name: "min6",
         intervals: &[0, 3, 7, 9],
-        price: 0.09,
+        price: 0.105,
     },
     Quality {
         name: "hdim7",
         intervals: &[0, 3, 6, 10],
-        price: 0.08,
+        price: 0.095,
     },
 ];
 const STATES: usize = QUALITIES.len() * 12 + 1;
@@ -89,11 +89,11 @@ const NONE: usize = STATES - 1;
 /// Match (cosine) that `N` scores: a chord must beat it.
 const NONE_MATCH: f64 = 0.45;
 /// How much of a match the bass note decides.
-const BASS_SHARE: f64 = 0.30;
+const BASS_SHARE: f64 = 0.20;
 /// Log-odds a unit of match and a second of music.
 const SHARPNESS: f64 = 22.0;
 /// Log price of a change on a downbeat, on another beat, between beats.
-const CHANGE: [f64; 3] = [1.5, 2.2, 4.0];
+const CHANGE: [f64; 3] = [1.5, 3.0, 5.5];
 /// Match gained by chords of the key, at full certainty.
 const KEY_BONUS: f64 = 0.03;
 
@@ -121,6 +121,41 @@ pub(super) fn estimate(
         .collect();
     let path = viterbi(&cuts, &matches);
     merge(&cuts, &matches, &path)
+}
+
+/// How much a bass is expected to play each pitch class at `time`: roots most, then the other chord notes.
+pub(super) fn expected_bass(chords: &[Chord], time: f64) -> [f32; 12] {
+    let mut out = [0.0; 12];
+    let at = chords.partition_point(|c| c.start <= time);
+    let Some(chord) = at.checked_sub(1).and_then(|i| chords.get(i)) else {
+        return out;
+    };
+    let Some((root, name)) = chord.label.split_once(':') else {
+        return out;
+    };
+    let root = PITCH_CLASSES.iter().position(|&n| n == root);
+    let quality = QUALITIES.iter().find(|q| q.name == name);
+    if let (Some(root), Some(quality)) = (root, quality) {
+        for (i, &note) in quality.intervals.iter().enumerate() {
+            let share = if i == 0 { 1.0 } else { 0.5 };
+            out[(root + usize::from(note)) % 12] = share * chord.confidence;
+        }
+    }
+    out
+}
+
+/// How much each beat looks like the start of a chord, 0..=1, from a first reading of the chords.
+pub(super) fn change_at(chords: &[Chord], beats: &[f64]) -> Vec<f64> {
+    beats
+        .iter()
+        .map(|&t| {
+            chords
+                .windows(2)
+                .filter(|w| (w[1].start - t).abs() < 0.06)
+                .map(|w| f64::from(w[0].confidence.min(w[1].confidence)))
+                .fold(0.0, f64::max)
+        })
+        .collect()
 }
 
 /// Ends of the segments with the price class of a change there: half beats, or quarter seconds without beats.

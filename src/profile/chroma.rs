@@ -31,8 +31,6 @@ pub(super) struct Notes {
     pub activation: Vec<f32>,
     /// Energy of each frame before whitening (root of the summed squares of the log spectrum).
     pub level: Vec<f32>,
-    /// How far the band is tuned from A4 = 440 Hz, in semitones, −0.5..=0.5.
-    pub tuning: f64,
 }
 
 impl Notes {
@@ -53,11 +51,7 @@ impl Notes {
             whiten(&mut bins);
             activation.extend_from_slice(&dictionary.solve(&bins));
         });
-        done.then_some(Self {
-            activation,
-            level,
-            tuning,
-        })
+        done.then_some(Self { activation, level })
     }
 
     pub fn frames(&self) -> usize {
@@ -98,7 +92,7 @@ pub(super) fn fold(notes: &[f32], weight: impl Fn(f64) -> f64) -> [f32; 12] {
 
 /// Weight of a note in the treble chroma: from the tenor up, falling off at the top.
 pub(super) fn treble_weight(midi: f64) -> f64 {
-    ((midi - 43.0) / 10.0).clamp(0.0, 1.0) * ((98.0 - midi) / 16.0).clamp(0.0, 1.0)
+    ((midi - 43.0) / 10.0).clamp(0.0, 1.0) * ((84.0 - midi) / 16.0).clamp(0.0, 1.0)
 }
 
 /// Weight of a note in the bass chroma.

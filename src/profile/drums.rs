@@ -26,12 +26,13 @@ const LAG: usize = 2;
 /// Least time between hits of one drum, seconds.
 const APART: f64 = 0.06;
 /// A hit must reach this share of the drum's loud hits.
-const THRESHOLD: [f32; DRUMS] = [0.25, 0.28, 0.2];
+const THRESHOLD: [f32; DRUMS] = [0.42, 0.48, 0.17];
 
 /// Hits in order of time. Silence gives none; None when cancelled.
 pub(super) fn estimate(
     spectra: &BandSpectra,
     beats: &[f64],
+    beats_per_bar: usize,
     progress: &Progress,
 ) -> Option<Vec<DrumHit>> {
     let frames = spectra.frames();
@@ -41,12 +42,21 @@ pub(super) fn estimate(
     let rises = rises(spectra);
     let templates = learn(&rises, spectra, progress)?;
     let activations = read(&rises, &templates, spectra.bands, progress)?;
+    let attack: Vec<f32> = rises
+        .chunks_exact(spectra.bands)
+        .map(|r| r.iter().sum())
+        .collect();
+    let grid = Grid {
+        beats,
+        beats_per_bar,
+    };
     let mut hits = Vec::new();
     let classes = [DrumClass::Kick, DrumClass::Snare, DrumClass::HihatClosed];
     for (d, class) in classes.into_iter().enumerate() {
         let strength: Vec<f32> = activations.iter().map(|a| a[d]).collect();
-        pick(&strength, THRESHOLD[d], class, beats, &mut hits);
+        pick(&strength, THRESHOLD[d], class, &grid, &attack, &mut hits);
     }
+    open_hats(spectra, &mut hits);
     hits.sort_by(|a, b| a.t.total_cmp(&b.t).then(a.class.cmp(&b.class)));
     Some(hits)
 }
@@ -72,6 +82,32 @@ fn rises(spectra: &BandSpectra) -> Vec<f32> {
         }
     }
     out
+}
+
+/// A hat that still rings after a tenth of a second is open.
+fn open_hats(spectra: &BandSpectra, hits: &mut [DrumHit]) {
+    let level = |from: usize, to: usize| -> f32 {
+        let frames = from.min(spectra.frames())..to.min(spectra.frames());
+        let count = frames.len().max(1) as f32;
+        let sum: f32 = frames
+            .flat_map(|t| spectra.frame(t).iter().zip(&spectra.centre_hz))
+            .filter(|(_, hz)| **hz > 6000.0)
+            .map(|(m, _)| *m)
+            .sum();
+        sum / count
+    };
+    let hats: Vec<usize> = (0..hits.len())
+        .filter(|&i| hits[i].class == DrumClass::HihatClosed)
+        .collect();
+    for (n, &i) in hats.iter().enumerate() {
+        let at = (hits[i].t * FPS).round() as usize;
+        let next = hats.get(n + 1).map_or(f64::INFINITY, |&j| hits[j].t);
+        let rings = level(at + 9, at + 12) > 0.5 * level(at, at + 4);
+        // A following hit within the window would look like ringing.
+        if rings && next - hits[i].t > 0.13 {
+            hits[i].class = DrumClass::HihatOpen;
+        }
+    }
 }
 
 /// Where each drum's energy lies, from its physics: a kick's membrane below 120 Hz with a little click,
@@ -105,7 +141,10 @@ fn learn(rises: &[f32], spectra: &BandSpectra, progress: &Progress) -> Option<Ve
         let raw: Vec<f64> = spectra
             .centre_hz
             .iter()
-            .map(|&hz| (-0.5 * ((hz / centre).log2() / 0.5).powi(2)).exp() + 0.003)
+            .map(|&hz| {
+                (-0.5 * ((hz / centre).log2() / if f == 0 { 0.8 } else { 0.5 }).powi(2)).exp()
+                    + 0.003
+            })
             .collect();
         let sum: f64 = raw.iter().sum();
         templates.push(raw.iter().map(|x| (x / sum) as f32).collect());
@@ -200,41 +239,79 @@ fn read(
     Some(out)
 }
 
-/// Peaks of one drum's activation that stand out of their surroundings.
-fn pick(
-    strength: &[f32],
-    threshold: f32,
-    class: DrumClass,
-    beats: &[f64],
-    hits: &mut Vec<DrumHit>,
-) {
+/// Peaks of one drum's activation that stand out of their surroundings and, where bars are known, fit what
+/// the drum plays in the bars around.
+fn pick(strength: &[f32], threshold: f32, class: DrumClass, grid: &Grid, hits: &mut Vec<DrumHit>) {
     let smooth = moving_mean(strength, 1);
     let local = moving_mean(&smooth, (0.3 * FPS) as usize);
-    let peaks: Vec<f32> = (1..smooth.len().saturating_sub(1))
+    let inner = 1..smooth.len().saturating_sub(1);
+    let peaks: Vec<f32> = inner
+        .clone()
         .filter(|&t| smooth[t] >= smooth[t - 1] && smooth[t] > smooth[t + 1])
         .map(|t| smooth[t])
         .collect();
     let loud = quantile(&peaks, 0.95).max(1e-6);
+    let height: Vec<f32> = smooth
+        .iter()
+        .zip(&local)
+        .map(|(s, l)| ((s - l) / loud).clamp(0.0, 1.2))
+        .collect();
     let reach = (APART * FPS) as usize / 2 + 1;
     let mut last: Option<usize> = None;
-    for t in 1..smooth.len().saturating_sub(1) {
+    for t in inner {
         let around = &smooth[t.saturating_sub(reach)..(t + reach + 1).min(smooth.len())];
         let summit = around.iter().all(|&s| s <= smooth[t]);
-        let height = smooth[t] - local[t];
-        if !summit || height < threshold * loud || smooth[t] < 1e-4 {
+        if !summit || smooth[t] < 1e-4 || height[t] < 0.5 * threshold {
             continue;
         }
         if last.is_some_and(|l| (t - l) as f64 / FPS < APART) {
             continue;
         }
+        let habit = grid.habit(&height, t as f64 / FPS);
+        let score = habit.map_or(height[t], |h| (1.0 - HABIT) * height[t] + HABIT * h);
+        if score < threshold {
+            continue;
+        }
         last = Some(t);
-        let _ = beats;
-        let time = (t as f64 / FPS).max(0.0);
+        // A low drum swells after its click: the hit is where everything rises most.
+        let start = (t.saturating_sub(4)..=t)
+            .max_by(|&a, &b| attack[a].total_cmp(&attack[b]))
+            .unwrap_or(t);
         hits.push(DrumHit {
-            t: time,
+            t: start as f64 / FPS,
             class,
             velocity: (smooth[t] / loud).clamp(0.0, 1.0),
-            confidence: (0.4 + 0.6 * height / loud).clamp(0.0, 1.0),
+            confidence: (0.35 + 0.65 * score).clamp(0.0, 1.0),
         });
+    }
+}
+
+/// Share of a hit's score that the same place in other bars decides.
+const HABIT: f32 = 0.4;
+/// Bars to each side that are asked.
+const BARS: i64 = 4;
+
+/// Where a time falls in the bar.
+struct Grid<'a> {
+    beats: &'a [f64],
+    beats_per_bar: usize,
+}
+
+impl Grid<'_> {
+    /// Mean height at the same place of the bars around; None without at least two such bars.
+    fn habit(&self, height: &[f32], time: f64) -> Option<f32> {
+        let next = self.beats.partition_point(|&b| b <= time + 1e-9);
+        let beat = next.checked_sub(1)?;
+        let (from, to) = (self.beats[beat], *self.beats.get(next)?);
+        let place = (time - from) / (to - from);
+        let others = (-BARS..=BARS).filter(|&k| k != 0).filter_map(|k| {
+            let i = usize::try_from(beat as i64 + k * self.beats_per_bar as i64).ok()?;
+            let (a, b) = (*self.beats.get(i)?, *self.beats.get(i + 1)?);
+            let at = ((a + place * (b - a)) * FPS).round() as usize;
+            let near = height.get(at.saturating_sub(3)..(at + 4).min(height.len()))?;
+            Some(near.iter().copied().fold(0.0, f32::max))
+        });
+        let found: Vec<f32> = others.collect();
+        (found.len() >= 2).then(|| found.iter().sum::<f32>() / found.len() as f32)
     }
 }

@@ -39,11 +39,6 @@ const PROFILES: [[[f64; 12]; 2]; 3] = [
 /// Weight of the chords' evidence for a tonic against the profiles' correlation.
 const CHORD_WEIGHT: f64 = 0.5;
 
-/// Index of a key in the 24 scores: tonic, +12 for minor.
-pub(super) fn index(key: Key) -> usize {
-    usize::from(key.tonic) + if key.mode == Mode::Minor { 12 } else { 0 }
-}
-
 /// Scores of the 24 keys from the notes alone: mean correlation with the profiles.
 pub(super) fn profile_scores(notes: &Notes) -> [f64; 24] {
     let mut chroma = [0.0f64; 12];
@@ -111,10 +106,12 @@ fn chord_evidence(chords: &[Chord]) -> [f64; 24] {
     if total <= 0.0 {
         return fits;
     }
+    // A few chords are hardly a whole song.
+    let whole = (sounding.len() as f64 / 8.0).min(1.0);
     for (k, fit) in fits.iter_mut().enumerate() {
         let (tonic, minor_key) = ((k % 12) as u8, k >= 12);
         for (i, &(chord, root, minor)) in sounding.iter().enumerate() {
-            let share = (chord.end - chord.start) / total;
+            let share = whole * (chord.end - chord.start) / total;
             let degree = (root + 12 - tonic) % 12;
             let diatonic = match (minor_key, minor) {
                 (false, false) => matches!(degree, 0 | 5 | 7),
@@ -126,8 +123,12 @@ fn chord_evidence(chords: &[Chord]) -> [f64; 24] {
             *fit += share * if diatonic { 0.5 } else { -0.5 };
             if home {
                 *fit += 0.4 * share;
-                *fit += if i == 0 { 0.1 } else { 0.0 };
-                *fit += if i + 1 == sounding.len() { 0.2 } else { 0.0 };
+                *fit += if i == 0 { 0.1 * whole } else { 0.0 };
+                *fit += if i + 1 == sounding.len() {
+                    0.2 * whole
+                } else {
+                    0.0
+                };
             }
         }
     }

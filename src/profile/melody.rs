@@ -1,9 +1,11 @@
 // [worker] The melody: harmonic salience (Salamon & Gómez 2012) and the smoothest path through it.
 
 use super::{
-    Note, PitchTrack,
+    PitchTrack,
     bass::midi_of,
-    spectra::{FPS, RATE, Source, Spectrum, for_each_frame, hop, moving_mean, quantile},
+    spectra::{
+        FPS, RATE, Source, Spectrum, for_frames, frame_count, hop, moving_mean, quantile, sections,
+    },
 };
 use crate::{audio::AudioBuffer, worker::progress::Progress};
 
@@ -16,6 +18,8 @@ const BINS: usize = 431;
 /// Harmonics of a candidate and the ratio of their weights (Salamon & Gómez: 20, 0.8).
 const HARMONICS: usize = 16;
 const DECAY: f32 = 0.8;
+/// Magnitudes are compressed by this power, so that loud partials rule less.
+const COMPRESSION: f32 = 0.7;
 /// Partials above this don't help, Hz.
 const TOP_HZ: f64 = 5500.0;
 /// Peaks this far below the frame's loudest are noise (40 dB).
@@ -34,25 +38,72 @@ fn bin_hz(b: f64) -> f64 {
 
 /// Pitch of the melody every 10 ms. Frames it takes for a rest have confidence 0 and hz 0. None when cancelled.
 ///
-/// `parts`: what to hear, with gains. `sides`: the same recordings' difference of channels is subtracted,
-/// as a lead voice sits in the middle.
+/// `parts`: what to hear, with gains.
 pub(super) fn track(parts: &[(&AudioBuffer, f32)], progress: &Progress) -> Option<PitchTrack> {
     let source = Source::new(parts, RATE);
+    let frames = frame_count(&source, hop());
     let mut spectrum = Spectrum::new(SIZE, FFT_SIZE);
     let weights = loudness_weights();
-    // Salience is kept as bytes relative to the frame's best, with the best beside it.
-    let mut tops: Vec<f32> = Vec::new();
-    let mut shape: Vec<u8> = Vec::new();
+    let bump = Bump::new();
     let mut salience = vec![0.0f32; BINS];
-    let done = for_each_frame(&source, SIZE, hop(), progress, |_, frame| {
-        spectrum.analyse(frame);
-        salience_of(&spectrum.magnitudes, &weights, &mut salience);
-        let top = salience.iter().copied().fold(0.0, f32::max);
-        tops.push(top);
-        let scale = if top > 1e-9 { 255.0 / top } else { 0.0 };
-        shape.extend(salience.iter().map(|s| (s * scale) as u8));
-    });
-    done.then(|| follow(&tops, &shape))
+    let mut out = PitchTrack {
+        hop_seconds: 1.0 / FPS,
+        ..PitchTrack::default()
+    };
+    for (hear, keep) in sections(frames) {
+        // Salience is kept as bytes relative to the frame's best, with the best beside it.
+        let mut tops: Vec<f32> = Vec::with_capacity(hear.len());
+        let mut shape: Vec<u8> = Vec::with_capacity(hear.len() * BINS);
+        let range = hear.clone();
+        let done = for_frames(&source, SIZE, hop(), range, progress, |_, frame| {
+            spectrum.analyse(frame);
+            salience_of(&spectrum.magnitudes, &weights, &bump, &mut salience);
+            let top = salience.iter().copied().fold(0.0, f32::max);
+            tops.push(top);
+            let scale = if top > 1e-9 { 255.0 / top } else { 0.0 };
+            shape.extend(salience.iter().map(|s| (s * scale) as u8));
+        });
+        if !done {
+            return None;
+        }
+        let section = follow(&tops, &shape);
+        let kept = keep.start - hear.start..keep.end - hear.start;
+        out.hz.extend_from_slice(&section.hz[kept.clone()]);
+        out.confidence.extend_from_slice(&section.confidence[kept]);
+    }
+    Some(out)
+}
+
+/// The bump that a partial adds to the salience, half a semitone (cos²) to each side, tabulated by where
+/// it falls between two bins.
+struct Bump([[f32; 11]; Self::PLACES + 1]);
+
+impl Bump {
+    const PLACES: usize = 16;
+
+    fn new() -> Self {
+        Self(std::array::from_fn(|p| {
+            // −0.5..=0.5 of a bin off the centre
+            let off = p as f64 / Self::PLACES as f64 - 0.5;
+            std::array::from_fn(|d| {
+                let x = (d as f64 - 5.0 - off) * std::f64::consts::PI / 10.0;
+                x.cos().max(0.0).powi(2) as f32
+            })
+        }))
+    }
+
+    /// Adds it to `salience` around bin `place` (fractional).
+    fn add(&self, salience: &mut [f32], place: f64, weight: f32) {
+        let centre = place.round();
+        let row = ((place - centre + 0.5) * Self::PLACES as f64).round() as usize;
+        let first = centre as i64 - 5;
+        for (d, b) in self.0[row.min(Self::PLACES)].iter().enumerate() {
+            let at = usize::try_from(first + d as i64).ok();
+            if let Some(s) = at.and_then(|b| salience.get_mut(b)) {
+                *s += weight * b;
+            }
+        }
+    }
 }
 
 /// Weight of each bin: roughly the ear's sensitivity (A-weighting), as Melodia's equal-loudness filter.
@@ -69,7 +120,7 @@ fn loudness_weights() -> Vec<f32> {
         .collect()
 }
 
-fn salience_of(magnitudes: &[f32], weights: &[f32], salience: &mut [f32]) {
+fn salience_of(magnitudes: &[f32], weights: &[f32], bump: &Bump, salience: &mut [f32]) {
     salience.fill(0.0);
     let step = f64::from(RATE) / FFT_SIZE as f64;
     let top_bin = (TOP_HZ / step) as usize;
@@ -98,26 +149,14 @@ fn salience_of(magnitudes: &[f32], weights: &[f32], salience: &mut [f32]) {
             0.0
         };
         let hz = (k as f64 + f64::from(shift.clamp(-0.5, 0.5))) * step;
-        let amplitude = m.sqrt();
-        let mut weight = amplitude;
+        let mut weight = m.powf(COMPRESSION);
+        let place = (midi_of(hz) - LOWEST_MIDI) * 10.0;
         for h in 1..=HARMONICS {
-            let place = (midi_of(hz / h as f64) - LOWEST_MIDI) * 10.0;
+            let place = place - 120.0 * (h as f64).log2();
             if place < -5.0 {
                 break;
             }
-            let centre = place.round() as i64;
-            for d in -5..=5i64 {
-                let Some(s) = usize::try_from(centre + d)
-                    .ok()
-                    .and_then(|b| salience.get_mut(b))
-                else {
-                    continue;
-                };
-                // Half a semitone to each side, as cos².
-                let off = (centre + d) as f64 - place;
-                let c = (off * std::f64::consts::PI / 10.0).cos().max(0.0);
-                *s += weight * (c * c) as f32;
-            }
+            bump.add(salience, place, weight);
             weight *= DECAY;
         }
     }

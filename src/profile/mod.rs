@@ -25,7 +25,7 @@ use spectra::{BandSpectra, FPS, RATE, Source};
 ///
 /// `mix`: any rate, length and number of channels; damaged input is expected. `stems`: the same music
 /// taken apart, which makes every answer surer, or None. Progress is only watched for cancelling: None
-/// when cancelled. Deterministic; about 0.4 MB a minute... of memory beside the input.
+/// when cancelled. Deterministic; beside the input it needs about 5 MB a minute of music.
 pub fn analyse(
     mix: &AudioBuffer,
     stems: Option<&Stems>,
@@ -40,7 +40,7 @@ pub fn analyse(
         Some(all) => vec![
             (&all[Stem::Other as usize], 1.0),
             (&all[Stem::Bass as usize], 1.0),
-            (&all[Stem::Vocals as usize], 0.5),
+            (&all[Stem::Vocals as usize], 0.25),
         ],
         None => whole.to_vec(),
     };
@@ -52,30 +52,33 @@ pub fn analyse(
 
     let mut profile = MusicalProfile::default();
     let onsets = Onsets::new(&spectra, Some(&notes));
-    if let Some(onsets) = &onsets {
-        find_beats(onsets, &mut profile);
-    }
+    let pulse = onsets.as_ref().and_then(|o| find_beats(o, &mut profile));
     let keys = key::profile_scores(&notes);
-    profile.chords = chords::estimate(
-        &notes,
-        bass_notes.as_ref().unwrap_or(&notes),
-        &profile.beats,
-        &profile.downbeats,
-        &keys,
-    );
+    let low = bass_notes.as_ref().unwrap_or(&notes);
+    let chords =
+        |beats: &[f64], downbeats: &[f64]| chords::estimate(&notes, low, beats, downbeats, &keys);
+    // Chords change on downbeats: a first reading without bars finds the bars, a second one uses them.
+    profile.chords = chords(&profile.beats, &[]);
+    if let (Some(onsets), Some(pulse)) = (&onsets, &pulse) {
+        find_bars(onsets, pulse, &mut profile);
+        profile.chords = chords(&profile.beats, &profile.downbeats);
+    }
     profile.key = key::estimate(&notes, &profile.chords);
 
     let bass_parts = only(Stem::Bass).unwrap_or_else(|| whole.to_vec());
-    let track = bass::track(&bass_parts, None, progress)?;
     let bass_spectra = match only(Stem::Bass) {
         Some(parts) => Some(BandSpectra::new(&Source::new(&parts, RATE), progress)?),
         None => None,
     };
-    profile.bass_notes = bass_line(
-        &track,
-        bass_spectra.as_ref().unwrap_or(&spectra),
-        stems.is_some(),
-    );
+    let low_spectra = bass_spectra.as_ref().unwrap_or(&spectra);
+    let strength = bass_onsets(low_spectra, stems.is_some());
+    let expected = |t: f64| chords::expected_bass(&profile.chords, t);
+    let hints = bass::Hints {
+        onsets: &strength,
+        expected: Some(&expected),
+    };
+    let track = bass::track(&bass_parts, hints, progress)?;
+    profile.bass_notes = bass_line(&track, low_spectra, &strength);
 
     let lead_parts = only(Stem::Vocals).unwrap_or_else(|| whole.to_vec());
     let lead = melody::track(&lead_parts, progress)?;
@@ -85,9 +88,15 @@ pub fn analyse(
         Some(parts) => Some(BandSpectra::new(&Source::new(&parts, RATE), progress)?),
         None => None,
     };
+    let beats_per_bar = match profile.meter.map(|m| m.value) {
+        Some((6, 8)) => 2,
+        Some((n, _)) => usize::from(n),
+        None => 4,
+    };
     profile.drums = drums::estimate(
         drum_spectra.as_ref().unwrap_or(&spectra),
         &profile.beats,
+        beats_per_bar,
         progress,
     )?;
     Some(profile)
@@ -98,46 +107,50 @@ pub fn track_melody(audio: &AudioBuffer) -> PitchTrack {
     melody::track(&[(audio, 1.0)], &Progress::new()).unwrap_or_default()
 }
 
-fn find_beats(onsets: &Onsets, profile: &mut MusicalProfile) {
-    let levels = tempo::Tempogram::new(onsets).levels();
-    let Some(&level) = levels.first() else { return };
-    let activation = beats::activation(onsets);
-    let frames = beats::track(&activation, level);
-    if frames.len() < 2 {
-        return;
-    }
-    profile.beats = frames.iter().map(|&f| beats::seconds(f)).collect();
-    let intervals: Vec<f32> = profile
-        .beats
-        .windows(2)
-        .map(|b| (b[1] - b[0]) as f32)
-        .collect();
-    let mean = intervals.iter().map(|&i| f64::from(i)).sum::<f64>() / intervals.len() as f64;
-    let rival = levels.get(1).map_or(0.0, |l| l.score / level.score);
-    profile.tempo_bpm = Some(Estimate {
-        value: 60.0 / mean,
-        confidence: ((level.score * 2.0).min(1.0) * (1.3 - rival).min(1.0)).clamp(0.0, 1.0) as f32,
-    });
-    if let Some(bars) = beats::bars(onsets, &frames, level.division) {
-        profile.downbeats = bars
-            .downbeats
-            .iter()
-            .filter_map(|&i| profile.beats.get(i))
-            .copied()
-            .collect();
-        let value = match (bars.beats_per_bar, level.division) {
-            (2, 3) => (6, 8),
-            (n, _) => (n, 4),
-        };
-        profile.meter = Some(Estimate {
-            value,
-            confidence: bars.confidence,
-        });
-    }
+/// Beats in frames and what they divide into.
+struct Pulse {
+    frames: Vec<f64>,
+    division: u8,
 }
 
-/// Notes of the bass: cut at what begins low, or at anything in the bass's own stem.
-fn bass_line(track: &PitchTrack, spectra: &BandSpectra, own_stem: bool) -> Vec<Note> {
+fn find_beats(onsets: &Onsets, profile: &mut MusicalProfile) -> Option<Pulse> {
+    let levels = tempo::Tempogram::new(onsets).levels();
+    let &level = levels.first()?;
+    let frames = beats::track(&beats::activation(onsets), level);
+    if frames.len() < 2 {
+        return None;
+    }
+    profile.beats = frames.iter().map(|&f| beats::seconds(f)).collect();
+    let span = profile.beats.last()? - profile.beats.first()?;
+    let rival = levels.get(1).map_or(0.0, |l| l.score / level.score);
+    profile.tempo_bpm = Some(Estimate {
+        value: 60.0 * (frames.len() - 1) as f64 / span,
+        confidence: ((level.score * 2.0).min(1.0) * (1.3 - rival).min(1.0)).clamp(0.0, 1.0) as f32,
+    });
+    Some(Pulse {
+        frames,
+        division: level.division,
+    })
+}
+
+fn find_bars(onsets: &Onsets, pulse: &Pulse, profile: &mut MusicalProfile) {
+    let changes = chords::change_at(&profile.chords, &profile.beats);
+    let Some(bars) = beats::bars(onsets, &pulse.frames, &changes, pulse.division) else {
+        return;
+    };
+    let at = |&i: &usize| profile.beats.get(i).copied();
+    profile.downbeats = bars.downbeats.iter().filter_map(at).collect();
+    profile.meter = Some(Estimate {
+        value: match (bars.beats_per_bar, pulse.division) {
+            (2, 3) => (6, 8),
+            (n, _) => (n, 4),
+        },
+        confidence: bars.confidence,
+    });
+}
+
+/// Strength of the bass's onsets: what begins low in a mix, anything in the bass's own stem.
+fn bass_onsets(spectra: &BandSpectra, own_stem: bool) -> Vec<f32> {
     let Some(onsets) = Onsets::new(spectra, None) else {
         return Vec::new();
     };
@@ -152,19 +165,21 @@ fn bass_line(track: &PitchTrack, spectra: &BandSpectra, own_stem: bool) -> Vec<N
         })
         .collect();
     onsets::normalise(&mut strength);
-    let times = onset_times(&strength, 0.3);
+    strength
+}
+
+/// Notes of the bass, cut at its onsets.
+fn bass_line(track: &PitchTrack, spectra: &BandSpectra, strength: &[f32]) -> Vec<Note> {
     let levels: Vec<f32> = (0..spectra.frames())
         .map(|t| {
-            let frame = spectra.frame(t);
+            let frame = spectra.frame(t).iter().zip(&spectra.centre_hz);
             frame
-                .iter()
-                .zip(&spectra.centre_hz)
                 .filter(|(_, hz)| **hz < 400.0)
                 .map(|(m, _)| m * m)
                 .sum()
         })
         .collect();
-    bass::notes(track, &times, &levels)
+    bass::notes(track, &onset_times(strength, 0.3), &levels)
 }
 
 /// Times of the summits above `threshold`, at least 60 ms apart.

@@ -1,6 +1,6 @@
 // [worker] The signals and spectra that every subject of the profile listens to, at one common rate.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use realfft::{RealFftPlanner, RealToComplex, num_complex::Complex};
 
@@ -145,19 +145,37 @@ pub(super) fn for_each_frame(
     size: usize,
     hop: usize,
     progress: &Progress,
+    each: impl FnMut(usize, &[f32]),
+) -> bool {
+    let frames = frame_count(source, hop);
+    for_frames(source, size, hop, 0..frames, progress, each)
+}
+
+/// Frames in a recording.
+pub(super) fn frame_count(source: &Source, hop: usize) -> usize {
+    if source.len() == 0 {
+        0
+    } else {
+        source.len() / hop + 1
+    }
+}
+
+/// As [`for_each_frame`], over a range of frames.
+pub(super) fn for_frames(
+    source: &Source,
+    size: usize,
+    hop: usize,
+    range: Range<usize>,
+    progress: &Progress,
     mut each: impl FnMut(usize, &[f32]),
 ) -> bool {
     const BLOCK: usize = 256;
-    if source.len() == 0 {
-        return !progress.is_cancelled();
-    }
-    let frames = source.len() / hop + 1;
     let mut samples = vec![0.0; (BLOCK - 1) * hop + size];
-    for first in (0..frames).step_by(BLOCK) {
+    for first in range.clone().step_by(BLOCK) {
         if progress.is_cancelled() {
             return false;
         }
-        let count = BLOCK.min(frames - first);
+        let count = BLOCK.min(range.end - first);
         let needed = (count - 1) * hop + size;
         source.read(
             (first * hop) as i64 - (size / 2) as i64,
@@ -167,7 +185,21 @@ pub(super) fn for_each_frame(
             each(first + i, &samples[i * hop..][..size]);
         }
     }
-    true
+    !progress.is_cancelled()
+}
+
+/// Frames of a section that pitch is tracked through at once (two minutes), and of its overlap with its
+/// neighbours, so that an hour needs no more memory than a section.
+const SECTION: usize = 12_000;
+const OVERLAP: usize = 200;
+
+/// Sections of `frames`: what to listen to, and which part of it to keep.
+pub(super) fn sections(frames: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    (0..frames).step_by(SECTION).map(move |first| {
+        let keep = first..(first + SECTION).min(frames);
+        let hear = first.saturating_sub(OVERLAP)..(keep.end + OVERLAP).min(frames);
+        (hear, keep)
+    })
 }
 
 /// Magnitude spectra under a Hann window, zero-padded.

@@ -8,10 +8,10 @@ use super::{
 /// Slowest and fastest beat considered, beats a minute.
 const SLOWEST_BPM: f64 = 48.0;
 const FASTEST_BPM: f64 = 210.0;
-/// Where listeners place the beat: log-normal around 112 bpm, 0.7 octaves wide (after van Noorden &
+/// Where listeners place the beat: log-normal around 112 bpm, 0.8 octaves wide (after van Noorden &
 /// Moelants 1999, flattened: drums decide more than the prior does).
 const PREFERRED_BPM: f64 = 112.0;
-const PREFERRED_OCTAVES: f64 = 0.70;
+const PREFERRED_OCTAVES: f64 = 0.80;
 /// Windows of the local autocorrelation, seconds, so that drift over the song doesn't blur it.
 const WINDOW: f64 = 12.0;
 const LONGEST_LAG: f64 = 6.5;
@@ -112,26 +112,25 @@ impl Tempogram {
         let p = period;
         let d = f64::from(division);
         let Some(beat) = self.at(p) else { return 0.0 };
-        let two = self
-            .mean(&[2.0 * p, 3.0 * p])
-            .max(self.mean(&[2.0 * p, 4.0 * p]));
-        let bar = self
-            .at(4.0 * p)
-            .unwrap_or(0.0)
-            .max(self.at(3.0 * p).unwrap_or(0.0))
-            .max(two);
+        let two = self.at(2.0 * p).unwrap_or(0.0);
+        let three = self.at(3.0 * p).unwrap_or(0.0);
+        let bar = self.at(4.0 * p).unwrap_or(0.0).max(three).max(two);
         let part = self.at(p / d).unwrap_or(0.0);
-        // Lags that belong to the other division, or to neither.
-        let wrong = if division == 2 {
-            self.mean(&[p / 3.0, p * 2.0 / 3.0, p * 4.0 / 3.0])
+        // Lags that belong to the other division, or to neither; and the same pulse grouped otherwise.
+        let (wrong, regrouped) = if division == 2 {
+            let wrong = self.mean(&[p / 3.0, p * 2.0 / 3.0, p * 4.0 / 3.0]);
+            (wrong, self.at(1.5 * p).unwrap_or(0.0))
         } else {
-            self.mean(&[p * 0.5, p * 1.5, p * 0.75])
+            let wrong = self.mean(&[p * 0.5, p * 1.5, p * 0.75]);
+            (wrong, self.at(p * 2.0 / 3.0).unwrap_or(0.0))
         };
-        let fit = 0.40 * beat + 0.20 * two + 0.25 * bar + 0.35 * part - 0.35 * wrong;
+        let fit = 0.40 * beat + 0.20 * two.max(three) + 0.25 * bar + 0.35 * part
+            - 0.35 * wrong
+            - 1.5 * (regrouped - beat).max(0.0);
         let octaves = (60.0 * FPS / p / PREFERRED_BPM).log2();
         let prior = (-0.5 * (octaves / PREFERRED_OCTAVES).powi(2)).exp();
         // Compound time is the rarer reading.
-        let rarity = if division == 3 { 0.85 } else { 1.0 };
+        let rarity = if division == 3 { 0.9 } else { 1.0 };
         fit.max(0.0) * prior * rarity
     }
 }
