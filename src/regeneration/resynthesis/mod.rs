@@ -2,11 +2,12 @@
 
 mod bass;
 mod drums;
-mod filter;
+pub(crate) mod filter;
 mod fuse;
 mod overdrive;
-mod spectra;
+pub(crate) mod spectra;
 
+pub(crate) use overdrive::quantile;
 pub(crate) use spectra::Spectra;
 
 use super::{RegenerationError, Regenerator, Request};
