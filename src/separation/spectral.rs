@@ -5,6 +5,7 @@
 //! repeat (REPET-SIM), `other` the rest. Every bin's masks sum to one, and `other` is computed as the mix
 //! minus the three, so that stems sum to the mix.
 
+mod hits;
 mod median;
 mod pitch;
 mod repeat;
@@ -51,7 +52,12 @@ impl Separator for Spectral {
             let piece: Vec<Vec<f32>> = mix
                 .channels
                 .iter()
-                .map(|c| c[start..end].iter().map(|x| if x.is_finite() { *x } else { 0.0 }).collect())
+                .map(|c| {
+                    c[start..end]
+                        .iter()
+                        .map(|x| if x.is_finite() { *x } else { 0.0 })
+                        .collect()
+                })
                 .collect();
             let separated =
                 separate_piece(&piece, rate, progress).ok_or(SeparationError::Cancelled)?;
@@ -76,8 +82,7 @@ impl Separator for Spectral {
         let [drums, bass, other, vocals] = &mut stems;
         for (c, channel) in mix.channels.iter().enumerate() {
             for (n, x) in channel.iter().enumerate() {
-                let sum =
-                    drums.channels[c][n] + bass.channels[c][n] + vocals.channels[c][n];
+                let sum = drums.channels[c][n] + bass.channels[c][n] + vocals.channels[c][n];
                 other.channels[c][n] = if x.is_finite() { x - sum } else { 0.0 };
             }
         }
@@ -94,9 +99,18 @@ fn separate_piece(
     let len = mix.first().map_or(0, Vec::len);
     let go_on = || !progress.is_cancelled();
     // 93 ms at 44.1 kHz.
-    let size = ((f64::from(rate) * 0.0929) as usize).next_power_of_two().clamp(64, 32_768);
+    let size = ((f64::from(rate) * 0.0929) as usize)
+        .next_power_of_two()
+        .clamp(64, 32_768);
     let stft = Stft::new(size);
-    let spectra: Vec<_> = mix.iter().map(|c| stft.analyse(c)).collect();
+    // Hits are in the middle: what was found in the mean of the channels is taken from each of them.
+    let mono = AudioBuffer::new(mix.to_vec(), rate).mono();
+    let hits = hits::recurring(&mono, rate, &go_on)?;
+    let rest: Vec<Vec<f32>> = mix
+        .iter()
+        .map(|c| c.iter().zip(&hits).map(|(x, h)| x - h).collect())
+        .collect();
+    let spectra: Vec<_> = rest.iter().map(|c| stft.analyse(c)).collect();
     if !go_on() {
         return None;
     }
@@ -107,14 +121,27 @@ fn separate_piece(
         }
     }
     magnitude.data.iter_mut().for_each(|m| *m = m.sqrt());
-    let masks = masks(&magnitude, rate as f32 / size as f32, rate as f32 / stft.hop as f32, &go_on)?;
+    let masks = masks(
+        &magnitude,
+        rate as f32 / size as f32,
+        rate as f32 / stft.hop as f32,
+        &go_on,
+    )?;
     let mut out: [Vec<Vec<f32>>; Stem::COUNT] = Default::default();
-    for (stem, mask) in [Stem::Drums, Stem::Bass, Stem::Vocals].into_iter().zip(&masks) {
+    for (stem, mask) in [Stem::Drums, Stem::Bass, Stem::Vocals]
+        .into_iter()
+        .zip(&masks)
+    {
         for s in &spectra {
             if !go_on() {
                 return None;
             }
             out[stem as usize].push(stft.synthesise(s, mask, len));
+        }
+    }
+    for channel in &mut out[Stem::Drums as usize] {
+        for (d, h) in channel.iter_mut().zip(&hits) {
+            *d += h;
         }
     }
     Some(out)

@@ -79,12 +79,7 @@ fn add_peaks(frame: &[f32], bin_hz: f32, register: Register, salience: &mut [f32
                 let centre = (pitch / register.lowest_hz).log2() * (12 * STEPS) as f32;
                 let low = (centre - STEPS as f32).ceil().max(0.0) as usize;
                 let high = (centre + STEPS as f32).floor().max(0.0) as usize;
-                for (s, cell) in salience
-                    .iter_mut()
-                    .enumerate()
-                    .take(high + 1)
-                    .skip(low)
-                {
+                for (s, cell) in salience.iter_mut().enumerate().take(high + 1).skip(low) {
                     let off = (s as f32 - centre) / STEPS as f32;
                     let lobe = (off * std::f32::consts::FRAC_PI_2).cos();
                     *cell += weight * strength * lobe * lobe;
@@ -124,7 +119,11 @@ fn viterbi(salience: &Plane<f32>, typical: f32, register: Register) -> Vec<Optio
             } else if score[states] > value {
                 (came, value) = (states, score[states]);
             }
-            let gain = if s < states { salience.row(t)[s] } else { silent };
+            let gain = if s < states {
+                salience.row(t)[s]
+            } else {
+                silent
+            };
             next[s] = value + gain;
             from.row_mut(t)[s] = came as u16;
         }

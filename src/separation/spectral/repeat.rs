@@ -44,7 +44,11 @@ pub fn background(
         }
         for k in 0..magnitude.bins {
             values.clear();
-            values.extend(chosen.iter().map(|&u| magnitude.data[u * magnitude.bins + k]));
+            values.extend(
+                chosen
+                    .iter()
+                    .map(|&u| magnitude.data[u * magnitude.bins + k]),
+            );
             let own = magnitude.data[t * magnitude.bins + k];
             out.data[t * magnitude.bins + k] = median_of(&mut values).min(own);
         }
