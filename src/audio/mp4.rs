@@ -87,7 +87,9 @@ fn children(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
 }
 
 fn child<'a>(bytes: &'a [u8], wanted: &[u8; 4]) -> Option<&'a [u8]> {
-    children(bytes).find(|(kind, _)| kind == wanted).map(|c| c.1)
+    children(bytes)
+        .find(|(kind, _)| kind == wanted)
+        .map(|c| c.1)
 }
 
 fn be32(bytes: &[u8], at: usize) -> Option<u32> {

@@ -75,20 +75,24 @@ impl AudioBuffer {
     }
 }
 
-const DAMAGED: &str =
-    "the file is damaged; export it again, or convert it to WAV with a player that can still play it";
+const DAMAGED: &str = "the file is damaged; export it again, or convert it to WAV with a player that can still play it";
 
 fn decode(
     path: &Path,
     report: &mut ReadReport,
 ) -> Result<(AudioBuffer, Option<mp4::Presented>), AudioError> {
-    let open = |path| File::open(path).map_err(|e| AudioError::file(path, format!("cannot open the file: {e}")));
+    let open = |path| {
+        File::open(path).map_err(|e| AudioError::file(path, format!("cannot open the file: {e}")))
+    };
     let file = open(path)?;
     let metadata = file
         .metadata()
         .map_err(|e| AudioError::file(path, format!("cannot read the file: {e}")))?;
     if metadata.is_dir() {
-        return Err(AudioError::file(path, "this is a folder; name an audio file"));
+        return Err(AudioError::file(
+            path,
+            "this is a folder; name an audio file",
+        ));
     }
     if metadata.len() == 0 {
         return Err(AudioError::file(
@@ -117,9 +121,9 @@ fn decode(
         })?;
     let is_mp4 = format.format_info().short_name == "isomp4";
 
-    let track = format
-        .default_track(TrackType::Audio)
-        .ok_or_else(|| AudioError::file(path, "the file has no audio in it; choose another file"))?;
+    let track = format.default_track(TrackType::Audio).ok_or_else(|| {
+        AudioError::file(path, "the file has no audio in it; choose another file")
+    })?;
     let track_id = track.id;
     let parameters = track
         .codec_params
@@ -129,10 +133,7 @@ fn decode(
         .clone();
     // MP3 lengths are estimates unless a header tells them, and MP4 counts priming: only the rest can
     // prove that a file was cut short.
-    let is_mpeg = matches!(
-        parameters.codec,
-        CODEC_ID_MP1 | CODEC_ID_MP2 | CODEC_ID_MP3
-    );
+    let is_mpeg = matches!(parameters.codec, CODEC_ID_MP1 | CODEC_ID_MP2 | CODEC_ID_MP3);
     let promised = track.num_frames.filter(|_| !is_mpeg && !is_mp4);
     if let Some(rate) = parameters.sample_rate {
         check_rate(path, rate)?;
@@ -185,7 +186,10 @@ fn decode(
             }
             Err(e) => {
                 let at = channels.first().map_or(0, Vec::len) as f64 / f64::from(rate.max(1));
-                return Err(AudioError::file(path, format!("{DAMAGED} ({e} at {at:.1} s)")));
+                return Err(AudioError::file(
+                    path,
+                    format!("{DAMAGED} ({e} at {at:.1} s)"),
+                ));
             }
         };
         let spec = decoded.spec();

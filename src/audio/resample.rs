@@ -1,8 +1,7 @@
 // [worker] Sample-rate conversion of whole buffers.
 
 use rubato::{
-    Fft, FixedSync, Resampler, WindowFunction,
-    audioadapter_buffers::direct::SequentialSlice,
+    Fft, FixedSync, Resampler, WindowFunction, audioadapter_buffers::direct::SequentialSlice,
 };
 
 use super::AudioBuffer;
@@ -58,7 +57,8 @@ fn convert(input: &[f32], from: u32, to: u32, wanted: usize) -> Vec<f32> {
     // One block of silence follows, so that the last samples' filter tails are complete.
     let mut padded: Vec<f64> = input.iter().map(|&x| f64::from(x)).collect();
     padded.resize(input.len() + chunk, 0.0);
-    let source = SequentialSlice::new(&padded, 1, padded.len()).expect("one channel of this length");
+    let source =
+        SequentialSlice::new(&padded, 1, padded.len()).expect("one channel of this length");
     let output = resampler
         .process_all(&source, padded.len(), None)
         .expect("one channel in, one out")

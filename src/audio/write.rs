@@ -147,8 +147,14 @@ impl AudioBuffer {
             bits as usize,
             self.sample_rate as usize,
         );
-        let stream = flacenc::encode_with_fixed_block_size(&config, source, config.block_size)
+        let mut stream = flacenc::encode_with_fixed_block_size(&config, source, config.block_size)
             .map_err(|e| format!("{e:?}"))?;
+        // The encoder counts the shorter last block in the minimum, which the format (RFC 9639 §8.2)
+        // leaves out of it; readers then take the stream for one of variable block size.
+        stream
+            .stream_info_mut()
+            .set_block_sizes(config.block_size, config.block_size)
+            .map_err(|e| e.to_string())?;
         let mut sink = flacenc::bitsink::ByteSink::new();
         stream.write(&mut sink).map_err(|e| format!("{e:?}"))?;
         file.write_all(sink.as_slice()).map_err(|e| e.to_string())

@@ -59,10 +59,18 @@ fn integers_round_to_the_nearest_step_and_clip() {
             let back = AudioBuffer::read(&path).unwrap();
             assert_eq!((back.channels.len(), back.frames()), (2, 5000), "{name}");
             assert_eq!(back.sample_rate, 48000);
-            for (a, b) in audio.channels.iter().flatten().zip(back.channels.iter().flatten()) {
+            for (a, b) in audio
+                .channels
+                .iter()
+                .flatten()
+                .zip(back.channels.iter().flatten())
+            {
                 let wanted = f64::from(*a).clamp(-1.0, 1.0 - step);
                 let error = (wanted - f64::from(*b)).abs();
-                assert!(error <= steps * step + 1e-9, "{name} {depth:?}: {a} became {b}");
+                assert!(
+                    error <= steps * step + 1e-9,
+                    "{name} {depth:?}: {a} became {b}"
+                );
             }
         }
         // What is on the 16 bit grid already comes back unchanged: no dither on dither.
@@ -85,7 +93,10 @@ fn dither_is_triangular_and_the_same_every_time() {
     audio.write(&b, BitDepth::Int16).unwrap();
     assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
     let back = AudioBuffer::read(&a).unwrap();
-    let steps: Vec<f64> = back.channels[0].iter().map(|&x| f64::from(x) / step).collect();
+    let steps: Vec<f64> = back.channels[0]
+        .iter()
+        .map(|&x| f64::from(x) / step)
+        .collect();
     let mean = steps.iter().sum::<f64>() / steps.len() as f64;
     let variance = steps.iter().map(|s| (s - 0.3).powi(2)).sum::<f64>() / steps.len() as f64;
     assert!((mean - 0.3).abs() < 0.01, "mean {mean}");
@@ -112,7 +123,10 @@ fn every_wav_sample_format_is_read() {
         writer.finalize().unwrap();
         let back = AudioBuffer::read(&path).unwrap();
         for (v, b) in values.iter().zip(&back.channels[0]) {
-            assert!((v - f64::from(*b)).abs() < 1e-7, "{bits} bit: {v} read as {b}");
+            assert!(
+                (v - f64::from(*b)).abs() < 1e-7,
+                "{bits} bit: {v} read as {b}"
+            );
         }
         assert_eq!(back.frames(), values.len());
     }
@@ -140,7 +154,10 @@ fn aiff_is_read() {
     let path = dir.path().join("a.aiff");
     std::fs::write(&path, file).unwrap();
     let audio = AudioBuffer::read(&path).unwrap();
-    assert_eq!(audio, AudioBuffer::new(vec![vec![0.0, 0.5, -0.5, -1.0]], 44100));
+    assert_eq!(
+        audio,
+        AudioBuffer::new(vec![vec![0.0, 0.5, -0.5, -1.0]], 44100)
+    );
 }
 
 #[test]
@@ -148,7 +165,9 @@ fn non_finite_samples_become_zero_and_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.wav");
     let samples = vec![0.5, f32::NAN, f32::INFINITY, -0.25, f32::NEG_INFINITY];
-    AudioBuffer::new(vec![samples], 48000).write_wav_f32(&path).unwrap();
+    AudioBuffer::new(vec![samples], 48000)
+        .write_wav_f32(&path)
+        .unwrap();
     let (audio, report) = AudioBuffer::read_with_report(&path).unwrap();
     assert_eq!(audio.channels, [[0.5, 0.0, 0.0, -0.25, 0.0]]);
     assert_eq!(report.non_finite_samples, 3);
@@ -173,8 +192,12 @@ fn bad_files_are_refused_by_name() {
         *b ^= 0x5A;
     }
     std::fs::write(at("broken.flac"), broken).unwrap();
-    AudioBuffer::new(vec![vec![]], 44100).write_wav_f32(&at("nothing.wav")).unwrap();
-    noise(1, 10, 4000, 0.5).write_wav_f32(&at("slow.wav")).unwrap();
+    AudioBuffer::new(vec![vec![]], 44100)
+        .write_wav_f32(&at("nothing.wav"))
+        .unwrap();
+    noise(1, 10, 4000, 0.5)
+        .write_wav_f32(&at("slow.wav"))
+        .unwrap();
     let spec = hound::WavSpec {
         channels: MAX_CHANNELS as u16 + 1,
         sample_rate: 44100,
@@ -198,7 +221,10 @@ fn bad_files_are_refused_by_name() {
         ("wide.wav", "channels"),
     ] {
         let error = AudioBuffer::read(&at(name)).expect_err(name).to_string();
-        assert!(error.contains(name) && error.contains(says), "{name}: {error}");
+        assert!(
+            error.contains(name) && error.contains(says),
+            "{name}: {error}"
+        );
     }
 }
 
@@ -212,8 +238,16 @@ fn a_failed_write_leaves_the_old_file() {
     assert!(audio.write(&path, BitDepth::Float32).is_err());
     let none = AudioBuffer::new(vec![], 48000);
     assert!(none.write(&path, BitDepth::Int16).is_err());
-    assert!(audio.write(&dir.path().join("a.mp3"), BitDepth::Int16).is_err());
-    assert!(audio.write(&dir.path().join("no/such/a.wav"), BitDepth::Int16).is_err());
+    assert!(
+        audio
+            .write(&dir.path().join("a.mp3"), BitDepth::Int16)
+            .is_err()
+    );
+    assert!(
+        audio
+            .write(&dir.path().join("no/such/a.wav"), BitDepth::Int16)
+            .is_err()
+    );
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert_eq!(files_in(dir.path()), [path]);
 }
@@ -270,7 +304,9 @@ fn resampling_is_exact_in_time_and_length() {
 fn resampling_removes_what_the_lower_rate_cannot_hold() {
     let input = AudioBuffer::new(vec![analytic(48000, 24000, &[9000.0])], 48000);
     let output = input.resampled(16000);
-    let peak = output.channels[0].iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    let peak = output.channels[0]
+        .iter()
+        .fold(0.0f32, |m, x| m.max(x.abs()));
     assert!(peak < 1e-5, "alias of {peak}");
 }
 
@@ -282,5 +318,37 @@ fn resampling_handles_the_smallest_buffers() {
         assert!(output.channels[0].iter().all(|x| x.is_finite()));
         let same = noise(2, frames, 48000, 0.5);
         assert_eq!(same.resampled(48000), same);
+    }
+}
+
+/// The lossy containers' delay is trimmed to the sample: the chirp `0.3 sin(2π(200 t + 3000 t²))`, 0.4 s at
+/// 24 kHz, coded by libmp3lame, FFmpeg's AAC and libvorbis through FFmpeg 5.1
+/// (`-f lavfi -i "aevalsrc=0.3*sin(2*PI*(200*t+3000*t*t)):s=24000:d=0.4"`, 48 kb/s, Vorbis quality 4).
+#[test]
+fn coded_audio_starts_where_the_original_did() {
+    let rate = 24000;
+    let chirp = |n: i64| {
+        let t = n as f64 / f64::from(rate);
+        (0.3 * (std::f64::consts::TAU * (200.0 * t + 3000.0 * t * t)).sin()) as f32
+    };
+    for name in ["chirp.mp3", "chirp.m4a", "chirp.ogg"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/audio")
+            .join(name);
+        let audio = AudioBuffer::read(&path).unwrap();
+        assert_eq!(
+            (audio.sample_rate, audio.channels.len()),
+            (rate, 1),
+            "{name}"
+        );
+        assert_eq!(audio.frames(), 9600, "{name}");
+        let inner = &audio.channels[0][2000..3500];
+        let sdr_at = |lag: i64| {
+            let wanted: Vec<f32> = (2000..3500).map(|n| chirp(n - lag)).collect();
+            sdr_db(&wanted, inner)
+        };
+        let best = (-1500..=1500).max_by(|&a, &b| sdr_at(a).total_cmp(&sdr_at(b)));
+        assert_eq!(best, Some(0), "{name}: late by {best:?} samples");
+        assert!(sdr_at(0) > 15.0, "{name}: {:.1} dB", sdr_at(0));
     }
 }
