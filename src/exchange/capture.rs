@@ -112,6 +112,11 @@ impl CaptureReader {
         self.ring.pop().ok()
     }
 
+    /// Whether nothing waits to be popped.
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
     /// Frames lost so far because the worker did not keep up.
     pub fn overruns(&self) -> u64 {
         self.overruns.load(Ordering::Relaxed)

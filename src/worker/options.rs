@@ -47,9 +47,13 @@ pub enum RegeneratorChoice {
 }
 
 /// Options of a job.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Options {
+    /// Amounts of the offline restoration in percent, as the live chain's parameters stood.
+    pub declick_percent: u8,
+    pub declip_percent: u8,
+    pub denoise_percent: u8,
     pub capture: CaptureMode,
     pub quality: Quality,
     pub separator: SeparatorChoice,
@@ -57,4 +61,32 @@ pub struct Options {
     pub seed: u64,
     /// The user's words about the sound; empty if none.
     pub style: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            declick_percent: 100,
+            declip_percent: 100,
+            denoise_percent: 50,
+            capture: CaptureMode::default(),
+            quality: Quality::default(),
+            separator: SeparatorChoice::default(),
+            regenerator: RegeneratorChoice::default(),
+            seed: 0,
+            style: String::new(),
+        }
+    }
+}
+
+impl Options {
+    /// Whether a job with `other` would give the same result.
+    pub fn same_result(&self, other: &Self) -> bool {
+        let capture = self.capture;
+        *self
+            == Self {
+                capture,
+                ..other.clone()
+            }
+    }
 }

@@ -129,6 +129,15 @@ impl Take {
         &self.overview.damage
     }
 
+    /// Whether the audio is, bit for bit, what `other` holds from `offset` on.
+    pub fn equals(&self, other: &StereoSamples, offset: usize) -> bool {
+        self.samples.iter().zip(other).all(|(own, other)| {
+            other
+                .get(offset..offset + own.len())
+                .is_some_and(|o| o.iter().zip(own).all(|(a, b)| a.to_bits() == b.to_bits()))
+        })
+    }
+
     fn bytes(&self) -> usize {
         8 * self.frames()
     }

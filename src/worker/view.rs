@@ -1,5 +1,9 @@
 // [any] What the editor shows of an instance: an immutable snapshot, swapped as a whole.
 
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
 use crate::{
     damage::{DamageKind, DamageMap, Severity, Stem},
     exchange::SamplePos,
@@ -17,14 +21,14 @@ pub struct TakeView {
     pub frames: u64,
     pub sample_rate: u32,
     /// (min, max) of the mono mean per 10 ms.
-    pub peaks: Vec<(f32, f32)>,
+    pub peaks: Arc<Vec<(f32, f32)>>,
     /// The same for the restored mix with its layers; empty until analysed.
-    pub repaired_peaks: Vec<(f32, f32)>,
+    pub repaired_peaks: Arc<Vec<(f32, f32)>>,
     /// Damage of the mix so far: grows while capturing.
-    pub damage: DamageMap,
+    pub damage: Arc<DamageMap>,
     pub state: TakeState,
     /// What the analysis found; `None` until analysed.
-    pub findings: Option<Findings>,
+    pub findings: Option<Arc<Findings>>,
 }
 
 /// Where a take is on its road.
@@ -39,17 +43,19 @@ pub enum TakeState {
     Failed,
 }
 
-/// What the analysis found.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What the analysis found. Travels with the committed patch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
     pub stems: [StemFindings; Stem::COUNT],
     pub profile: MusicalProfile,
+    /// Damage of the whole mix, measured on the raw take.
+    pub damage: DamageMap,
     /// One line of plain words each: what was damaged, what was done, by whom.
     pub lines: Vec<String>,
 }
 
 /// A stem's damage.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StemFindings {
     /// Share of the time, 0..=1, in which the stem is damaged.
     pub share: f32,
