@@ -102,7 +102,10 @@ impl Chain {
     /// # Panics
     /// On another number of channels: a defect of the caller.
     pub fn new(sample_rate: f64, channels: usize, mut link: AudioLink) -> Self {
-        assert!((1..=MAX_CHANNELS).contains(&channels), "{channels} channels");
+        assert!(
+            (1..=MAX_CHANNELS).contains(&channels),
+            "{channels} channels"
+        );
         link.capture.set_sample_rate(sample_rate.round() as u32);
         let declick = Declicker::live(sample_rate, channels);
         let declip = Declipper::live(sample_rate, channels);
@@ -114,12 +117,8 @@ impl Chain {
         let eq = EqMatcher::live(sample_rate, channels);
         let dereverb = Dereverb::live(sample_rate, channels);
         let limiter = Limiter::live(sample_rate, channels);
-        let before_limiter = repair
-            + pad
-            + bass.latency()
-            + treble.latency()
-            + eq.latency()
-            + dereverb.latency();
+        let before_limiter =
+            repair + pad + bass.latency() + treble.latency() + eq.latency() + dereverb.latency();
         let latency = before_limiter + limiter.latency();
         let ramp = |value| Ramp::new(value, RAMP_SECONDS, sample_rate);
         Self {
@@ -300,9 +299,7 @@ impl Chain {
         }
         let [raw_left, raw_right] = &self.scratch.raw;
         let raw_right = if stereo { raw_right } else { raw_left };
-        self.silent_frames = match (0..n)
-            .rposition(|i| raw_left[i] != 0.0 || raw_right[i] != 0.0)
-        {
+        self.silent_frames = match (0..n).rposition(|i| raw_left[i] != 0.0 || raw_right[i] != 0.0) {
             Some(last) => (n - 1 - last) as u64,
             None => self.silent_frames.saturating_add(n as u64),
         };
@@ -361,7 +358,11 @@ impl Chain {
         for i in 0..n {
             let (gain, mix) = (self.gain.next(), self.mix.next());
             for (channel, dry) in io.iter_mut().zip(&self.scratch.dry) {
-                let wet = if gain == 1.0 { channel[i] } else { gain * channel[i] };
+                let wet = if gain == 1.0 {
+                    channel[i]
+                } else {
+                    gain * channel[i]
+                };
                 channel[i] = crossfade(dry[i], wet, mix);
             }
         }

@@ -89,9 +89,10 @@ impl Engine {
 
     fn start(commits: PathBuf, cache: &Path) -> Arc<Self> {
         let opened = Cache::open(cache, DEFAULT_LIMIT_BYTES);
-        let storage_problem = opened.as_ref().err().map(|error| {
-            format!("Analyses can't be kept for the next time: {error}")
-        });
+        let storage_problem = opened
+            .as_ref()
+            .err()
+            .map(|error| format!("Analyses can't be kept for the next time: {error}"));
         let inner = Arc::new(Inner {
             commits,
             cache: opened.ok(),
@@ -251,10 +252,7 @@ impl Inner {
 fn collect(inner: &Inner) {
     while !inner.stop.load(Ordering::Relaxed) {
         let instances = inner.instances.lock().clone();
-        let mut held: usize = instances
-            .iter()
-            .map(|s| s.state.lock().takes_bytes())
-            .sum();
+        let mut held: usize = instances.iter().map(|s| s.state.lock().takes_bytes()).sum();
         let mut busy = false;
         for shared in &instances {
             let mut state = shared.state.lock();

@@ -247,7 +247,8 @@ impl State {
                 if asked {
                     let same = |options: &Options| options.same_result(&self.options);
                     !commit.is_some_and(|c| same(&c.options))
-                        && !request.is_some_and(|r| same(&r.options) && r.state == TakeState::Queued)
+                        && !request
+                            .is_some_and(|r| same(&r.options) && r.state == TakeState::Queued)
                 } else {
                     request.is_none() && commit.is_none() && seconds >= MIN_AUTOMATIC_SECONDS
                 }
@@ -274,7 +275,11 @@ impl State {
     }
 
     fn finished(&mut self, job: &Job, state: TakeState) {
-        if let Some(request) = self.requests.iter_mut().find(|r| r.revision == job.revision) {
+        if let Some(request) = self
+            .requests
+            .iter_mut()
+            .find(|r| r.revision == job.revision)
+        {
             request.state = state;
         }
         self.view_changed = true;
@@ -370,7 +375,11 @@ impl State {
     /// Hands the patches to the audio thread if they changed, and frees what it gave back.
     pub fn publish_patches(&mut self) {
         if std::mem::take(&mut self.patches_changed) {
-            let patches = self.commits.iter().filter_map(|c| c.patch.clone()).collect();
+            let patches = self
+                .commits
+                .iter()
+                .filter_map(|c| c.patch.clone())
+                .collect();
             self.publisher.publish(PatchSet::new(patches));
         }
         self.publisher.collect();
@@ -386,9 +395,9 @@ impl State {
         // Patches of a loaded project, whose audio has not been played since.
         for commit in &self.commits {
             if let Some(patch) = &commit.patch
-                && takes
-                    .iter()
-                    .all(|t| patch.end() <= t.start || t.start.offset(t.frames as i64) <= patch.start)
+                && takes.iter().all(|t| {
+                    patch.end() <= t.start || t.start.offset(t.frames as i64) <= patch.start
+                })
             {
                 takes.push(TakeView {
                     start: patch.start,
@@ -450,7 +459,10 @@ impl State {
 /// (min, max) per 10 ms of the mono mean of what plays with every blend up.
 fn peaks(patch: &Patch) -> Vec<(f32, f32)> {
     let mut mix = patch.base.clone();
-    for layer in Stem::ALL.iter().filter_map(|&s| patch.layers[s as usize].as_ref()) {
+    for layer in Stem::ALL
+        .iter()
+        .filter_map(|&s| patch.layers[s as usize].as_ref())
+    {
         for (mix, layer) in mix.iter_mut().zip(layer) {
             for (x, l) in mix.iter_mut().zip(layer) {
                 *x += l;
@@ -466,10 +478,12 @@ fn frame_peaks(samples: &[Vec<f32>; 2], sample_rate: u32) -> Vec<(f32, f32)> {
         .chunks(hop)
         .zip(samples[1].chunks(hop))
         .map(|(left, right)| {
-            left.iter().zip(right).fold((0.0f32, 0.0f32), |(low, high), (l, r)| {
-                let mono = 0.5 * (l + r);
-                (low.min(mono), high.max(mono))
-            })
+            left.iter()
+                .zip(right)
+                .fold((0.0f32, 0.0f32), |(low, high), (l, r)| {
+                    let mono = 0.5 * (l + r);
+                    (low.min(mono), high.max(mono))
+                })
         })
         .collect()
 }

@@ -17,10 +17,11 @@ use crate::{
     separation::Stems,
     worker::{
         options::Options,
-        pipeline::{self, Outcome, PipelineError},
+        pipeline::{self, Outcome, PipelineError, check_channels},
         progress::{Progress, Step},
         report::Report,
         restore,
+        view::Findings,
     },
 };
 
@@ -36,8 +37,8 @@ const BLOCK: usize = 4096;
 pub struct Restored {
     /// The result, at the input's rate and channels.
     pub audio: AudioBuffer,
-    /// The separated stems with their rebuilt layers, before tone and room; `None` where only single
-    /// stages ran that need no stems.
+    /// The separated stems with their rebuilt layers, before tone and room; `None` where only stages ran
+    /// that need no stems.
     pub stems: Option<Stems>,
     pub report: Report,
 }
@@ -188,9 +189,21 @@ fn restore_only(
     cache: Option<&Cache>,
     progress: &Progress,
 ) -> Result<Restored, OfflineError> {
-    let outcome = pipeline::run(input, options, cache, &progress.part(0.0, 0.5))?;
+    // Rebuilding needs the road, but not its restoration; nothing else needs the road at all.
+    let outcome = if stages.contains(&OnlyStage::Regenerate) {
+        let options = Options {
+            declick_percent: 0,
+            declip_percent: 0,
+            denoise_percent: 0,
+            ..options.clone()
+        };
+        let progress = progress.part(0.0, 0.5);
+        Some(pipeline::run(input, &options, cache, &progress)?)
+    } else {
+        check_channels(input)?;
+        None
+    };
     let mut audio = input.clone();
-    let mut stems = None;
     let rate = f64::from(audio.sample_rate);
     // The order of the road, whatever the order on the command line.
     const ORDER: [OnlyStage; 9] = [
@@ -214,14 +227,11 @@ fn restore_only(
             OnlyStage::Bass => restore::bandwidth::restore_bass(channels, rate, 1.0, &progress),
             OnlyStage::Treble => restore::bandwidth::restore_treble(channels, rate, 1.0, &progress),
             OnlyStage::Eq => restore::eq::restore(channels, rate, 1.0, &progress),
-            OnlyStage::Dereverb => {
-                restore::dereverb::restore(channels, rate, 1.0, 1.0, &progress)
-            }
+            OnlyStage::Dereverb => restore::dereverb::restore(channels, rate, 1.0, 1.0, &progress),
             OnlyStage::Regenerate => {
-                for layer in outcome.layers.iter().flatten() {
+                for layer in outcome.iter().flat_map(|o| o.layers.iter().flatten()) {
                     add(&mut audio, layer);
                 }
-                stems = Some(with_layers(outcome.stems.clone(), &outcome.layers));
                 true
             }
             OnlyStage::Loudness => {
@@ -233,8 +243,21 @@ fn restore_only(
             return Err(PipelineError::Cancelled.into());
         }
     }
+    let (findings, stems) = match outcome {
+        Some(outcome) => (
+            outcome.findings,
+            Some(with_layers(outcome.stems, &outcome.layers)),
+        ),
+        None => {
+            let findings = Findings {
+                damage: metrics::damage_map(input),
+                ..Findings::default()
+            };
+            (findings, None)
+        }
+    };
     let report = Report::new(
-        &outcome.findings,
+        &findings,
         metrics::quality(input),
         Some(metrics::quality(&audio)),
     );

@@ -62,10 +62,7 @@ pub fn run(
     cache: Option<&Cache>,
     progress: &Progress,
 ) -> Result<Outcome, PipelineError> {
-    let channels = take.channels.len();
-    if !(1..=2).contains(&channels) {
-        return Err(PipelineError::Channels { actual: channels });
-    }
+    check_channels(take)?;
     progress.set(Step::Restoring, 0.0);
     let base = restored(take, options, cache, &progress.part(0.0, 0.35))?;
 
@@ -75,13 +72,18 @@ pub fn run(
 
     progress.set(Step::Assessing, 0.60);
     let damage = metrics::damage_map(take);
-    let stem_damage: [DamageMap; Stem::COUNT] = std::array::from_fn(|i| {
-        quality::assess_stem(Stem::ALL[i], &stems[i], &damage)
-    });
+    let stem_damage: [DamageMap; Stem::COUNT] =
+        std::array::from_fn(|i| quality::assess_stem(Stem::ALL[i], &stems[i], &damage));
     check(progress)?;
 
     progress.set(Step::Profiling, 0.65);
-    let profile = profiled(&base, &stems, separator.id(), cache, &progress.part(0.65, 0.80))?;
+    let profile = profiled(
+        &base,
+        &stems,
+        separator.id(),
+        cache,
+        &progress.part(0.65, 0.80),
+    )?;
 
     progress.set(Step::Regenerating, 0.80);
     let mut findings = Findings {
@@ -90,7 +92,14 @@ pub fn run(
         profile,
         lines: Vec::new(),
     };
-    let layers = rebuilt(&base, &stems, &stem_damage, &mut findings, options, &progress.part(0.80, 0.99))?;
+    let layers = rebuilt(
+        &base,
+        &stems,
+        &stem_damage,
+        &mut findings,
+        options,
+        &progress.part(0.80, 0.99),
+    )?;
     findings.lines = describe(&findings, separator.id(), options);
     progress.report(0.99);
     Ok(Outcome {
@@ -99,6 +108,17 @@ pub fn run(
         layers,
         findings,
     })
+}
+
+/// Refuses anything but mono and stereo.
+///
+/// # Errors
+/// [`PipelineError::Channels`].
+pub fn check_channels(audio: &AudioBuffer) -> Result<(), PipelineError> {
+    match audio.channels.len() {
+        1 | 2 => Ok(()),
+        actual => Err(PipelineError::Channels { actual }),
+    }
 }
 
 fn check(progress: &Progress) -> Result<(), PipelineError> {

@@ -54,8 +54,9 @@ pub fn map<const N: usize, E>(
     mut stage: impl FnMut(AudioBuffer, Range<f64>) -> Result<[AudioBuffer; N], E>,
 ) -> Result<[AudioBuffer; N], E> {
     let frames = audio.frames();
-    let mut out: [AudioBuffer; N] =
-        std::array::from_fn(|_| AudioBuffer::silence(audio.channels.len(), frames, audio.sample_rate));
+    let mut out: [AudioBuffer; N] = std::array::from_fn(|_| {
+        AudioBuffer::silence(audio.channels.len(), frames, audio.sample_rate)
+    });
     let segments = segments(frames, audio.sample_rate);
     let count = segments.len() as f64;
     let join = 2 * half_join(audio.sample_rate);
@@ -89,7 +90,15 @@ mod tests {
 
     #[test]
     fn an_identity_stage_returns_its_input_whatever_the_length() {
-        for frames in [0, 1, 799, 8_000 * 29, 8_000 * 31 + 5, 8_000 * 61, 8_000 * 93 + 1] {
+        for frames in [
+            0,
+            1,
+            799,
+            8_000 * 29,
+            8_000 * 31 + 5,
+            8_000 * 61,
+            8_000 * 93 + 1,
+        ] {
             let ramp: Vec<f32> = (0..frames).map(|n| (n as f32 * 0.37).sin()).collect();
             let audio = AudioBuffer::new(vec![ramp], 8_000);
             let mut covered = 0.0;

@@ -175,9 +175,8 @@ impl Takes {
         }
         self.revision += 1;
         let (start, end) = (chunk.pos, chunk.pos.offset(len as i64));
-        let touching = |t: &Take| {
-            t.sample_rate == chunk.sample_rate && t.start <= end && start <= t.end()
-        };
+        let touching =
+            |t: &Take| t.sample_rate == chunk.sample_rate && t.start <= end && start <= t.end();
         let Some(i) = self.takes.iter().position(touching) else {
             let at = self.takes.partition_point(|t| t.start <= start);
             let samples = chunk.samples.map(|c| c[..len].to_vec());

@@ -61,8 +61,7 @@ pub fn run_stage(
             return false;
         }
         let end = (start + PIECE).min(frames + latency);
-        let mut pieces: Vec<&mut [f32]> =
-            channels.iter_mut().map(|c| &mut c[start..end]).collect();
+        let mut pieces: Vec<&mut [f32]> = channels.iter_mut().map(|c| &mut c[start..end]).collect();
         stage.process(&mut pieces);
     }
     for channel in channels.iter_mut() {
