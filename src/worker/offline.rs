@@ -250,7 +250,7 @@ fn restore_only(
         ),
         None => {
             let findings = Findings {
-                damage: metrics::damage_map(input),
+                damage: metrics::damage::damage_map(input),
                 ..Findings::default()
             };
             (findings, None)

@@ -71,7 +71,7 @@ pub fn run(
     let stems = separated(&base, separator.as_ref(), cache, &progress.part(0.35, 0.60))?;
 
     progress.set(Step::Assessing, 0.60);
-    let damage = metrics::damage_map(take);
+    let damage = metrics::damage::damage_map(take);
     let stem_damage: [DamageMap; Stem::COUNT] =
         std::array::from_fn(|i| quality::assess_stem(Stem::ALL[i], &stems[i], &damage));
     check(progress)?;
@@ -159,7 +159,7 @@ fn restored(
             .finish();
         cached_audio(cache, &key, || {
             restore_segment(&mut part, options, &progress)?;
-            Ok([part])
+            Ok::<_, PipelineError>([part])
         })
     })?;
     Ok(base)
