@@ -3,6 +3,11 @@
 //! tests of the bundled plugin use the same one.
 
 pub mod automation;
+pub mod bundle;
 pub mod host;
+pub mod install;
+pub mod packages;
 pub mod render;
+pub mod test;
+pub mod tidy;
 pub mod workspace;

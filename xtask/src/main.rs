@@ -1,5 +1,7 @@
 // [cli] `cargo xtask`: picks the task.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -15,11 +17,32 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    Render(xtask::render::Args),
+    Bundle(xtask::bundle::Args),
+    Render(Box<xtask::render::Args>),
+    /// Checks the house rules that no compiler checks.
+    Tidy,
+    Test(xtask::test::Args),
+    Install(xtask::install::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().task {
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Bundle(args) => xtask::bundle::run(&args).map(|bundles| {
+            for bundle in bundles {
+                println!("{}", bundle.display());
+            }
+        }),
         Task::Render(args) => xtask::render::run(&args),
+        Task::Tidy => xtask::tidy::run(),
+        Task::Test(args) => xtask::test::run(&args),
+        Task::Install(args) => xtask::install::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Causes in one line; no backtrace, whatever the environment says.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -19,9 +19,9 @@ use crate::{
 /// The song's tempo. Uncook finds the tempo of the recording itself; hosts give one all the same.
 const TEMPO_BPM: f64 = 120.0;
 
-/// How the plugin's worker gets time in a pass that runs faster than real time: after each second of
-/// audio the host pauses this long. The capture ring holds 20 s and more.
-const DRAIN_PAUSE: Duration = Duration::from_millis(5);
+/// How the plugin's worker gets time in a pass that runs faster than real time: after each half second
+/// of audio the host pauses for as long as the worker sleeps between two collections.
+const DRAIN_PAUSE: Duration = Duration::from_millis(10);
 
 /// Silence, in seconds, that a wait plays at the least, before it believes that no work is left.
 const WAIT_SETTLE_SECONDS: f64 = 0.5;
@@ -55,7 +55,7 @@ impl Blocks {
 pub enum Pace {
     /// As fast as possible.
     Free,
-    /// As fast as possible, with a pause a second in which the worker empties the capture ring.
+    /// As fast as possible, with pauses in which the worker empties the capture ring.
     Draining,
     /// In real time.
     Realtime,
@@ -137,7 +137,7 @@ fn play_on(
     let mut changes = pass.changes;
     let mut in_block = Vec::new();
     let began = Instant::now();
-    let second = input.sample_rate as usize;
+    let drain_every = input.sample_rate as usize / 2;
     let mut done = 0;
     while done < total {
         let frames = sizes.next().min(total - done);
@@ -173,7 +173,9 @@ fn play_on(
         done += frames;
         match pass.pace {
             Pace::Free => {}
-            Pace::Draining if done / second > before / second => std::thread::sleep(DRAIN_PAUSE),
+            Pace::Draining if done / drain_every > before / drain_every => {
+                std::thread::sleep(DRAIN_PAUSE);
+            }
             Pace::Draining => {}
             Pace::Realtime => {
                 let due = Duration::from_secs_f64(done as f64 / f64::from(input.sample_rate));

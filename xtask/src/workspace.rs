@@ -23,7 +23,7 @@ pub fn root() -> Result<PathBuf> {
     };
     start
         .ancestors()
-        .find(|dir| dir.join("bundler.toml").is_file())
+        .find(|dir| dir.join("xtask/Cargo.toml").is_file())
         .map(Path::to_owned)
         .context("run this inside Uncook's repository")
 }
