@@ -54,6 +54,35 @@ struct Active {
     max_block: usize,
 }
 
+impl Active {
+    /// One stretch of audio, on the calling thread.
+    fn run<R>(
+        self,
+        channels: usize,
+        work: impl FnOnce(&mut AudioThread) -> Result<R>,
+    ) -> (Result<R>, Self) {
+        callbacks::mark_audio_thread(true);
+        let (result, processor) = match self.processor.start_processing() {
+            Err(error) => (Err(anyhow!("{error}")), error.into_stopped_processor()),
+            Ok(started) => {
+                let mut audio =
+                    AudioThread::new(started, self.sample_rate, self.max_block, channels);
+                let result = work(&mut audio);
+                (result, audio.processor.stop_processing())
+            }
+        };
+        callbacks::mark_audio_thread(false);
+        (result, Self { processor, ..self })
+    }
+}
+
+/// What a finished thread gave; a panic goes on in this one.
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// A loaded plugin. It stays on the thread that loaded it: that is CLAP's main thread.
 pub struct HostedPlugin {
     // Dropped before the instance, see `Drop`.
@@ -248,43 +277,60 @@ impl HostedPlugin {
         &mut self,
         work: impl FnOnce(&mut AudioThread) -> Result<R> + Send,
     ) -> Result<R> {
-        let Active {
-            processor,
-            sample_rate,
-            max_block,
-        } = self.active.take().context("the plugin is not active")?;
+        let active = self.active.take().context("the plugin is not active")?;
         let channels = self.channels;
-        let (result, processor) = std::thread::scope(|scope| {
-            let audio = scope.spawn(move || {
-                callbacks::mark_audio_thread(true);
-                let started = match processor.start_processing() {
-                    Ok(started) => started,
-                    Err(error) => {
-                        return (
-                            Err(anyhow!("{error}")),
-                            Some(error.into_stopped_processor()),
-                        );
-                    }
-                };
-                let mut audio = AudioThread::new(started, sample_rate, max_block, channels);
-                let result = work(&mut audio);
-                (result, Some(audio.processor.stop_processing()))
-            });
+        let (result, active) = std::thread::scope(|scope| {
+            let audio = scope.spawn(move || active.run(channels, work));
             while !audio.is_finished() {
                 self.run_callbacks();
                 std::thread::sleep(MAIN_THREAD_TICK);
             }
-            audio
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            joined(audio)
         });
         self.run_callbacks();
-        self.active = processor.map(|processor| Active {
-            processor,
-            sample_rate,
-            max_block,
-        });
+        self.active = Some(active);
         result
+    }
+
+    /// Runs `work(index, audio)` for several plugins at once, each on an audio thread of its own.
+    ///
+    /// # Errors
+    /// If a plugin is not active, can't start, or its `work` fails.
+    pub fn run_together<R: Send>(
+        plugins: &mut [Self],
+        work: impl Fn(usize, &mut AudioThread) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        ensure!(
+            plugins.iter().all(|p| p.active.is_some()),
+            "a plugin is not active"
+        );
+        let work = &work;
+        let results = std::thread::scope(|scope| {
+            let audio: Vec<_> = plugins
+                .iter_mut()
+                .enumerate()
+                .filter_map(|(index, plugin)| {
+                    let (active, channels) = (plugin.active.take()?, plugin.channels);
+                    Some(scope.spawn(move || active.run(channels, |audio| work(index, audio))))
+                })
+                .collect();
+            while audio.iter().any(|a| !a.is_finished()) {
+                plugins.iter_mut().for_each(Self::run_callbacks);
+                std::thread::sleep(MAIN_THREAD_TICK);
+            }
+            audio.into_iter().map(joined).collect::<Vec<_>>()
+        });
+        plugins
+            .iter_mut()
+            .zip(results)
+            .map(|(plugin, (result, active))| {
+                plugin.run_callbacks();
+                plugin.active = Some(active);
+                result
+            })
+            .collect::<Vec<_>>()
+            .into_iter()
+            .collect()
     }
 
     fn run_callbacks(&mut self) {

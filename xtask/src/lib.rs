@@ -8,6 +8,7 @@ pub mod host;
 pub mod install;
 pub mod packages;
 pub mod render;
+pub mod song;
 pub mod test;
 pub mod tidy;
 pub mod workspace;

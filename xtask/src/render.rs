@@ -118,7 +118,11 @@ pub fn play(plugin: &mut HostedPlugin, input: &AudioBuffer, pass: &Pass<'_>) -> 
     })
 }
 
-fn play_on(
+/// What [`play`] does, on the audio thread: `latency` samples of output are skipped and flushed.
+///
+/// # Errors
+/// As [`play`].
+pub fn play_on(
     audio: &mut AudioThread,
     input: &AudioBuffer,
     pass: &Pass<'_>,

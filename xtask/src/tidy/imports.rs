@@ -2,13 +2,13 @@
 
 /// `module → what it may import`, besides itself and crates. An entry with two parts opens only that
 /// part. `plugin.rs` passes plain settings to the audio thread, so `realtime` never sees parameters;
-/// the editor sees views of the worker's results, never its jobs.
+/// the editor sees views of the worker's results (a profile's words among them), never its jobs.
 const TABLE: [(&str, &[&str]); 17] = [
     ("damage", &[]),
     ("audio", &[]),
     ("exchange", &["damage"]),
     ("realtime", &["damage", "exchange"]),
-    ("metrics", &["audio", "damage"]),
+    ("metrics", &["audio", "damage", "realtime"]),
     ("models", &["worker::progress"]),
     ("cache", &["audio", "damage", "exchange"]),
     ("mastering", KERNELS),
@@ -53,6 +53,7 @@ const TABLE: [(&str, &[&str]); 17] = [
             "damage",
             "exchange",
             "params",
+            "profile",
             "worker::options",
             "worker::progress",
             "worker::session",
@@ -94,6 +95,7 @@ const KERNELS: &[&str] = &[
     "metrics",
     "models",
     "realtime",
+    "separation::Stems",
     "worker::progress",
 ];
 
