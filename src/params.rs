@@ -61,8 +61,8 @@ pub struct UncookParams {
     #[persist = "editor-size"]
     pub editor_size: Arc<AtomicCell<[f32; 2]>>,
 
-    /// Counts changes of what [`UncookParams::options`] reads: the audio thread compares it with the
-    /// last number it saw and has the options handed over from another thread.
+    /// See [`UncookParams::options_version`]: the audio thread compares it with the last number it saw
+    /// and has the options handed over from another thread.
     options_version: Arc<AtomicU64>,
 }
 
@@ -275,7 +275,7 @@ impl UncookParams {
         }
     }
 
-    /// What the worker is told. Allocates: not for the audio thread.
+    /// What the worker is told, with the live amounts as they stand. Allocates: not for the audio thread.
     pub fn options(&self) -> Options {
         Options {
             capture: self.analysis.capture.value(),
@@ -284,10 +284,14 @@ impl UncookParams {
             regenerator: self.analysis.regenerator.value(),
             seed: self.analysis.seed.value().clamp(0, MAX_SEED) as u64,
             style: self.style.get(),
+            declick_percent: whole_percent(&self.live.declick),
+            declip_percent: whole_percent(&self.live.declip),
+            denoise_percent: whole_percent(&self.live.denoise),
         }
     }
 
-    /// Grows whenever [`UncookParams::options`] may have changed.
+    /// Grows whenever a choice for the worker or the style changes. The live amounts are not counted:
+    /// they may be automated, and jobs take them as they stand when the user or the project starts one.
     pub fn options_version(&self) -> u64 {
         self.options_version.load(Ordering::Acquire)
     }
@@ -349,6 +353,10 @@ fn number(text: &str, units: &[&str]) -> Option<f32> {
 
 fn unit(param: &FloatParam) -> f32 {
     within(param, (0.0, 1.0))
+}
+
+fn whole_percent(param: &FloatParam) -> u8 {
+    (100.0 * unit(param)).round() as u8
 }
 
 fn within(param: &FloatParam, (min, max): (f32, f32)) -> f32 {

@@ -88,6 +88,13 @@ impl Link {
         }
     }
 
+    /// Whether the worker was ever told any options.
+    fn has_options(&self) -> bool {
+        self.connection
+            .get()
+            .is_some_and(|connection| connection.sent.lock().is_some())
+    }
+
     fn instance(&self) -> Option<&Instance> {
         self.connection.get().map(|c| &c.instance)
     }
@@ -196,10 +203,7 @@ impl Uncook {
         let Some(instance) = self.link.instance() else {
             return;
         };
-        util::permit_alloc(|| {
-            self.link.send_options(self.params.options());
-            self.patience.spend(|limit| instance.wait_idle(limit));
-        });
+        util::permit_alloc(|| self.patience.spend(|limit| instance.wait_idle(limit)));
     }
 }
 
@@ -276,12 +280,15 @@ impl Plugin for Uncook {
                 .sample_rate
                 .store(u64::from(rate), Ordering::Relaxed);
         }
-        self.sent_options = self.params.options_version();
-        self.link.send_options(self.params.options());
-        self.params.session.connect(self.link.clone());
-
         self.patience
             .activate(context.plugin_api(), config.process_mode, rate);
+        self.sent_options = self.params.options_version();
+        // A render must not ask for other work than the user did: its automation may stand anywhere.
+        if !(self.patience.is_rendering() && self.link.has_options()) {
+            self.link.send_options(self.params.options());
+        }
+        self.params.session.connect(self.link.clone());
+
         let latency = self.chain.as_ref().map_or(0, Chain::latency);
         context.set_latency_samples(latency as u32);
         true

@@ -206,7 +206,8 @@ impl Dereverb {
         let frame = frame_length(sample_rate);
         // Half a hop after the denoiser's frames.
         let engine = FrameEngine::new(frame, 4, frame / 8, sample_rate, channels);
-        let kernel = DereverbKernel::new(LIVE, sample_rate, frame, engine.hop(), channels.clamp(1, 2));
+        let kernel =
+            DereverbKernel::new(LIVE, sample_rate, frame, engine.hop(), channels.clamp(1, 2));
         Self { engine, kernel }
     }
 

@@ -25,6 +25,22 @@ const SEGMENT_SECONDS: f64 = 24.0;
 /// Neighbouring pieces are crossfaded over this.
 const OVERLAP_SECONDS: f64 = 2.0;
 
+/// Half the median window along time: longer than a hit's ring, shorter than most notes.
+const HALF_TIME_S: f32 = 0.18;
+/// Half the median window along frequency: wider than partials lie apart in the middle register.
+const HALF_FREQUENCY_HZ: f32 = 120.0;
+/// Below this a window's main lobe is as wide as a kick: being broad says nothing, being short does.
+const LOW_END_HZ: f32 = 200.0;
+/// Where a bass's partials have fallen to half.
+const BASS_REACH_HZ: f32 = 300.0;
+/// Below this nothing lives but drums and bass.
+const BOTTOM_HZ: f32 = 130.0;
+/// Below this no voice has anything.
+const VOICE_HZ: f32 = 120.0;
+/// What of a bin is the voice's: for lying on the lead line, and for not repeating.
+const LINE_SHARE: f32 = 0.75;
+const NEWS_SHARE: f32 = 0.35;
+
 /// The model-free separator.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spectral;
@@ -154,8 +170,8 @@ fn masks(
     frame_hz: f32,
     go_on: &dyn Fn() -> bool,
 ) -> Option<[Plane<f32>; 3]> {
-    let half_time = (0.17 * frame_hz).round().max(1.0) as usize;
-    let half_freq = (100.0 / bin_hz).round().max(1.0) as usize;
+    let half_time = (HALF_TIME_S * frame_hz).round().max(1.0) as usize;
+    let half_freq = (HALF_FREQUENCY_HZ / bin_hz).round().max(1.0) as usize;
     let harmonic = median::along_time(magnitude, half_time);
     if !go_on() {
         return None;
@@ -227,16 +243,23 @@ fn masks(
                 continue;
             }
             let (h, p) = (harmonic.data[i], percussive.data[i]);
-            let drum_share = p * p / (h * h + p * p + 1e-20);
+            // Where a bin is wider than what parts its neighbours, broad says nothing: there only short counts.
+            let low_end = 1.0 / (1.0 + (hz / LOW_END_HZ).powi(4));
+            let excess = (v - h).max(0.0);
+            let broad = p * p / (h * h + p * p + 1e-20);
+            let short = excess * excess / (excess * excess + h * h + 1e-20);
+            let drum_share = broad + (short - broad) * low_end;
             let pitched = 1.0 - drum_share;
             // A bass's partials fall off: all of the line's fundamental is its own, less of what is higher.
-            let bass_reach = 1.0 / (1.0 + (hz / 350.0).powi(4));
-            let bass = (model[k] * bass_reach).max(if hz < 90.0 { 0.5 } else { 0.0 }) * pitched;
+            let bass_reach = 1.0 / (1.0 + (hz / BASS_REACH_HZ).powi(4));
+            // Nothing but drums and bass lives at the bottom.
+            let bottom = 1.0 / (1.0 + (hz / BOTTOM_HZ).powi(6));
+            let bass = (model[k] * bass_reach).max(bottom) * pitched;
             let news = 1.0 - background.data[i] / v;
-            let vocal_low = 1.0 / (1.0 + (120.0 / hz.max(1.0)).powi(6));
+            let vocal_low = 1.0 / (1.0 + (VOICE_HZ / hz.max(1.0)).powi(6));
             let vocal = (pitched - bass).max(0.0)
                 * vocal_low
-                * (0.75 * lead_model[k] + 0.25 * news).min(1.0);
+                * (LINE_SHARE * lead_model[k] + NEWS_SHARE * news).min(1.0);
             out[0].data[i] = drum_share;
             out[1].data[i] = bass;
             out[2].data[i] = vocal;

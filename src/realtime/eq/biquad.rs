@@ -35,29 +35,20 @@ impl Coefficients {
     pub fn low_pass(hz: f64, q: f64, sample_rate: f64) -> Self {
         let (c, alpha) = Self::angle(hz, sample_rate, q);
         let half = (1.0 - c) / 2.0;
-        Self::normalized(
-            [half, 1.0 - c, half],
-            [1.0 + alpha, -2.0 * c, 1.0 - alpha],
-        )
+        Self::normalized([half, 1.0 - c, half], [1.0 + alpha, -2.0 * c, 1.0 - alpha])
     }
 
     /// High-pass.
     pub fn high_pass(hz: f64, q: f64, sample_rate: f64) -> Self {
         let (c, alpha) = Self::angle(hz, sample_rate, q);
         let half = (1.0 + c) / 2.0;
-        Self::normalized(
-            [half, -1.0 - c, half],
-            [1.0 + alpha, -2.0 * c, 1.0 - alpha],
-        )
+        Self::normalized([half, -1.0 - c, half], [1.0 + alpha, -2.0 * c, 1.0 - alpha])
     }
 
     /// Band-pass with a peak of 0 dB.
     pub fn band_pass(hz: f64, q: f64, sample_rate: f64) -> Self {
         let (c, alpha) = Self::angle(hz, sample_rate, q);
-        Self::normalized(
-            [alpha, 0.0, -alpha],
-            [1.0 + alpha, -2.0 * c, 1.0 - alpha],
-        )
+        Self::normalized([alpha, 0.0, -alpha], [1.0 + alpha, -2.0 * c, 1.0 - alpha])
     }
 
     /// A bell of `gain_db` at `hz`.
