@@ -157,7 +157,7 @@ pub struct AnalysisParams {
     pub seed: IntParam,
     /// Who separates the stems.
     #[id = "separator"]
-    pub separator: EnumParam<SeparatorChoice>,
+    pub separator: EnumParam<SeparatorParam>,
     /// Who rebuilds damaged stems.
     #[id = "regenerator"]
     pub regenerator: EnumParam<RegeneratorChoice>,
@@ -226,7 +226,7 @@ impl Default for UncookParams {
                 )
                 .with_callback(counting(&options_version))
                 .non_automatable(),
-                separator: EnumParam::new("Separator", o.separator)
+                separator: EnumParam::new("Separator", SeparatorParam::Automatic)
                     .with_callback(counting(&options_version))
                     .non_automatable(),
                 regenerator: EnumParam::new("Regenerator", o.regenerator)
@@ -280,7 +280,7 @@ impl UncookParams {
         Options {
             capture: self.analysis.capture.value(),
             quality: self.analysis.quality.value(),
-            separator: self.analysis.separator.value(),
+            separator: self.analysis.separator.value().into(),
             regenerator: self.analysis.regenerator.value(),
             seed: self.analysis.seed.value().clamp(0, MAX_SEED) as u64,
             style: self.style.get(),
@@ -418,9 +418,13 @@ struct SessionState {
 }
 
 impl SessionField {
-    /// From now on `store` holds the session; what was loaded before goes to it.
+    /// From now on `store` holds the session; what was loaded before goes to it. Once connected, always
+    /// connected: later calls change nothing.
     pub fn connect(&self, store: Arc<dyn SessionStore>) {
         let mut state = self.0.lock();
+        if state.store.is_some() {
+            return;
+        }
         let stored = std::mem::take(&mut state.stored);
         if stored != store.session() {
             store.load(&stored);
@@ -451,6 +455,26 @@ impl PersistentField<'_, Session> for SessionField {
 
     fn map<F: Fn(&Session) -> R, R>(&self, f: F) -> R {
         f(&self.get())
+    }
+}
+
+/// Which separator the user wants. A parameter needs two values at least, so there is always a choice
+/// between naming one and leaving it to Uncook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SeparatorParam {
+    /// The best one there is.
+    #[default]
+    Automatic,
+    /// Model-free masks in the spectrum.
+    Spectral,
+}
+
+impl From<SeparatorParam> for SeparatorChoice {
+    fn from(choice: SeparatorParam) -> Self {
+        match choice {
+            SeparatorParam::Automatic => Self::default(),
+            SeparatorParam::Spectral => Self::Spectral,
+        }
     }
 }
 
@@ -488,7 +512,8 @@ choice!(Quality {
     Draft = "draft", "Draft";
     Best = "best", "Best";
 });
-choice!(SeparatorChoice {
+choice!(SeparatorParam {
+    Automatic = "automatic", "Automatic";
     Spectral = "spectral", "Spectral";
 });
 choice!(RegeneratorChoice {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use nice_plug::params::InternalParamMut;
+
 use super::*;
 
 /// Every parameter with its id.
@@ -88,6 +90,43 @@ fn only_the_analysis_is_not_automatable_and_one_is_the_bypass() {
 }
 
 #[test]
+fn hosts_see_numbers_between_0_and_1() {
+    let params = UncookParams::default();
+    for (id, ptr) in all(&params) {
+        // SAFETY: `params` outlives `ptr`.
+        let (value, default, steps) = unsafe {
+            (
+                ptr.unmodulated_normalized_value(),
+                ptr.default_normalized_value(),
+                ptr.step_count(),
+            )
+        };
+        // NaN is in no range.
+        assert!((0.0..=1.0).contains(&value), "{id}: {value}");
+        assert_eq!(value, default, "{id}");
+        assert_ne!(steps, Some(0), "{id} has nothing to choose from");
+    }
+}
+
+#[test]
+fn values_of_a_broken_project_are_brought_into_range() {
+    let params = UncookParams::default();
+    let set = |param: &FloatParam, value: f32| {
+        // SAFETY: only the framework may do this; here it stands in for the framework.
+        unsafe { InternalParamMut::_internal_set_plain_value(param, value) };
+    };
+    set(&params.repair, 7.0);
+    set(&params.live.declip, f32::NAN);
+    set(&params.output.gain, -1e9);
+    set(&params.output.ceiling, f32::INFINITY);
+    let settings = params.settings();
+    assert_eq!(settings.repair, 1.0);
+    assert_eq!(settings.declip, Settings::default().declip);
+    assert_eq!(settings.output_gain_db, -24.0);
+    assert_eq!(settings.ceiling_db, Settings::default().ceiling_db);
+}
+
+#[test]
 fn texts_round_trip() {
     let params = UncookParams::default();
     for (id, ptr) in all(&params) {
@@ -142,7 +181,7 @@ fn choices_keep_their_place_and_ids() {
     }
     check::<CaptureMode>(&["off", "manual", "automatic"]);
     check::<Quality>(&["draft", "best"]);
-    check::<SeparatorChoice>(&["spectral"]);
+    check::<SeparatorParam>(&["automatic", "spectral"]);
     check::<RegeneratorChoice>(&["off", "resynthesis"]);
 }
 
@@ -199,6 +238,9 @@ fn the_session_travels_both_ways() {
     assert_eq!(params.options().style, "dry, close drums");
     assert_eq!(params.editor_size.load(), [1200.0, 800.0]);
     let store = Arc::new(Fake::default());
+    params.session.connect(store.clone());
+    assert_eq!(store.session(), session("aa"));
+    // A second activation takes nothing away.
     params.session.connect(store.clone());
     assert_eq!(store.session(), session("aa"));
 
