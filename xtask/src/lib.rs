@@ -4,9 +4,11 @@
 
 pub mod automation;
 pub mod bundle;
+pub mod demo;
 pub mod host;
 pub mod install;
 pub mod packages;
+pub mod picture;
 pub mod render;
 pub mod song;
 pub mod test;

@@ -18,6 +18,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     Bundle(xtask::bundle::Args),
+    Demo(xtask::demo::Args),
     Render(Box<xtask::render::Args>),
     /// Checks the house rules that no compiler checks.
     Tidy,
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
                 println!("{}", bundle.display());
             }
         }),
+        Task::Demo(args) => xtask::demo::run(&args),
         Task::Render(args) => xtask::render::run(&args),
         Task::Tidy => xtask::tidy::run(),
         Task::Test(args) => xtask::test::run(&args),
