@@ -1,6 +1,14 @@
 // [worker] Audio in memory: planar samples with their rate. File reading, writing and resampling.
 
+mod mp4;
+mod read;
+mod resample;
+mod write;
+
 use std::path::{Path, PathBuf};
+
+pub use read::{MAX_CHANNELS, MAX_SAMPLE_RATE, MAX_SECONDS, MIN_SAMPLE_RATE, ReadReport};
+pub use write::BitDepth;
 
 /// Planar audio. Every channel has the same length.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,11 +82,21 @@ impl AudioBuffer {
     }
 }
 
-/// Why a file could not be read or written.
+/// Why a file could not be read or written. The text names the file and says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum AudioError {
+    /// Missing, damaged, empty, of an unknown format, or not writable.
     #[error("{path}: {reason}", path = path.display())]
     File { path: PathBuf, reason: String },
+    /// A property outside what is supported.
+    #[error("{path}: the {what} is {actual}, but only {expected} can be used; {advice}", path = path.display())]
+    OutOfRange {
+        path: PathBuf,
+        what: &'static str,
+        actual: String,
+        expected: String,
+        advice: &'static str,
+    },
 }
 
 impl AudioError {

@@ -67,6 +67,7 @@ pub const DEFAULT_THRESHOLD: f32 = 0.5;
 /// Damage of a stretch of audio: one [`Severity`] per 10 ms frame. Frame `i` covers
 /// `[i * 10 ms, (i + 1) * 10 ms)` from the start of the audio it was measured on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "PackedMap", try_from = "PackedMap")]
 pub struct DamageMap {
     /// One entry per frame.
     pub frames: Vec<Severity>,
@@ -113,6 +114,62 @@ impl DamageMap {
         hit as f32 / self.frames.len() as f32
     }
 }
+
+/// A [`DamageMap`] as text: severities in steps of 1/255, two hex digits a frame, kinds that never
+/// occur left out. An hour has 360,000 frames.
+#[derive(Serialize, Deserialize)]
+struct PackedMap {
+    frames: usize,
+    kinds: Vec<(DamageKind, String)>,
+}
+
+impl From<DamageMap> for PackedMap {
+    fn from(map: DamageMap) -> Self {
+        let step = |severity: f32| (severity.clamp(0.0, 1.0) * 255.0).round() as u8;
+        let kinds = DamageKind::ALL
+            .into_iter()
+            .filter(|&kind| map.frames.iter().any(|f| step(f[kind as usize]) > 0))
+            .map(|kind| {
+                let steps = map.frames.iter().map(|f| step(f[kind as usize]));
+                (kind, steps.map(|s| format!("{s:02x}")).collect())
+            })
+            .collect();
+        Self {
+            frames: map.frames.len(),
+            kinds,
+        }
+    }
+}
+
+impl TryFrom<PackedMap> for DamageMap {
+    type Error = String;
+
+    fn try_from(packed: PackedMap) -> Result<Self, String> {
+        let digits = 2 * packed.frames;
+        if let Some((kind, text)) = packed.kinds.iter().find(|(_, t)| t.len() != digits) {
+            let actual = text.len();
+            return Err(format!("{kind:?} has {actual} digits, expected {digits}"));
+        }
+        // Lengths were checked against text that is here: nothing is allocated on a claim alone.
+        if packed.kinds.is_empty() && packed.frames > MAX_SILENT_FRAMES {
+            return Err(format!("{} frames without content", packed.frames));
+        }
+        let mut frames = vec![[0.0; DamageKind::COUNT]; packed.frames];
+        for (kind, text) in &packed.kinds {
+            for (frame, pair) in frames.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+                let step = std::str::from_utf8(pair)
+                    .ok()
+                    .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+                    .ok_or_else(|| format!("{kind:?} holds other than hex digits"))?;
+                frame[*kind as usize] = f32::from(step) / 255.0;
+            }
+        }
+        Ok(Self { frames })
+    }
+}
+
+/// A day: more frames of nothing than any session has.
+const MAX_SILENT_FRAMES: usize = 24 * 3600 * FRAMES_PER_SECOND;
 
 /// A damaged span. Times are seconds from the start of the audio.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

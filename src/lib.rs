@@ -4,11 +4,24 @@
 pub mod audio;
 pub mod cache;
 pub mod damage;
+#[cfg(feature = "plugin")]
+pub mod editor;
 pub mod exchange;
 pub mod mastering;
 pub mod metrics;
+#[cfg(feature = "plugin")]
+pub mod params;
+#[cfg(feature = "plugin")]
+pub mod plugin;
 pub mod profile;
 pub mod realtime;
 pub mod regeneration;
 pub mod separation;
 pub mod worker;
+
+#[cfg(feature = "plugin")]
+use plugin::Uncook;
+#[cfg(feature = "plugin")]
+nice_plug::nice_export_clap!(Uncook);
+#[cfg(feature = "plugin")]
+nice_plug::nice_export_vst3!(Uncook);

@@ -1,1 +1,191 @@
-fn main() {}
+// [cli] The command line: the plugin's own chain and pipeline over whole files.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use uncook::worker::{
+    offline::OnlyStage,
+    options::{Options, Quality, RegeneratorChoice},
+};
+
+#[path = "uncook/analyze.rs"]
+mod analyze;
+#[path = "uncook/files.rs"]
+mod files;
+#[path = "uncook/restore.rs"]
+mod restore;
+#[path = "uncook/run.rs"]
+mod run;
+
+/// Finds what is damaged in a band recording, repairs it and rebuilds the drums and the bass.
+///
+/// Exit code: 0 if every file succeeded, 1 if any failed, 2 for a wrong command line.
+#[derive(Parser)]
+#[command(name = "uncook", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Repair recordings and write the results
+    Restore(RestoreArgs),
+    /// Say what is wrong with recordings
+    Analyze(AnalyzeArgs),
+}
+
+/// What both commands take.
+#[derive(Args)]
+struct CommonArgs {
+    /// Recordings: WAV, AIFF, FLAC, MP3, Ogg Vorbis or M4A, mono or stereo
+    #[arg(required = true, value_name = "IN")]
+    inputs: Vec<PathBuf>,
+
+    /// Your words about the sound, for regenerators that read them
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    style: String,
+
+    /// Another number gives another, equally valid rebuild
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// Who rebuilds damaged drums and bass
+    #[arg(long, value_enum, default_value_t = Regenerator::Resynthesis)]
+    regenerator: Regenerator,
+
+    /// How much work goes into the repair
+    #[arg(long, value_enum, default_value_t = QualityArg::Best)]
+    quality: QualityArg,
+
+    /// Files worked on at the same time; more need more memory [default: half the processor's cores]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: Option<u16>,
+
+    /// Neither read nor keep intermediate results
+    #[arg(long)]
+    no_cache: bool,
+}
+
+#[derive(Args)]
+struct RestoreArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+
+    /// The result, .wav (32 bit float) or .flac (24 bit); a folder for several inputs
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+
+    /// Also write the separated stems with what was rebuilt, as WAV, into this folder
+    #[arg(long, value_name = "DIR")]
+    stems: Option<PathBuf>,
+
+    /// Also write what was found and done, as JSON; a folder for several inputs
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
+    /// Only these stages, at full amount, with no other change of gain; writes 32 bit float WAV
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "STAGE[,STAGE]")]
+    only: Vec<StageArg>,
+
+    /// How much of the rebuilt drums and bass replaces the recorded ones, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, conflicts_with = "only",
+          value_parser = clap::value_parser!(u8).range(0..=100))]
+    blend: u8,
+}
+
+#[derive(Args)]
+struct AnalyzeArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+
+    /// Print data instead of words; several files give one line each, with a field "file"
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StageArg {
+    Declick,
+    Declip,
+    Denoise,
+    Eq,
+    Bass,
+    Treble,
+    Dereverb,
+    /// To −14 LUFS, at most −1 dBTP
+    Loudness,
+    /// Rebuild damaged drums and bass
+    Regenerate,
+}
+
+impl From<StageArg> for OnlyStage {
+    fn from(stage: StageArg) -> Self {
+        match stage {
+            StageArg::Declick => Self::Declick,
+            StageArg::Declip => Self::Declip,
+            StageArg::Denoise => Self::Denoise,
+            StageArg::Eq => Self::Eq,
+            StageArg::Bass => Self::Bass,
+            StageArg::Treble => Self::Treble,
+            StageArg::Dereverb => Self::Dereverb,
+            StageArg::Loudness => Self::Loudness,
+            StageArg::Regenerate => Self::Regenerate,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Regenerator {
+    /// Nobody: repair only
+    Off,
+    /// The recording's own hits and notes
+    Resynthesis,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum QualityArg {
+    /// As the plugin repairs live
+    Draft,
+    Best,
+}
+
+impl CommonArgs {
+    fn options(&self) -> Options {
+        Options {
+            quality: match self.quality {
+                QualityArg::Draft => Quality::Draft,
+                QualityArg::Best => Quality::Best,
+            },
+            regenerator: match self.regenerator {
+                Regenerator::Off => RegeneratorChoice::Off,
+                Regenerator::Resynthesis => RegeneratorChoice::Resynthesis,
+            },
+            seed: self.seed,
+            style: self.style.clone(),
+            ..Options::default()
+        }
+    }
+
+    fn jobs(&self) -> usize {
+        self.jobs.map_or_else(
+            || std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2)),
+            usize::from,
+        )
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Restore(args) => restore::run(&args),
+        Command::Analyze(args) => analyze::run(&args),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("uncook: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

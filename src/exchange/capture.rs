@@ -17,7 +17,7 @@ pub struct CaptureChunk {
     pub pos: SamplePos,
     /// Rate of the samples in Hz.
     pub sample_rate: u32,
-    /// Valid frames, 1..=[`CHUNK_FRAMES`].
+    /// Valid frames, 1..=[`CHUNK_FRAMES`]; 0 marks the end of a captured span (the transport stopped).
     pub len: u16,
     /// Planar samples; only the first `len` of each channel are valid. Mono input fills both.
     pub samples: [[f32; CHUNK_FRAMES]; 2],
@@ -86,8 +86,15 @@ impl CaptureTap {
         p.len += 1;
     }
 
-    /// Hands over a partly filled chunk (when capture stops or pauses).
-    pub fn flush(&mut self) {
+    /// Capture ends here for now: hands over what is pending, then an end mark.
+    pub fn stop(&mut self) {
+        self.flush();
+        // A full ring loses the mark: the reader then notices by the silence.
+        let _ = self.ring.push(self.pending);
+    }
+
+    /// Hands over a partly filled chunk.
+    fn flush(&mut self) {
         if self.pending.len == 0 {
             return;
         }
@@ -103,6 +110,11 @@ impl CaptureReader {
     /// The next chunk, oldest first.
     pub fn pop(&mut self) -> Option<CaptureChunk> {
         self.ring.pop().ok()
+    }
+
+    /// Whether nothing waits to be popped.
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty()
     }
 
     /// Frames lost so far because the worker did not keep up.

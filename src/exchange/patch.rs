@@ -70,11 +70,13 @@ impl PatchSet {
         &self.patches
     }
 
-    /// The patch that covers `pos`, by binary search.
-    pub fn at(&self, pos: SamplePos) -> Option<&Patch> {
-        let i = self.patches.partition_point(|p| p.start <= pos);
-        let patch = self.patches.get(i.checked_sub(1)?)?;
-        (pos < patch.end()).then_some(patch)
+    /// Index of the patch that covers `pos`, by binary search.
+    pub fn index_at(&self, pos: SamplePos) -> Option<usize> {
+        let i = self
+            .patches
+            .partition_point(|p| p.start <= pos)
+            .checked_sub(1)?;
+        (pos < self.patches.get(i)?.end()).then_some(i)
     }
 }
 
@@ -92,6 +94,7 @@ pub struct PatchReader {
     slot: Arc<AtomicCell<Option<Box<PatchSet>>>>,
     returned: rtrb::Producer<Box<PatchSet>>,
     current: Box<PatchSet>,
+    next: Option<Box<PatchSet>>,
 }
 
 /// A snapshot that starts empty. Only the newest published set is ever seen; nothing is freed by the
@@ -111,6 +114,7 @@ pub fn patch_snapshot() -> (PatchPublisher, PatchReader) {
             slot,
             returned: producer,
             current: Box::default(),
+            next: None,
         },
     )
 }
@@ -129,17 +133,29 @@ impl PatchPublisher {
 }
 
 impl PatchReader {
-    /// Takes the newest published set, if there is one and the old one can travel back. Wait-free.
-    /// Returns whether the set changed.
-    pub fn refresh(&mut self) -> bool {
+    /// Whether a set newer than [`PatchReader::current`] has arrived. Wait-free; frees nothing.
+    pub fn has_next(&mut self) -> bool {
+        // Without room for the set that may be replaced, the new one stays in the slot.
+        if !self.returned.is_full()
+            && let Some(newest) = self.slot.take()
+            && let Some(unseen) = self.next.replace(newest)
+        {
+            // Room was checked above and this is the only producer.
+            let _ = self.returned.push(unseen);
+        }
+        self.next.is_some()
+    }
+
+    /// Makes the newest set the current one; the old one travels back. Returns whether it did: not if
+    /// nothing new is here, or there is no room for the old one yet.
+    pub fn advance(&mut self) -> bool {
         if self.returned.is_full() {
             return false;
         }
-        let Some(new) = self.slot.take() else {
+        let Some(next) = self.next.take() else {
             return false;
         };
-        let old = std::mem::replace(&mut self.current, new);
-        // Room was checked above and this is the only producer.
+        let old = std::mem::replace(&mut self.current, next);
         let _ = self.returned.push(old);
         true
     }

@@ -44,7 +44,12 @@ impl<T: Copy + Default> Delay<T> {
 
     /// Back to the start.
     pub fn reset(&mut self) {
-        self.ring.fill(T::default());
+        self.fill(T::default());
+    }
+
+    /// Back to the start, filled with `value`.
+    pub fn fill(&mut self, value: T) {
+        self.ring.fill(value);
         self.next = 0;
     }
 }

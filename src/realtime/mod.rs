@@ -6,6 +6,8 @@
 )]
 
 pub mod bandwidth;
+pub mod chain;
+pub mod compare;
 pub mod declick;
 pub mod declip;
 pub mod delay;
@@ -19,5 +21,6 @@ pub mod settings;
 pub mod stage;
 pub mod stft;
 
+pub use chain::{AudioLink, Chain, Transport};
 pub use settings::Settings;
 pub use stage::{MAX_CHANNELS, Ramp, Stage};

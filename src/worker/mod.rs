@@ -1,4 +1,15 @@
 // [worker] Everything that takes longer than a block: jobs, progress, the road from take to patch.
 
+pub mod engine;
+mod instance;
+mod jobs;
+pub mod offline;
+pub mod options;
+pub mod pipeline;
 pub mod progress;
+pub mod report;
 pub mod restore;
+pub mod segments;
+pub mod session;
+pub mod takes;
+pub mod view;

@@ -59,8 +59,23 @@ struct Shared {
 }
 
 /// A handle on a job's progress; clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Shared>);
+#[derive(Clone, Debug)]
+pub struct Progress {
+    shared: Arc<Shared>,
+    /// The share of the job that this handle reports on.
+    from: f64,
+    to: f64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            shared: Arc::default(),
+            from: 0.0,
+            to: 1.0,
+        }
+    }
+}
 
 impl Progress {
     /// A job that has not begun.
@@ -68,31 +83,48 @@ impl Progress {
         Self::default()
     }
 
-    /// Says where the job is: the step, and the share of the whole job that is done, 0..=1.
+    /// A handle on the part `from..to` (0..=1 of this handle's share), for a step's own code.
+    #[must_use]
+    pub fn part(&self, from: f64, to: f64) -> Self {
+        let at = |x: f64| self.from + x.clamp(0.0, 1.0) * (self.to - self.from);
+        Self {
+            shared: self.shared.clone(),
+            from: at(from),
+            to: at(to),
+        }
+    }
+
+    /// Says where the job is: the step, and the share of this handle's part that is done, 0..=1.
     pub fn set(&self, step: Step, done: f64) {
-        self.0.step.store(step as u8, Ordering::Relaxed);
-        let ppm = (done.clamp(0.0, 1.0) * 1e6) as u32;
-        self.0.done_ppm.store(ppm, Ordering::Relaxed);
+        self.shared.step.store(step as u8, Ordering::Relaxed);
+        self.report(done);
+    }
+
+    /// Says how much of this handle's part is done, 0..=1.
+    pub fn report(&self, done: f64) {
+        let done = self.from + done.clamp(0.0, 1.0) * (self.to - self.from);
+        let ppm = (done * 1e6) as u32;
+        self.shared.done_ppm.store(ppm, Ordering::Relaxed);
     }
 
     /// The step the job is in.
     pub fn step(&self) -> Step {
-        let i = self.0.step.load(Ordering::Relaxed) as usize;
+        let i = self.shared.step.load(Ordering::Relaxed) as usize;
         Step::ALL[i.min(Step::ALL.len() - 1)]
     }
 
     /// Share of the whole job that is done, 0..=1.
     pub fn done(&self) -> f64 {
-        f64::from(self.0.done_ppm.load(Ordering::Relaxed)) / 1e6
+        f64::from(self.shared.done_ppm.load(Ordering::Relaxed)) / 1e6
     }
 
     /// Asks the job to stop at its next check.
     pub fn cancel(&self) {
-        self.0.cancelled.store(true, Ordering::Relaxed);
+        self.shared.cancelled.store(true, Ordering::Relaxed);
     }
 
     /// Whether the job was asked to stop. Jobs check at least once a second of work.
     pub fn is_cancelled(&self) -> bool {
-        self.0.cancelled.load(Ordering::Relaxed)
+        self.shared.cancelled.load(Ordering::Relaxed)
     }
 }

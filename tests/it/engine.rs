@@ -1,1 +1,223 @@
+//! The engine: from captured chunks to patches, sessions, cancel, several instances.
 
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use uncook::{
+    audio::AudioBuffer,
+    exchange::{
+        SamplePos,
+        capture::{CaptureTap, capture_ring},
+        patch::{PatchReader, patch_snapshot},
+    },
+    worker::{
+        engine::{Engine, Instance},
+        options::{CaptureMode, Options, Quality},
+        session::Session,
+        view::TakeState,
+    },
+};
+
+use super::support::overdriven_band;
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+struct Track {
+    tap: CaptureTap,
+    patches: PatchReader,
+    instance: Instance,
+}
+
+fn track(engine: &Arc<Engine>, rate: u32) -> Track {
+    let (mut tap, reader) = capture_ring(1 << 21);
+    tap.set_sample_rate(rate);
+    let (publisher, patches) = patch_snapshot();
+    let instance = engine.connect(reader, publisher);
+    instance.set_sample_rate(rate);
+    instance.set_options(&options());
+    Track {
+        tap,
+        patches,
+        instance,
+    }
+}
+
+fn options() -> Options {
+    Options {
+        quality: Quality::Draft,
+        ..Options::default()
+    }
+}
+
+impl Track {
+    fn play(&mut self, audio: &AudioBuffer, start: i64) {
+        let (left, right) = (&audio.channels[0], audio.channels.last().unwrap());
+        for (n, (l, r)) in left.iter().zip(right).enumerate() {
+            self.tap.push(SamplePos(start + n as i64), *l, *r);
+        }
+        self.tap.stop();
+    }
+
+    fn swap(&mut self) -> bool {
+        self.patches.has_next() && self.patches.advance()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        wait_for(|| (!self.instance.view().problems.is_empty()).then(|| self.instance.view().problems.clone()))
+    }
+}
+
+fn wait_for<T>(mut ready: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(start.elapsed() < LIMIT, "nothing happened");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_take_becomes_a_patch_a_commit_and_a_session_that_reloads() {
+    let folder = tempfile::tempdir().unwrap();
+    let band = overdriven_band(6.0, 44_100);
+    let session = {
+        let engine = Engine::in_folder(folder.path().to_owned());
+        let mut track = track(&engine, 44_100);
+        track.play(&band, 1000);
+        assert!(track.instance.wait_idle(LIMIT));
+        assert!(track.swap(), "no patch was published");
+        let set = track.patches.current();
+        assert_eq!(set.patches().len(), 1);
+        let patch = &set.patches()[0];
+        assert_eq!((patch.start, patch.len()), (SamplePos(1000), band.frames()));
+        assert_eq!(patch.take[0], band.channels[0]);
+        assert!(patch.layers[0].is_some() || patch.layers[1].is_some(), "nothing was rebuilt");
+        let view = wait_for(|| {
+            let view = track.instance.view();
+            (view.takes.first()?.state == TakeState::Committed).then_some(view)
+        });
+        assert!(view.takes[0].findings.is_some() && view.problems.is_empty());
+        // The same audio again: nothing new to do, nothing new published.
+        track.play(&band, 1000);
+        assert!(track.instance.wait_idle(LIMIT));
+        assert!(!track.swap());
+        track.instance.session()
+    };
+    assert_eq!(session.commits.len(), 1);
+    let engine = Engine::in_folder(folder.path().to_owned());
+    let mut track = track(&engine, 44_100);
+    track.instance.load_session(&session);
+    assert!(track.swap(), "patches are published before load_session returns");
+    assert_eq!(track.patches.current().patches()[0].take[0], band.channels[0]);
+    assert_eq!(track.instance.session(), session);
+    // A bounce captures the same audio: still nothing to do.
+    track.play(&band, 1000);
+    assert!(track.instance.wait_idle(LIMIT));
+    assert!(!track.swap());
+}
+
+#[test]
+fn a_missing_sidecar_is_reported_and_kept_in_the_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let band = overdriven_band(2.0, 22_050);
+    let engine = Engine::in_folder(folder.path().to_owned());
+    let session = {
+        let mut track = track(&engine, 22_050);
+        track.play(&band, 0);
+        assert!(track.instance.wait_idle(LIMIT));
+        track.instance.session()
+    };
+    let name = &session.commits[0].file;
+    std::fs::remove_file(folder.path().join("commits").join(name)).unwrap();
+    let mut track = track(&engine, 22_050);
+    track.instance.load_session(&session);
+    assert!(track.swap() && track.patches.current().patches().is_empty());
+    assert!(track.problems().iter().any(|p| p.contains(name)), "{:?}", track.problems());
+    assert_eq!(track.instance.session(), session, "the reference must survive a save");
+}
+
+#[test]
+fn manual_capture_waits_for_the_user_and_clear_forgets() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::in_folder(folder.path().to_owned());
+    let mut track = track(&engine, 22_050);
+    let manual = Options {
+        capture: CaptureMode::Manual,
+        ..options()
+    };
+    track.instance.set_options(&manual);
+    track.play(&overdriven_band(2.0, 22_050), 0);
+    assert!(track.instance.wait_idle(LIMIT));
+    assert!(!track.swap());
+    track.instance.analyse();
+    assert!(track.instance.wait_idle(LIMIT));
+    assert!(track.swap());
+    track.instance.clear();
+    assert!(track.swap() && track.patches.current().patches().is_empty());
+    assert_eq!(track.instance.session(), Session::default());
+}
+
+#[test]
+fn a_cancelled_job_publishes_nothing_and_can_be_asked_for_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::in_folder(folder.path().to_owned());
+    let mut track = track(&engine, 44_100);
+    track.play(&overdriven_band(20.0, 44_100), 0);
+    wait_for(|| track.instance.view().job.clone());
+    track.instance.cancel();
+    assert!(track.instance.wait_idle(LIMIT));
+    assert!(!track.swap());
+    track.instance.analyse();
+    assert!(track.instance.wait_idle(LIMIT));
+    assert!(track.swap());
+}
+
+#[test]
+fn later_audio_at_the_same_place_replaces_the_patch() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::in_folder(folder.path().to_owned());
+    let mut track = track(&engine, 22_050);
+    let band = overdriven_band(3.0, 22_050);
+    track.play(&band, 0);
+    assert!(track.instance.wait_idle(LIMIT) && track.swap());
+    let mut other = band.clone();
+    other.channels.iter_mut().flatten().for_each(|x| *x *= -0.5);
+    track.play(&other.slice(22_050, 22_050), 22_050);
+    assert!(track.instance.wait_idle(LIMIT) && track.swap());
+    let set = track.patches.current();
+    assert_eq!(set.patches().len(), 1);
+    let take = &set.patches()[0].take[0];
+    assert_eq!(take[..22_050], band.channels[0][..22_050]);
+    assert_eq!(take[22_050..44_100], other.channels[0][22_050..44_100]);
+    assert_eq!(take[44_100..], band.channels[0][44_100..]);
+}
+
+#[test]
+fn ten_instances_share_one_engine_and_all_finish() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::in_folder(folder.path().to_owned());
+    let mut tracks: Vec<Track> = (0..10).map(|_| track(&engine, 22_050)).collect();
+    let band = overdriven_band(2.0, 22_050);
+    for (i, track) in tracks.iter_mut().enumerate() {
+        let mut own = band.clone();
+        own.channels.iter_mut().flatten().for_each(|x| *x *= 1.0 - 0.03 * i as f32);
+        track.play(&own, 0);
+    }
+    for track in &mut tracks {
+        assert!(track.instance.wait_idle(LIMIT));
+        assert!(track.swap());
+        assert_eq!(track.patches.current().patches().len(), 1);
+    }
+    // One goes while its job waits: the others are served.
+    for track in &mut tracks {
+        track.play(&overdriven_band(2.5, 22_050), 100_000);
+    }
+    tracks.truncate(3);
+    for track in &mut tracks {
+        assert!(track.instance.wait_idle(LIMIT) && track.swap());
+    }
+}

@@ -1,5 +1,9 @@
 // The one integration-test binary: one module a room.
 
+// Counts what allocates inside `assert_no_alloc`.
+#[global_allocator]
+static ALLOCATOR: assert_no_alloc::AllocDisabler = assert_no_alloc::AllocDisabler;
+
 mod audio;
 mod cache;
 mod chain;

@@ -1,5 +1,7 @@
 //! What several rooms' tests share: deterministic signals and measures.
 
+use uncook::audio::AudioBuffer;
+
 /// SDR of `estimate` against `reference` in dB over all samples.
 pub fn sdr_db(reference: &[f32], estimate: &[f32]) -> f64 {
     assert_eq!(reference.len(), estimate.len());
@@ -22,4 +24,39 @@ impl Noise {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
+}
+
+/// A deterministic band in stereo: kick, snare, hats, bass and chords at 120 beats a minute. Its drums and
+/// bass are overdriven in the middle third.
+pub fn overdriven_band(seconds: f64, sample_rate: u32) -> AudioBuffer {
+    let rate = f64::from(sample_rate);
+    let frames = (seconds * rate) as usize;
+    let mut noise = Noise(42);
+    let tau = std::f64::consts::TAU;
+    let (mut left, mut right) = (Vec::with_capacity(frames), Vec::with_capacity(frames));
+    for n in 0..frames {
+        let t = n as f64 / rate;
+        let since = |period: f64, offset: f64| (t - offset).rem_euclid(period);
+        let decay = |since: f64, speed: f64| (-since * speed).exp();
+        let hiss = f64::from(noise.next());
+        let kick_t = since(1.0, 0.0);
+        let kick = decay(kick_t, 9.0) * (tau * (48.0 * kick_t + 1.5 * (1.0 - decay(kick_t, 45.0)))).sin();
+        let snare_t = since(1.0, 0.5);
+        let snare = decay(snare_t, 18.0) * (0.5 * hiss + 0.5 * (tau * 190.0 * snare_t).sin());
+        let hat = 0.25 * decay(since(0.25, 0.0), 60.0) * hiss;
+        let root = [55.0, 43.65, 65.41, 49.0][(t / 2.0) as usize % 4];
+        let pluck = since(0.5, 0.0);
+        let bass: f64 = (1..10)
+            .map(|h| decay(pluck, 1.0 + 0.7 * f64::from(h)) * (tau * root * f64::from(h) * t).sin() / f64::from(h))
+            .sum();
+        let mut low = 0.45 * kick + 0.35 * snare + 0.3 * hat + 0.3 * bass;
+        if (t * 3.0 / seconds) as usize == 1 {
+            low = (4.0 * low).clamp(-0.55, 0.55);
+        }
+        let chord = |ratio: f64| 0.05 * (tau * 4.0 * root * ratio * t).sin();
+        let (third, fifth) = (chord(1.2), chord(1.5));
+        left.push((low + chord(1.0) + third) as f32 * 0.8);
+        right.push((low + chord(1.0) + fifth) as f32 * 0.8);
+    }
+    AudioBuffer::new(vec![left, right], sample_rate)
 }

@@ -1,1 +1,50 @@
-fn main() {}
+// [cli] `cargo xtask`: picks the task.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Tasks of the Uncook repository"
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    Bundle(xtask::bundle::Args),
+    Demo(xtask::demo::Args),
+    Render(Box<xtask::render::Args>),
+    /// Checks the house rules that no compiler checks.
+    Tidy,
+    Test(xtask::test::Args),
+    Install(xtask::install::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Bundle(args) => xtask::bundle::run(&args).map(|bundles| {
+            for bundle in bundles {
+                println!("{}", bundle.display());
+            }
+        }),
+        Task::Demo(args) => xtask::demo::run(&args),
+        Task::Render(args) => xtask::render::run(&args),
+        Task::Tidy => xtask::tidy::run(),
+        Task::Test(args) => xtask::test::run(&args),
+        Task::Install(args) => xtask::install::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Causes in one line; no backtrace, whatever the environment says.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,42 @@
-// [worker]
+// [worker] Dereverberation over a whole take: the live kernel, with the room learned on a first pass.
+
+use super::denoise::run_kernel;
+use crate::{
+    realtime::{
+        dereverb::{DereverbKernel, DereverbSetting},
+        stft::frame_length,
+    },
+    worker::progress::Progress,
+};
+
+/// Frames of 43 ms resolve bass notes, which live latency forbids; the predictor reaches back 32–150 ms.
+const OFFLINE: DereverbSetting = DereverbSetting {
+    taps: 12,
+    delay: 3,
+    early_hz: 12_000.0,
+};
+
+/// Suppresses early reflections by `early` and late reverberation by `late`, each 0..=1 (both 0 returns the
+/// input bit for bit). `channels` are 1..=2 planar channels at `sample_rate` Hz, changed in place.
+/// `false` if cancelled.
+pub fn restore(
+    channels: &mut [Vec<f32>],
+    sample_rate: f64,
+    early: f32,
+    late: f32,
+    progress: &Progress,
+) -> bool {
+    let (early, late) = (early.clamp(0.0, 1.0), late.clamp(0.0, 1.0));
+    if early == 0.0 && late == 0.0 {
+        return !progress.is_cancelled();
+    }
+    let frame = 2 * frame_length(sample_rate);
+    let mut kernel = DereverbKernel::new(OFFLINE, sample_rate, frame, frame / 4, channels.len());
+    kernel.set_intensities(early, late);
+    let mut heard = channels.to_vec();
+    if !run_kernel(&mut kernel, frame, 1.0, &mut heard, sample_rate, progress) {
+        return false;
+    }
+    kernel.second_pass();
+    run_kernel(&mut kernel, frame, 1.0, channels, sample_rate, progress)
+}

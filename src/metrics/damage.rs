@@ -1,0 +1,36 @@
+// [worker] The damage map of a whole recording, by the live detector.
+
+use crate::{
+    audio::AudioBuffer,
+    damage::{DamageKind, DamageMap, Severity},
+    realtime::{
+        MAX_CHANNELS,
+        detect::{DELAY_FRAMES, Detector},
+    },
+};
+
+/// One [`Severity`] for every started 10 ms, by the same kernel as the live display, its delay
+/// compensated. More than two channels are judged two at a time; the worst counts.
+pub fn damage_map(audio: &AudioBuffer) -> DamageMap {
+    let rate = f64::from(audio.sample_rate);
+    let frames = (audio.frames() as f64 * 100.0 / rate).ceil() as usize;
+    let mut map = DamageMap {
+        frames: vec![[0.0; DamageKind::COUNT]; frames],
+    };
+    for pair in audio.channels.chunks(MAX_CHANNELS) {
+        let mut detector = Detector::new(rate, pair.len());
+        let mut emit = |index: u64, severity: &Severity| {
+            if let Some(frame) = map.frames.get_mut(index as usize) {
+                for (worst, &s) in frame.iter_mut().zip(severity) {
+                    *worst = worst.max(s);
+                }
+            }
+        };
+        let channels: Vec<&[f32]> = pair.iter().map(Vec::as_slice).collect();
+        detector.process(&channels, &mut emit);
+        // Silence pushes the last frames out.
+        let silence = vec![0.0; (rate * 0.01) as usize * (DELAY_FRAMES + 2)];
+        detector.process(&vec![silence.as_slice(); pair.len()], &mut emit);
+    }
+    map
+}

@@ -1,0 +1,279 @@
+// [worker] The engine: one a process, shared by all instances. Collects captures, runs jobs, publishes patches.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::{
+    cache::{Cache, DEFAULT_LIMIT_BYTES},
+    exchange::{capture::CaptureReader, patch::PatchPublisher},
+    worker::{
+        instance::{Job, Shared},
+        jobs::{self, Queue},
+        options::Options,
+        session::Session,
+        view::View,
+    },
+};
+
+/// Environment variable that moves sidecars and cache to another folder.
+pub const DATA_DIR_VARIABLE: &str = "UNCOOK_DATA_DIR";
+/// How often captures are collected while audio comes in, and while none does.
+const COLLECT_BUSY: Duration = Duration::from_millis(10);
+const COLLECT_IDLE: Duration = Duration::from_millis(50);
+/// Captured audio that the engine holds for all instances together: 4 GB.
+const MAX_TAKE_BYTES: usize = 4_000_000_000;
+
+/// The engine of this process. It lives while anyone holds it; the last holder joins its threads.
+pub struct Engine {
+    inner: Arc<Inner>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What the engine's threads share.
+pub(super) struct Inner {
+    pub commits: PathBuf,
+    pub cache: Option<Cache>,
+    /// Why sidecars or cache can't be used, in plain words.
+    pub storage_problem: Option<String>,
+    pub instances: Mutex<Vec<Arc<Shared>>>,
+    pub queue: Mutex<Queue>,
+    pub queued: Condvar,
+    pub stop: AtomicBool,
+    next_id: AtomicU64,
+}
+
+/// One plugin instance's line to the engine. Dropping it disconnects and cancels its jobs.
+pub struct Instance {
+    engine: Arc<Engine>,
+    shared: Arc<Shared>,
+}
+
+static SHARED: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
+
+impl Engine {
+    /// The engine shared by all instances of this process, started if nobody holds it. Sidecars and cache
+    /// go to the user's data and cache folders, or to the folder named by [`DATA_DIR_VARIABLE`].
+    pub fn shared() -> Arc<Self> {
+        let mut shared = SHARED.lock();
+        if let Some(engine) = shared.upgrade() {
+            return engine;
+        }
+        let engine = match std::env::var_os(DATA_DIR_VARIABLE) {
+            Some(folder) => Self::in_folder(PathBuf::from(folder)),
+            None => {
+                let data = directories::ProjectDirs::from("org", "Uncook", "Uncook").map_or_else(
+                    || std::env::temp_dir().join("uncook"),
+                    |dirs| dirs.data_dir().to_owned(),
+                );
+                let cache = Cache::default_dir().unwrap_or_else(|_| data.join("cache"));
+                Self::start(data.join("commits"), &cache)
+            }
+        };
+        *shared = Arc::downgrade(&engine);
+        engine
+    }
+
+    /// An engine of its own that keeps everything in `folder`.
+    pub fn in_folder(folder: PathBuf) -> Arc<Self> {
+        Self::start(folder.join("commits"), &folder.join("cache"))
+    }
+
+    fn start(commits: PathBuf, cache: &Path) -> Arc<Self> {
+        let opened = Cache::open(cache, DEFAULT_LIMIT_BYTES);
+        let storage_problem = opened
+            .as_ref()
+            .err()
+            .map(|error| format!("Analyses can't be kept for the next time: {error}"));
+        let inner = Arc::new(Inner {
+            commits,
+            cache: opened.ok(),
+            storage_problem,
+            instances: Mutex::default(),
+            queue: Mutex::default(),
+            queued: Condvar::new(),
+            stop: AtomicBool::new(false),
+            next_id: AtomicU64::new(0),
+        });
+        let spawn = |name: &str, body: fn(&Inner)| {
+            let inner = inner.clone();
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || body(&inner))
+        };
+        // Without threads (the process is out of them) the live chain still plays; jobs just never start.
+        let threads = [
+            spawn("uncook-collect", collect),
+            spawn("uncook-jobs", jobs::run_queue),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        Arc::new(Self { inner, threads })
+    }
+
+    /// Connects an instance.
+    pub fn connect(self: &Arc<Self>, capture: CaptureReader, patches: PatchPublisher) -> Instance {
+        let id = self.inner.next_id.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::new(Shared::new(id, capture, patches));
+        if let Some(problem) = &self.inner.storage_problem {
+            shared.state.lock().report(problem.clone());
+        }
+        self.inner.instances.lock().push(shared.clone());
+        Instance {
+            engine: self.clone(),
+            shared,
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.inner.stop.store(true, Ordering::Relaxed);
+        {
+            // Under the queue's lock, so that the job thread can't miss it between test and wait.
+            let queue = self.inner.queue.lock();
+            queue.cancel_all();
+            self.inner.queued.notify_all();
+        }
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so; there is nothing left to do for it.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Instance {
+    /// Options of jobs started from now on; a change of a late option re-runs late stages only.
+    pub fn set_options(&self, options: &Options) {
+        self.shared.state.lock().options = options.clone();
+    }
+
+    /// The host's rate, from `activate`. Patches of another rate are kept but don't play.
+    pub fn set_sample_rate(&self, sample_rate: u32) {
+        self.shared.state.lock().set_sample_rate(sample_rate);
+    }
+
+    /// Queues the analysis of everything captured and not yet analysed with the present options.
+    pub fn analyse(&self) {
+        let mut state = self.shared.state.lock();
+        state.drain();
+        let jobs = state.jobs(true);
+        self.engine.inner.enqueue(&self.shared, &mut state, jobs);
+    }
+
+    /// Cancels this instance's running and waiting jobs.
+    pub fn cancel(&self) {
+        self.engine.inner.queue.lock().cancel(self.shared.id);
+    }
+
+    /// Forgets captured audio, jobs and patches (committed sidecars stay on disk).
+    pub fn clear(&self) {
+        self.cancel();
+        self.shared.state.lock().clear();
+    }
+
+    /// What the editor shows. Lock-free.
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view.load_full()
+    }
+
+    /// What the project stores.
+    pub fn session(&self) -> Session {
+        self.shared.state.lock().session()
+    }
+
+    /// Replaces the commits by those of a loaded project: reads the sidecars and publishes the patches
+    /// before it returns. Missing ones are reported in [`View::problems`] and stay in [`Instance::session`].
+    pub fn load_session(&self, session: &Session) {
+        self.cancel();
+        let mut state = self.shared.state.lock();
+        state.load(session, &[&self.engine.inner.commits]);
+        self.shared.publish_view(&state, None);
+    }
+
+    /// Blocks until no job of this instance is queued or running and nothing captured waits for an
+    /// automatic analysis, or until `limit` has passed. Returns whether it became idle. For offline render.
+    pub fn wait_idle(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        loop {
+            {
+                let mut state = self.shared.state.lock();
+                // Waiting means that nothing more will come: no need to wait for silence.
+                state.drain();
+                let jobs = state.automatic_jobs(true);
+                self.engine.inner.enqueue(&self.shared, &mut state, jobs);
+                state.publish_patches();
+            }
+            if !self.engine.inner.queue.lock().holds(self.shared.id) {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(COLLECT_BUSY);
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.cancel();
+        let mut instances = self.engine.inner.instances.lock();
+        instances.retain(|s| s.id != self.shared.id);
+    }
+}
+
+impl Inner {
+    fn enqueue(&self, shared: &Arc<Shared>, state: &mut super::instance::State, jobs: Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        for job in &jobs {
+            state.requested(job);
+        }
+        let mut queue = self.queue.lock();
+        for job in jobs {
+            queue.push(shared.clone(), job);
+        }
+        self.queued.notify_all();
+    }
+}
+
+/// Collects what the instances capture, starts automatic jobs and renews the views.
+fn collect(inner: &Inner) {
+    while !inner.stop.load(Ordering::Relaxed) {
+        let instances = inner.instances.lock().clone();
+        let mut held: usize = instances.iter().map(|s| s.state.lock().takes_bytes()).sum();
+        let mut busy = false;
+        for shared in &instances {
+            let mut state = shared.state.lock();
+            if held < MAX_TAKE_BYTES {
+                let before = state.takes_bytes();
+                busy |= state.drain();
+                held += state.takes_bytes() - before;
+            } else if state.discard() {
+                state.report(
+                    "Captured audio fills its 4 GB: clear what you don't need, then play again"
+                        .to_owned(),
+                );
+            }
+            state.measure();
+            let jobs = state.automatic_jobs(false);
+            inner.enqueue(shared, &mut state, jobs);
+            state.publish_patches();
+            let job = inner.queue.lock().view(shared.id);
+            busy |= job.is_some();
+            shared.publish_view(&state, job);
+        }
+        std::thread::sleep(if busy { COLLECT_BUSY } else { COLLECT_IDLE });
+    }
+}

@@ -1,0 +1,227 @@
+// [worker] The queue of heavy jobs: one runs at a time, instances take turns, a panic ends its job only.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use crate::{
+    audio::AudioBuffer,
+    cache::commits,
+    exchange::patch::{Patch, StereoSamples},
+    worker::{
+        engine::Inner,
+        instance::{Commit, Job, Shared},
+        pipeline::{self, Outcome, PipelineError},
+        progress::{Progress, Step},
+        view::JobView,
+    },
+};
+
+struct Entry {
+    shared: Arc<Shared>,
+    job: Job,
+    progress: Progress,
+}
+
+/// Waiting jobs, and the running one.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Vec<Entry>,
+    running: Option<Running>,
+    /// Instances in the order in which they were last served, newest last.
+    served: Vec<u64>,
+}
+
+struct Running {
+    id: u64,
+    progress: Progress,
+    since: Instant,
+}
+
+impl Queue {
+    pub fn push(&mut self, shared: Arc<Shared>, job: Job) {
+        // A newer analysis of the same place replaces one that has not begun.
+        self.waiting
+            .retain(|e| e.shared.id != shared.id || e.job.start != job.start);
+        self.waiting.push(Entry {
+            shared,
+            job,
+            progress: Progress::new(),
+        });
+    }
+
+    /// The oldest job of the instance that has waited longest since it was served.
+    fn pop(&mut self) -> Option<Entry> {
+        let turn = |e: &Entry| {
+            self.served
+                .iter()
+                .position(|&id| id == e.shared.id)
+                .map_or(0, |place| place + 1)
+        };
+        let (i, _) = self
+            .waiting
+            .iter()
+            .enumerate()
+            .min_by_key(|(i, e)| (turn(e), *i))?;
+        let entry = self.waiting.remove(i);
+        self.served.retain(|&id| id != entry.shared.id);
+        self.served.push(entry.shared.id);
+        self.running = Some(Running {
+            id: entry.shared.id,
+            progress: entry.progress.clone(),
+            since: Instant::now(),
+        });
+        Some(entry)
+    }
+
+    /// Whether a job of instance `id` waits or runs.
+    pub fn holds(&self, id: u64) -> bool {
+        self.running.as_ref().is_some_and(|r| r.id == id)
+            || self.waiting.iter().any(|e| e.shared.id == id)
+    }
+
+    /// Takes waiting jobs of instance `id` away and asks its running one to stop.
+    pub fn cancel(&mut self, id: u64) {
+        self.waiting.retain(|e| e.shared.id != id);
+        self.served.retain(|&served| served != id);
+        if let Some(running) = self.running.as_ref().filter(|r| r.id == id) {
+            running.progress.cancel();
+        }
+    }
+
+    pub fn cancel_all(&self) {
+        if let Some(running) = &self.running {
+            running.progress.cancel();
+        }
+    }
+
+    /// The running or next job of instance `id`.
+    pub fn view(&self, id: u64) -> Option<JobView> {
+        if let Some(running) = self.running.as_ref().filter(|r| r.id == id) {
+            let done = running.progress.done();
+            let elapsed = running.since.elapsed().as_secs_f64();
+            return Some(JobView {
+                step: running.progress.step().label(),
+                done,
+                // The first steps say too little about the rest.
+                seconds_left: (done > 0.02).then(|| elapsed * (1.0 - done) / done),
+                ahead: 0,
+            });
+        }
+        let place = self.waiting.iter().position(|e| e.shared.id == id)?;
+        Some(JobView {
+            step: Step::Queued.label(),
+            done: 0.0,
+            seconds_left: None,
+            ahead: place + usize::from(self.running.is_some()),
+        })
+    }
+}
+
+/// Runs jobs until the engine stops.
+pub(super) fn run_queue(inner: &Inner) {
+    loop {
+        let entry = {
+            let mut queue = inner.queue.lock();
+            queue.running = None;
+            loop {
+                if inner.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                if let Some(entry) = queue.pop() {
+                    break entry;
+                }
+                inner.queued.wait(&mut queue);
+            }
+        };
+        let Entry {
+            shared,
+            job,
+            progress,
+        } = entry;
+        let result = catch_unwind(AssertUnwindSafe(|| run(inner, &job, &progress)));
+        let mut state = shared.state.lock();
+        match result {
+            Ok(Ok(commit)) if !progress.is_cancelled() => state.committed(&job, commit),
+            Ok(Ok(_) | Err(PipelineError::Cancelled)) => state.cancelled(&job),
+            Ok(Err(error)) => state.failed(&job, format!("The analysis stopped: {error}")),
+            Err(_) => state.failed(
+                &job,
+                "The analysis met a defect and was ended; live repair goes on. Please report it with the \
+                 output of `uncook analyze --json`"
+                    .to_owned(),
+            ),
+        }
+        state.publish_patches();
+    }
+}
+
+fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, PipelineError> {
+    // Mono on a stereo track is analysed once.
+    let mut take = job.audio.clone();
+    if take.channels.len() == 2 && take.channels[0] == take.channels[1] {
+        take.channels.truncate(1);
+    }
+    let outcome = pipeline::run(&take, &job.options, inner.cache.as_ref(), progress)?;
+    progress.set(Step::Committing, 0.99);
+    let Outcome {
+        base,
+        layers,
+        findings,
+        ..
+    } = outcome;
+    let take = stereo(job.audio.clone());
+    let base = stereo(base);
+    let layers = layers.map(|layer| layer.map(stereo));
+    let notes = Notes {
+        findings,
+        options: job.options.clone(),
+    };
+    let meta = serde_json::to_string(&notes).unwrap_or_default();
+    let saved = commits::save(
+        &inner.commits,
+        job.start,
+        job.audio.sample_rate,
+        &take,
+        &base,
+        &layers,
+        &meta,
+    );
+    let (reference, problem) = match saved {
+        Ok(reference) => (Some(reference), None),
+        Err(error) => (
+            None,
+            Some(format!(
+                "The repair plays, but could not be saved with the project: {error}"
+            )),
+        ),
+    };
+    let patch = Patch {
+        id: reference
+            .as_ref()
+            .map_or_else(String::new, |r| r.hash.clone()),
+        start: job.start,
+        sample_rate: job.audio.sample_rate,
+        take,
+        base,
+        layers,
+    };
+    Ok(Commit::new(reference, Arc::new(patch), notes, problem))
+}
+
+/// What a sidecar says beside its audio.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Notes {
+    pub findings: crate::worker::view::Findings,
+    pub options: crate::worker::options::Options,
+}
+
+fn stereo(audio: AudioBuffer) -> StereoSamples {
+    let mut channels = audio.channels.into_iter();
+    let left = channels.next().unwrap_or_default();
+    let right = channels.next().unwrap_or_else(|| left.clone());
+    [left, right]
+}

@@ -1,0 +1,92 @@
+// [any] What the user chose for the worker's jobs. None of it is automatable.
+
+use serde::{Deserialize, Serialize};
+
+/// When input is captured and analysed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaptureMode {
+    /// Nothing is captured.
+    Off,
+    /// Captured while the transport plays; analysed when the user asks.
+    Manual,
+    /// Captured while the transport plays; analysed when it stops.
+    #[default]
+    Automatic,
+}
+
+/// How much work goes into offline restoration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quality {
+    /// The live settings.
+    Draft,
+    /// The best settings.
+    #[default]
+    Best,
+}
+
+/// Who separates the stems.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeparatorChoice {
+    /// Model-free masks in the spectrum.
+    #[default]
+    Spectral,
+}
+
+/// Who rebuilds damaged stems.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegeneratorChoice {
+    /// Nobody: restore only.
+    Off,
+    /// Model-free: the recording's own hits and notes.
+    #[default]
+    Resynthesis,
+}
+
+/// Options of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// Amounts of the offline restoration in percent, as the live chain's parameters stood.
+    pub declick_percent: u8,
+    pub declip_percent: u8,
+    pub denoise_percent: u8,
+    pub capture: CaptureMode,
+    pub quality: Quality,
+    pub separator: SeparatorChoice,
+    pub regenerator: RegeneratorChoice,
+    pub seed: u64,
+    /// The user's words about the sound; empty if none.
+    pub style: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            declick_percent: 100,
+            declip_percent: 100,
+            denoise_percent: 50,
+            capture: CaptureMode::default(),
+            quality: Quality::default(),
+            separator: SeparatorChoice::default(),
+            regenerator: RegeneratorChoice::default(),
+            seed: 0,
+            style: String::new(),
+        }
+    }
+}
+
+impl Options {
+    /// Whether a job with `other` would give the same result.
+    pub fn same_result(&self, other: &Self) -> bool {
+        let capture = self.capture;
+        *self
+            == Self {
+                capture,
+                ..other.clone()
+            }
+    }
+}

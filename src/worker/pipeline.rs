@@ -1,0 +1,402 @@
+// [worker] The whole road from a take to what a patch holds. Read [`run`] top to bottom.
+
+use crate::{
+    audio::AudioBuffer,
+    cache::{self, Cache, Key, KeyBuilder},
+    damage::{DEFAULT_THRESHOLD, DamageKind, DamageMap, Region, Stem},
+    metrics,
+    profile::{self, MusicalProfile, quality},
+    regeneration::{RegenerationError, Regenerator, Request, blend, resynthesis::Resynthesis},
+    separation::{SeparationError, Separator, Stems, spectral::Spectral},
+    worker::{
+        options::{Options, Quality, RegeneratorChoice, SeparatorChoice},
+        progress::{Progress, Step},
+        restore, segments,
+        view::{Findings, StemFindings},
+    },
+};
+
+/// Versions of the stages that have no id of their own: raise one when the stage's output changes.
+const RESTORE_VERSION: u32 = 1;
+const PROFILE_VERSION: u32 = 1;
+const SEPARATE_VERSION: u32 = 1;
+
+/// Stems that are rebuilt where they are damaged.
+const REBUILT: [Stem; 2] = [Stem::Drums, Stem::Bass];
+
+/// What the road yields. All audio has the take's rate, channels and length.
+pub struct Outcome {
+    /// The restored mix.
+    pub base: AudioBuffer,
+    /// The stems of the restored mix; they sum to it.
+    pub stems: Stems,
+    /// Per stem `regenerated − separated`.
+    pub layers: [Option<AudioBuffer>; Stem::COUNT],
+    pub findings: Findings,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    #[error("cancelled")]
+    Cancelled,
+    #[error("{actual} channels can't be analysed: use mono or stereo audio")]
+    Channels { actual: usize },
+}
+
+impl From<SeparationError> for PipelineError {
+    fn from(error: SeparationError) -> Self {
+        match error {
+            SeparationError::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// Runs every stage on `take` (1 or 2 channels). Results of the slow ones are kept in `cache`, so that a
+/// change of a late option runs late stages only; without a cache everything runs.
+///
+/// # Errors
+/// If `progress` was cancelled, or the take has no or more than two channels.
+pub fn run(
+    take: &AudioBuffer,
+    options: &Options,
+    cache: Option<&Cache>,
+    progress: &Progress,
+) -> Result<Outcome, PipelineError> {
+    check_channels(take)?;
+    progress.set(Step::Restoring, 0.0);
+    let base = restored(take, options, cache, &progress.part(0.0, 0.35))?;
+
+    progress.set(Step::Separating, 0.35);
+    let separator = separator(options.separator);
+    let stems = separated(&base, separator.as_ref(), cache, &progress.part(0.35, 0.60))?;
+
+    progress.set(Step::Assessing, 0.60);
+    let damage = metrics::damage::damage_map(take);
+    let stem_damage: [DamageMap; Stem::COUNT] =
+        std::array::from_fn(|i| quality::assess_stem(Stem::ALL[i], &stems[i], &damage));
+    check(progress)?;
+
+    progress.set(Step::Profiling, 0.65);
+    let profile = profiled(
+        &base,
+        &stems,
+        separator.id(),
+        cache,
+        &progress.part(0.65, 0.80),
+    )?;
+
+    progress.set(Step::Regenerating, 0.80);
+    let mut findings = Findings {
+        stems: std::array::from_fn(|i| stem_findings(Stem::ALL[i], &stem_damage[i])),
+        damage,
+        profile,
+        lines: Vec::new(),
+    };
+    let layers = rebuilt(
+        &base,
+        &stems,
+        &stem_damage,
+        &mut findings,
+        options,
+        &progress.part(0.80, 0.99),
+    )?;
+    findings.lines = describe(&findings, separator.id(), options);
+    progress.report(0.99);
+    Ok(Outcome {
+        base,
+        stems,
+        layers,
+        findings,
+    })
+}
+
+/// Refuses anything but mono and stereo.
+///
+/// # Errors
+/// [`PipelineError::Channels`].
+pub fn check_channels(audio: &AudioBuffer) -> Result<(), PipelineError> {
+    match audio.channels.len() {
+        1 | 2 => Ok(()),
+        actual => Err(PipelineError::Channels { actual }),
+    }
+}
+
+fn check(progress: &Progress) -> Result<(), PipelineError> {
+    if progress.is_cancelled() {
+        return Err(PipelineError::Cancelled);
+    }
+    Ok(())
+}
+
+fn separator(choice: SeparatorChoice) -> Box<dyn Separator> {
+    match choice {
+        SeparatorChoice::Spectral => Box::new(Spectral),
+    }
+}
+
+fn regenerator(choice: RegeneratorChoice) -> Option<Box<dyn Regenerator>> {
+    match choice {
+        RegeneratorChoice::Off => None,
+        RegeneratorChoice::Resynthesis => Some(Box::new(Resynthesis)),
+    }
+}
+
+/// Offline declick, declip, denoise: the order of the live chain.
+fn restored(
+    take: &AudioBuffer,
+    options: &Options,
+    cache: Option<&Cache>,
+    progress: &Progress,
+) -> Result<AudioBuffer, PipelineError> {
+    let [base] = segments::map(take, |mut part, share| {
+        check(progress)?;
+        let progress = progress.part(share.start, share.end);
+        let key = audio_key("restore", RESTORE_VERSION, &part)
+            .u64(options.declick_percent.into())
+            .u64(options.declip_percent.into())
+            .u64(options.denoise_percent.into())
+            .u64(options.quality as u64)
+            .finish();
+        cached_audio(cache, &key, || {
+            restore_segment(&mut part, options, &progress)?;
+            Ok::<_, PipelineError>([part])
+        })
+    })?;
+    Ok(base)
+}
+
+fn restore_segment(
+    audio: &mut AudioBuffer,
+    options: &Options,
+    progress: &Progress,
+) -> Result<(), PipelineError> {
+    let rate = f64::from(audio.sample_rate);
+    let amount = |percent: u8| f32::from(percent.min(100)) / 100.0;
+    let (declick, declip, denoise) = (
+        amount(options.declick_percent),
+        amount(options.declip_percent),
+        amount(options.denoise_percent),
+    );
+    let channels = &mut audio.channels;
+    let done = match options.quality {
+        Quality::Draft => restore::draft(channels, rate, [declick, declip, denoise], progress),
+        Quality::Best => {
+            restore::declick::restore(channels, rate, declick, &progress.part(0.0, 0.1))
+                && restore::declip::restore(channels, rate, declip, &progress.part(0.1, 0.9))
+                && restore::denoise::restore(channels, rate, denoise, &progress.part(0.9, 1.0))
+        }
+    };
+    if done {
+        Ok(())
+    } else {
+        Err(PipelineError::Cancelled)
+    }
+}
+
+fn separated(
+    base: &AudioBuffer,
+    separator: &dyn Separator,
+    cache: Option<&Cache>,
+    progress: &Progress,
+) -> Result<Stems, PipelineError> {
+    segments::map(base, |part, share| {
+        check(progress)?;
+        let progress = progress.part(share.start, share.end);
+        let key = audio_key("separate", SEPARATE_VERSION, &part)
+            .str(separator.id())
+            .finish();
+        cached_audio(cache, &key, || Ok(separator.separate(&part, &progress)?))
+    })
+}
+
+fn profiled(
+    base: &AudioBuffer,
+    stems: &Stems,
+    separator: &str,
+    cache: Option<&Cache>,
+    progress: &Progress,
+) -> Result<MusicalProfile, PipelineError> {
+    // The stems follow from the mix and the separator.
+    let key = audio_key("profile", PROFILE_VERSION, base)
+        .str(separator)
+        .u64(SEPARATE_VERSION.into())
+        .finish();
+    if let Some(bytes) = cache.and_then(|c| c.get(&key))
+        && let Ok(profile) = cache::decode_value(&bytes)
+    {
+        return Ok(profile);
+    }
+    let profile = profile::analyse(base, Some(stems), progress).ok_or(PipelineError::Cancelled)?;
+    if let (Some(cache), Ok(bytes)) = (cache, cache::encode_value(&profile)) {
+        // A cache that can't be written costs time, never a result.
+        let _ = cache.put(&key, &bytes);
+    }
+    Ok(profile)
+}
+
+fn rebuilt(
+    base: &AudioBuffer,
+    stems: &Stems,
+    damage: &[DamageMap; Stem::COUNT],
+    findings: &mut Findings,
+    options: &Options,
+    progress: &Progress,
+) -> Result<[Option<AudioBuffer>; Stem::COUNT], PipelineError> {
+    let mut layers = [const { None }; Stem::COUNT];
+    let Some(regenerator) = regenerator(options.regenerator) else {
+        return Ok(layers);
+    };
+    for (i, stem) in REBUILT.into_iter().enumerate() {
+        check(progress)?;
+        let regions = quality::regions(&damage[stem as usize], &findings.profile.beats);
+        if regions.is_empty() || !regenerator.supports(stem) {
+            continue;
+        }
+        let request = Request {
+            stem,
+            separated: &stems[stem as usize],
+            mix: base,
+            damage: &damage[stem as usize],
+            regions: &regions,
+            profile: &findings.profile,
+            style: &options.style,
+            seed: options.seed,
+        };
+        let share = 1.0 / REBUILT.len() as f64;
+        let progress = progress.part(i as f64 * share, (i + 1) as f64 * share);
+        match regenerator.regenerate(&request, &progress) {
+            Ok(Some(stem_audio)) => {
+                let layer = blend::layer(&request, &stem_audio);
+                findings.stems[stem as usize].rebuilt = true;
+                layers[stem as usize] = Some(layer.audio);
+            }
+            Ok(None) | Err(RegenerationError::Unsupported { .. }) => {}
+            Err(RegenerationError::Cancelled) => return Err(PipelineError::Cancelled),
+        }
+    }
+    Ok(layers)
+}
+
+fn stem_findings(stem: Stem, damage: &DamageMap) -> StemFindings {
+    let mut worst = [0.0f32; DamageKind::COUNT];
+    for frame in &damage.frames {
+        for (worst, severity) in worst.iter_mut().zip(frame) {
+            *worst = worst.max(*severity);
+        }
+    }
+    let shares = DamageKind::ALL.map(|kind| (kind, damage.share(kind, DEFAULT_THRESHOLD)));
+    let main = shares.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    let main = main.filter(|(_, share)| *share > 0.0);
+    StemFindings {
+        share: main.map_or(0.0, |(_, share)| share),
+        worst,
+        kind: main.map(|(kind, _)| kind),
+        reason: quality::summary(stem, damage),
+        rebuilt: false,
+        damage: damage.clone(),
+    }
+}
+
+fn describe(findings: &Findings, separator: &str, options: &Options) -> Vec<String> {
+    let mut lines = Vec::new();
+    for kind in DamageKind::ALL {
+        let share = findings.damage.share(kind, DEFAULT_THRESHOLD);
+        if share >= 0.005 {
+            let regions = findings.damage.regions(kind, DEFAULT_THRESHOLD, 20);
+            let worst = regions
+                .iter()
+                .max_by(|a, b| a.severity.total_cmp(&b.severity));
+            lines.push(format!(
+                "mix: {} {:.0} % of the time, worst at {}",
+                kind.label(),
+                100.0 * share,
+                clock(worst.map_or(0.0, |r| r.start)),
+            ));
+        }
+    }
+    for stem in Stem::ALL {
+        let found = &findings.stems[stem as usize];
+        if found.kind.is_some() {
+            let done = match (found.rebuilt, options.regenerator, REBUILT.contains(&stem)) {
+                (true, ..) => "rebuilt from its own undamaged sound",
+                (false, RegeneratorChoice::Off, _) => "restored only (rebuilding is off)",
+                (false, _, true) => "restored only (not damaged enough, or too little is readable)",
+                (false, _, false) => "restored only (this stem is not rebuilt)",
+            };
+            lines.push(format!("{}; {done}", found.reason));
+        }
+    }
+    if lines.is_empty() {
+        lines.push("No damage found".to_owned());
+    }
+    lines.push(format!("stems separated by {separator}"));
+    lines
+}
+
+/// Minutes and seconds.
+fn clock(seconds: f64) -> String {
+    let seconds = seconds.max(0.0) as u64;
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
+/// Regions of every kind in `map` at the default threshold, ascending, for reports.
+pub fn report_regions(map: &DamageMap) -> Vec<Region> {
+    /// Gaps shorter than this are bridged: 200 ms.
+    const MAX_GAP_FRAMES: usize = 20;
+    let mut regions: Vec<Region> = DamageKind::ALL
+        .into_iter()
+        .flat_map(|kind| map.regions(kind, DEFAULT_THRESHOLD, MAX_GAP_FRAMES))
+        .collect();
+    regions.sort_by(|a, b| a.start.total_cmp(&b.start).then(a.kind.cmp(&b.kind)));
+    regions
+}
+
+fn audio_key(stage: &str, version: u32, audio: &AudioBuffer) -> KeyBuilder {
+    let key = KeyBuilder::new(stage, version).u64(audio.sample_rate.into());
+    audio
+        .channels
+        .iter()
+        .fold(key, |key, channel| key.samples(channel))
+}
+
+/// The `N` buffers under `key`, or those that `build` makes.
+fn cached_audio<const N: usize, E>(
+    cache: Option<&Cache>,
+    key: &Key,
+    build: impl FnOnce() -> Result<[AudioBuffer; N], E>,
+) -> Result<[AudioBuffer; N], E> {
+    if let Some(bytes) = cache.and_then(|c| c.get(key))
+        && let Some(buffers) = decode_all(&bytes)
+    {
+        return Ok(buffers);
+    }
+    let buffers = build()?;
+    if let Some(cache) = cache {
+        // A cache that can't be written costs time, never a result.
+        let _ = cache.put(key, &encode_all(&buffers));
+    }
+    Ok(buffers)
+}
+
+/// Buffers one after the other, each with its length in bytes before it.
+fn encode_all(buffers: &[AudioBuffer]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for buffer in buffers {
+        let bytes = cache::encode_audio(buffer);
+        out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        out.extend_from_slice(&bytes);
+    }
+    out
+}
+
+fn decode_all<const N: usize>(mut bytes: &[u8]) -> Option<[AudioBuffer; N]> {
+    let mut buffers = Vec::with_capacity(N);
+    for _ in 0..N {
+        let (head, rest) = bytes.split_first_chunk::<8>()?;
+        let len = usize::try_from(u64::from_le_bytes(*head)).ok()?;
+        let (body, rest) = rest.split_at_checked(len)?;
+        buffers.push(cache::decode_audio(body).ok()?);
+        bytes = rest;
+    }
+    buffers.try_into().ok()
+}

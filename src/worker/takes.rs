@@ -1,0 +1,252 @@
+// [worker] Assembles captured chunks into takes: contiguous spans of the timeline, newest audio wins.
+
+use std::{ops::Range, sync::Arc};
+
+use crate::{
+    audio::AudioBuffer,
+    damage::{DamageMap, FRAMES_PER_SECOND},
+    exchange::{SamplePos, capture::CaptureChunk, patch::StereoSamples},
+    realtime::detect::Detector,
+};
+
+/// A contiguous captured span.
+pub struct Take {
+    pub start: SamplePos,
+    pub sample_rate: u32,
+    samples: StereoSamples,
+    /// Changes whenever the samples do.
+    pub revision: u64,
+    overview: Overview,
+}
+
+/// Audio before a replaced span that the detector hears again, so that it has settled there: 0.2 s.
+const WARM_UP_FRAMES: usize = 20;
+
+/// Peaks and damage, measured as the samples arrive, one of each per 10 ms frame.
+struct Overview {
+    /// Has heard everything up to `peaks.len()` frames.
+    detector: Detector,
+    /// Samples a frame.
+    hop: usize,
+    peaks: Arc<Vec<(f32, f32)>>,
+    damage: DamageMap,
+    /// Measured frames whose audio was replaced since.
+    replaced: Option<Range<usize>>,
+}
+
+impl Overview {
+    fn new(sample_rate: u32) -> Self {
+        Self {
+            detector: Detector::new(f64::from(sample_rate), 2),
+            hop: (sample_rate as usize / FRAMES_PER_SECOND).max(1),
+            peaks: Arc::default(),
+            damage: DamageMap::default(),
+            replaced: None,
+        }
+    }
+
+    /// Marks samples that were measured already and are other ones now.
+    fn replace(&mut self, samples: Range<usize>) {
+        let end = samples.end.div_ceil(self.hop).min(self.peaks.len());
+        let start = (samples.start / self.hop).min(end);
+        if start < end {
+            self.replaced = Some(match &self.replaced {
+                Some(r) => r.start.min(start)..r.end.max(end),
+                None => start..end,
+            });
+        }
+    }
+
+    fn measure(&mut self, samples: &StereoSamples, sample_rate: u32) {
+        if let Some(range) = self.replaced.take() {
+            let first = range.start.saturating_sub(WARM_UP_FRAMES);
+            let mut detector = Detector::new(f64::from(sample_rate), 2);
+            let mut severities = Vec::new();
+            detector.process(&self.view(samples, first..range.end), &mut |_, s| {
+                severities.push(*s);
+            });
+            let heard = severities.into_iter().skip(range.start - first);
+            for (frame, severity) in self.damage.frames[range.clone()].iter_mut().zip(heard) {
+                *frame = severity;
+            }
+            let peaks: Vec<_> = range.clone().map(|f| self.peak(samples, f)).collect();
+            Arc::make_mut(&mut self.peaks)[range].copy_from_slice(&peaks);
+        }
+        let new = self.peaks.len()..samples[0].len() / self.hop;
+        if new.is_empty() {
+            return;
+        }
+        let peaks: Vec<_> = new.clone().map(|f| self.peak(samples, f)).collect();
+        Arc::make_mut(&mut self.peaks).extend(peaks);
+        let view = self.view(samples, new.clone());
+        let frames = &mut self.damage.frames;
+        self.detector
+            .process(&view, &mut |_, severity| frames.push(*severity));
+        // Where 10 ms is no whole number of samples, the detector's frames drift against ours.
+        let severity = frames.last().copied().unwrap_or_default();
+        frames.resize(new.end, severity);
+    }
+
+    fn view<'a>(&self, samples: &'a StereoSamples, frames: Range<usize>) -> [&'a [f32]; 2] {
+        let range = frames.start * self.hop..frames.end * self.hop;
+        [&samples[0][range.clone()], &samples[1][range]]
+    }
+
+    fn peak(&self, samples: &StereoSamples, frame: usize) -> (f32, f32) {
+        let [left, right] = self.view(samples, frame..frame + 1);
+        left.iter()
+            .zip(right)
+            .fold((0.0, 0.0), |(low, high), (l, r)| {
+                let mono = 0.5 * (l + r);
+                (mono.min(low), mono.max(high))
+            })
+    }
+}
+
+impl Take {
+    /// Length in samples.
+    pub fn frames(&self) -> usize {
+        self.samples[0].len()
+    }
+
+    /// First position after the take.
+    pub fn end(&self) -> SamplePos {
+        self.start.offset(self.frames() as i64)
+    }
+
+    /// A copy of the audio.
+    pub fn audio(&self) -> AudioBuffer {
+        AudioBuffer::new(self.samples.to_vec(), self.sample_rate)
+    }
+
+    /// (min, max) of the mono mean per 10 ms.
+    pub fn peaks(&self) -> Arc<Vec<(f32, f32)>> {
+        self.overview.peaks.clone()
+    }
+
+    /// Damage measured so far.
+    pub fn damage(&self) -> &DamageMap {
+        &self.overview.damage
+    }
+
+    /// Whether the audio is, bit for bit, what `other` holds from `offset` on.
+    pub fn equals(&self, other: &StereoSamples, offset: usize) -> bool {
+        self.samples.iter().zip(other).all(|(own, other)| {
+            other
+                .get(offset..offset + own.len())
+                .is_some_and(|o| o.iter().zip(own).all(|(a, b)| a.to_bits() == b.to_bits()))
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        8 * self.frames()
+    }
+}
+
+/// All takes of an instance: sorted by start; takes of one rate never overlap or touch.
+#[derive(Default)]
+pub struct Takes {
+    takes: Vec<Take>,
+    revision: u64,
+}
+
+impl Takes {
+    /// Sorted by start.
+    pub fn all(&self) -> &[Take] {
+        &self.takes
+    }
+
+    /// Memory held by samples, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.takes.iter().map(Take::bytes).sum()
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.takes.clear();
+    }
+
+    /// Adds a chunk. Audio that is already there in the same form changes nothing; other audio at the
+    /// same place replaces it. Takes that come to touch are joined.
+    pub fn add(&mut self, chunk: &CaptureChunk) {
+        let len = usize::from(chunk.len).min(chunk.samples[0].len());
+        if len == 0 {
+            return;
+        }
+        self.revision += 1;
+        let (start, end) = (chunk.pos, chunk.pos.offset(len as i64));
+        let touching =
+            |t: &Take| t.sample_rate == chunk.sample_rate && t.start <= end && start <= t.end();
+        let Some(i) = self.takes.iter().position(touching) else {
+            let at = self.takes.partition_point(|t| t.start <= start);
+            let samples = chunk.samples.map(|c| c[..len].to_vec());
+            self.takes.insert(
+                at,
+                Take {
+                    start,
+                    sample_rate: chunk.sample_rate,
+                    samples,
+                    revision: self.revision,
+                    overview: Overview::new(chunk.sample_rate),
+                },
+            );
+            return;
+        };
+        let revision = self.revision;
+        let take = &mut self.takes[i];
+        if start < take.start {
+            // Rare: playback began earlier than before and has come up to the take.
+            let missing = take.start.since(start) as usize;
+            for channel in &mut take.samples {
+                channel.splice(0..0, std::iter::repeat_n(0.0, missing));
+            }
+            take.start = start;
+            take.overview = Overview::new(take.sample_rate);
+        }
+        let offset = start.since(take.start) as usize;
+        let mut changed = false;
+        for (channel, new) in take.samples.iter_mut().zip(&chunk.samples) {
+            let new = &new[..len];
+            let overlap = len.min(channel.len() - offset);
+            let old = &mut channel[offset..offset + overlap];
+            if old.iter().zip(new).any(|(a, b)| a.to_bits() != b.to_bits()) {
+                old.copy_from_slice(&new[..overlap]);
+                changed = true;
+            }
+            if overlap < len {
+                channel.extend_from_slice(&new[overlap..]);
+                take.revision = revision;
+            }
+        }
+        if changed {
+            take.revision = revision;
+            take.overview.replace(offset..offset + len);
+        }
+        self.join(i);
+    }
+
+    /// Joins take `i` with followers that it has come to touch; `i` is the newer where they overlap.
+    fn join(&mut self, i: usize) {
+        while let Some(next) = self.takes.get(i + 1)
+            && next.sample_rate == self.takes[i].sample_rate
+            && next.start <= self.takes[i].end()
+        {
+            let next = self.takes.remove(i + 1);
+            let take = &mut self.takes[i];
+            let overlap = take.end().since(next.start) as usize;
+            if overlap < next.frames() {
+                for (channel, tail) in take.samples.iter_mut().zip(&next.samples) {
+                    channel.extend_from_slice(&tail[overlap..]);
+                }
+                take.revision = self.revision;
+            }
+        }
+    }
+
+    /// Measures what has arrived since the last call.
+    pub fn measure(&mut self) {
+        for take in &mut self.takes {
+            take.overview.measure(&take.samples, take.sample_rate);
+        }
+    }
+}

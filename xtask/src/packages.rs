@@ -1,0 +1,79 @@
+// [cli] The Debian packages that tests with a window want: looked for, installed where allowed, or named.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use crate::workspace;
+
+/// What a test that opens the editor needs at run time. Building needs none of it: the window and
+/// OpenGL libraries are opened when the editor opens (baseview, x11-dl and xkbcommon-dl load them by
+/// name), so a C compiler, which Rust's linker is, builds everything.
+const WINDOW_TESTS: [&str; 9] = [
+    "xvfb",
+    "libgl1",
+    "libgl1-mesa-dri",
+    "libegl1",
+    "libx11-6",
+    "libx11-xcb1",
+    "libxcb1",
+    "libxkbcommon0",
+    "libxkbcommon-x11-0",
+];
+
+/// Sees to it that the packages of window tests are there. Root on Debian and its kin gets them
+/// installed, and is told so; anyone else is given the line to paste. Other systems are left alone.
+///
+/// # Errors
+/// If packages are missing and can't be installed.
+pub fn ensure_for_window_tests() -> Result<()> {
+    if !cfg!(target_os = "linux") || !succeeds(Command::new("dpkg-query").arg("--version")) {
+        return Ok(());
+    }
+    let missing: Vec<&str> = WINDOW_TESTS.into_iter().filter(|p| !installed(p)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !is_root() {
+        bail!(
+            "tests that open a window need packages that are missing; paste this and run again:\n\
+             sudo apt-get update && sudo apt-get install -y --no-install-recommends {list}"
+        );
+    }
+    println!("Installing Debian packages for tests that open a window: {list}");
+    workspace::run(Command::new("apt-get").args(["update", "-q"]))?;
+    workspace::run(
+        Command::new("apt-get")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["install", "-y", "-q", "--no-install-recommends"])
+            .args(&missing),
+    )
+}
+
+fn installed(package: &str) -> bool {
+    Command::new("dpkg-query")
+        .args(["--show", "--showformat=${db:Status-Status}\n", package])
+        .stderr(Stdio::null())
+        .output()
+        .is_ok_and(|o| {
+            String::from_utf8_lossy(&o.stdout)
+                .lines()
+                .any(|status| status == "installed")
+        })
+}
+
+fn is_root() -> bool {
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|o| o.stdout.trim_ascii() == b"0")
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
+}
