@@ -44,9 +44,9 @@ pub fn live_setup(sample_rate: f64) -> Finder {
         side: scaled(96, sample_rate),
         threshold: 12.0,
         lasting: 3.5,
-        explained: 8.0,
-        alone: 6.0,
-        plausible: 1.6,
+        explained: 14.0,
+        alone: 9.0,
+        plausible: 1.2,
         most: 4,
     }
 }

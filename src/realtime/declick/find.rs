@@ -26,7 +26,7 @@ pub struct Finder {
     pub lasting: f32,
     /// Without it no residual in or after it may be above this.
     pub explained: f32,
-    /// A click is this many times as high as any other residual in the stretch.
+    /// A click is this many times as high as nearly all other residuals in the stretch.
     pub alone: f32,
     /// A repair changes no sample by more than this many times the click's residual.
     pub plausible: f32,
@@ -39,6 +39,8 @@ const LSB: f32 = 1.0 / 32768.0;
 /// Residuals below this are quantization, whatever the local scale says (half a step of 16 bits,
 /// times the noise gain of a steep whitening filter).
 const FLOOR: f32 = 4.0 * LSB;
+/// Share of the residuals around a click that it is compared with; other clicks are the rest.
+const BELOW: f32 = 0.97;
 /// Whitening noise added to the fit, −90 dB: keeps models of band-limited audio well-conditioned.
 const WHITE: f64 = 1e-9;
 
@@ -79,7 +81,7 @@ impl ClickFinder {
             forward: vec![0.0; window],
             backward: vec![0.0; window],
             error: vec![0.0; window],
-            ranked: vec![0.0; setup.side],
+            ranked: vec![0.0; window],
             saved: vec![0.0; setup.longest + 2],
             filler: GapFiller::new(setup.longest + 2, setup.order),
             setup,
@@ -243,7 +245,7 @@ impl ClickFinder {
         let to = to.min(self.error.len());
         let from = from.min(to);
         // Of a long stretch every n-th sample does.
-        let step = (to - from).div_ceil(self.ranked.len().max(1)).max(1);
+        let step = (to - from).div_ceil(self.setup.side.max(1)).max(1);
         let mut count = 0;
         for (slot, &e) in self.ranked.iter_mut().zip(
             self.error
@@ -306,14 +308,30 @@ impl ClickFinder {
             .fold(0.0, f32::max)
     }
 
+    /// The error that all but a few samples in a range stay below.
+    fn upper(&mut self, from: usize, to: usize) -> f32 {
+        let to = to.min(self.error.len());
+        let from = from.min(to);
+        let count = to - from;
+        if count == 0 {
+            return 0.0;
+        }
+        let ranked = self.ranked.get_mut(..count).unwrap_or_default();
+        ranked.copy_from_slice(self.error.get(from..to).unwrap_or_default());
+        let rank = (count as f32 * BELOW) as usize;
+        *ranked
+            .select_nth_unstable_by(rank.min(count - 1), f32::total_cmp)
+            .1
+    }
+
     /// Whether the loudest error in the click stands out: from the typical error on both sides, and from
-    /// the largest elsewhere in the stretch (a drum's rattle, a saw wave's edges).
+    /// nearly the largest elsewhere in the stretch (a drum's rattle, a saw wave's edges).
     fn stands_out(&mut self, start: usize, end: usize) -> bool {
         let setup = self.setup;
         let peak = self.peak(start, end);
         let (before, after) = (start.saturating_sub(GUARD), end + GUARD);
         let known = self.error.len().saturating_sub(setup.order);
-        let others = self.peak(0, before).max(self.peak(after, known));
+        let others = self.upper(0, before).max(self.upper(after, known));
         peak > self.scale_around(start, end) * setup.threshold && peak > others * setup.alone
     }
 
@@ -336,7 +354,14 @@ impl ClickFinder {
             return false;
         }
         let limit = self.scale_around(start, end) * self.setup.explained;
-        let height = self.peak(start, end) * self.setup.plausible;
+        let jump = |residual: &[f32]| {
+            residual
+                .get(start..end)
+                .unwrap_or_default()
+                .iter()
+                .fold(0.0f32, |m, e| m.max(e.abs()))
+        };
+        let height = jump(&self.forward).max(jump(&self.backward)) * self.setup.plausible;
         let order = self.setup.order;
         let explained = x
             .get(start.saturating_sub(order)..(end + order).min(x.len()))
