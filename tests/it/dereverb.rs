@@ -136,9 +136,9 @@ fn late_reverberation_falls_and_the_dry_sound_stays() {
 #[test]
 fn early_reflections_are_predicted_away() {
     let dry = bursts(8.0, 9);
-    // Four reflections between 18 and 45 ms.
+    // Four reflections between 24 and 46 ms.
     let mut wet = dry.clone();
-    for (ms, gain) in [(18.0, 0.5), (24.0, -0.4), (33.0, 0.35), (44.0, 0.3)] {
+    for (ms, gain) in [(24.0, 0.5), (30.0, -0.4), (37.0, 0.35), (46.0, 0.3)] {
         let delay = (ms * 1e-3 * RATE) as usize;
         for n in delay..wet.len() {
             wet[n] += gain * dry[n - delay];
