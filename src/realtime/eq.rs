@@ -46,8 +46,11 @@ const UPDATES_PER_SECOND: f64 = 18.0 * 12.0;
 pub fn correction_db(measured_db: &[f64; BANDS]) -> [f64; BANDS] {
     let mut deviation: [f64; BANDS] =
         std::array::from_fn(|i| music_density_db(CENTERS_HZ[i]) - measured_db[i]);
-    // The level of reference: bands from 250 Hz to 4 kHz, where every recording has its music.
-    let middle: f64 = deviation[5..=13].iter().sum::<f64>() / 9.0;
+    // The level of reference: bands from 250 Hz to 4 kHz, where every recording has its music; without the
+    // two highest and lowest, so that a resonance does not move it.
+    let mut middle: [f64; 9] = std::array::from_fn(|i| deviation[5 + i]);
+    middle.sort_unstable_by(f64::total_cmp);
+    let middle = middle[2..7].iter().sum::<f64>() / 5.0;
     for d in &mut deviation {
         *d -= middle;
     }
