@@ -9,6 +9,7 @@ mod key;
 mod melody;
 pub mod metrics;
 mod onsets;
+pub mod quality;
 mod spectra;
 mod tempo;
 mod types;
