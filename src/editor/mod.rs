@@ -248,3 +248,6 @@ impl NiceEguiApp for App {
         self.context = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,13 +141,18 @@ fn draw_ruler(painter: &egui::Painter, rect: Rect, span: &Span) {
     let steps = [
         1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
     ];
+    // A session may hold takes hours apart; the number of labels is bounded all the same.
     let step = steps
         .into_iter()
         .find(|step| span.seconds / step <= f64::from(room))
-        .unwrap_or(7200.0);
+        .unwrap_or(span.seconds / f64::from(room));
     let origin = span.start.0 as f64 / span.rate;
-    let mut tick = (origin / step).ceil() * step;
-    while tick <= origin + span.seconds {
+    let first = (origin / step).ceil();
+    for i in 0..=room as usize + 1 {
+        let tick = (first + i as f64) * step;
+        if tick > origin + span.seconds {
+            break;
+        }
         let x = span.x(rect, tick - origin);
         painter.vline(
             x,
@@ -161,7 +166,6 @@ fn draw_ruler(painter: &egui::Painter, rect: Rect, span: &Span) {
             FontId::proportional(10.0),
             theme::TEXT_DIM,
         );
-        tick += step;
     }
 }
 
@@ -187,7 +191,9 @@ fn draw_take(
 ) {
     let start = span.seconds_of(take.start);
     let length = take.frames as f64 / f64::from(take.sample_rate.max(1));
-    let (left, right) = (span.x(before, start), span.x(before, start + length));
+    let end = span.seconds_of(take_end(take));
+    let left = span.x(before, start);
+    let right = span.x(before, end).max(left + COLUMN);
     let line = Rect::from_x_y_ranges(left..=right, before.top()..=before.top() + STATE_LINE);
     mesh.add_colored_rect(line, state_colour(take.state));
 
@@ -197,7 +203,7 @@ fn draw_take(
     let frames = |column: usize, per_second: usize, len: usize| {
         let from = (column as f64 * seconds_per_column * per_second as f64) as usize;
         let to = ((column + 1) as f64 * seconds_per_column * per_second as f64).ceil() as usize;
-        let to = to.max(from + 1).min(len);
+        let to = to.max(from.saturating_add(1)).min(len);
         from.min(to)..to
     };
     for column in 0..columns {
