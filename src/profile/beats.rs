@@ -116,6 +116,25 @@ pub(super) fn track(activation: &[f32], level: Level) -> Vec<f64> {
     beats
 }
 
+/// What beats divide into, 2 or 3, from where onsets fall between them: compound time plays both thirds.
+pub(super) fn division(strength: &[f32], beats: &[f64]) -> u8 {
+    let mean_at = |place: f64| -> f32 {
+        let sum: f32 = beats
+            .windows(2)
+            .map(|b| {
+                let at = (b[0] + place * (b[1] - b[0])).round() as usize;
+                let near = strength.get(at.saturating_sub(2)..(at + 3).min(strength.len()));
+                near.map_or(0.0, |n| n.iter().copied().fold(0.0, f32::max))
+            })
+            .sum();
+        sum / beats.len().max(2) as f32
+    };
+    let thirds = mean_at(1.0 / 3.0).min(mean_at(2.0 / 3.0));
+    let half = mean_at(0.5);
+    // A swung half falls near the second third; only a first third too makes it compound.
+    if thirds > 1.25 * half + 0.02 { 3 } else { 2 }
+}
+
 /// Drops leading and trailing beats in silence.
 fn trim(beats: &mut Vec<f64>, activation: &[f32]) {
     let strength = |t: f64| {

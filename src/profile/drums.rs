@@ -23,10 +23,12 @@ const LEARNING_FRAMES: usize = 9000;
 const ADAPT: f32 = 0.5;
 /// Frames between the compared spectra.
 const LAG: usize = 2;
+/// Power the magnitudes are compressed by before their rise is taken.
+const COMPRESSION: f32 = 0.85;
 /// Least time between hits of one drum, seconds.
 const APART: f64 = 0.06;
 /// A hit must reach this share of the drum's loud hits.
-const THRESHOLD: [f32; DRUMS] = [0.42, 0.48, 0.17];
+const THRESHOLD: [f32; DRUMS] = [0.50, 0.60, 0.15];
 
 /// Hits in order of time. Silence gives none; None when cancelled.
 pub(super) fn estimate(
@@ -56,6 +58,7 @@ pub(super) fn estimate(
         let strength: Vec<f32> = activations.iter().map(|a| a[d]).collect();
         pick(&strength, THRESHOLD[d], class, &grid, &attack, &mut hits);
     }
+    drop_echoes(&mut hits);
     open_hats(spectra, &mut hits);
     hits.sort_by(|a, b| a.t.total_cmp(&b.t).then(a.class.cmp(&b.class)));
     Some(hits)
@@ -77,11 +80,29 @@ fn rises(spectra: &BandSpectra) -> Vec<f32> {
         let (now, before) = (spectra.frame(t), spectra.frame(t - LAG));
         for b in 0..bands {
             let scale = 1.0 / (colour[b] + floor);
-            let rise = (now[b] * scale).sqrt() - (before[b] * scale).sqrt();
+            let rise = (now[b] * scale).powf(COMPRESSION) - (before[b] * scale).powf(COMPRESSION);
             out[t * bands + b] = rise.max(0.0);
         }
     }
     out
+}
+
+/// Kick and snare leak into each other: where both are found within 40 ms, the weaker must be clear by itself.
+fn drop_echoes(hits: &mut Vec<DrumHit>) {
+    // A kick under a snare is common, a snare under a kick mostly the beater's click.
+    let clear = |class| if class == DrumClass::Kick { 0.78 } else { 0.85 };
+    let rivals: Vec<DrumHit> = hits
+        .iter()
+        .copied()
+        .filter(|h| matches!(h.class, DrumClass::Kick | DrumClass::Snare))
+        .collect();
+    hits.retain(|h| {
+        let matters = matches!(h.class, DrumClass::Kick | DrumClass::Snare);
+        let beaten = rivals.iter().any(|r| {
+            r.class != h.class && (r.t - h.t).abs() <= 0.04 && r.confidence > h.confidence
+        });
+        !(matters && beaten && h.confidence < clear(h.class))
+    });
 }
 
 /// A hat that still rings after a tenth of a second is open.
@@ -120,7 +141,7 @@ fn start_template(drum: usize, centre_hz: &[f64]) -> Vec<f32> {
         .iter()
         .map(|&hz| match drum {
             0 => bump(hz, 65.0, 0.6) + 0.12 * bump(hz, 2500.0, 1.0) + 0.01,
-            1 => 0.7 * bump(hz, 210.0, 0.45) + bump(hz, 2800.0, 1.2) + 0.01,
+            1 => 0.7 * bump(hz, 210.0, 0.45) + bump(hz, 2800.0, 1.2) + 0.04,
             _ => bump(hz, 9500.0, 0.5) + 0.002,
         })
         .collect();
@@ -241,7 +262,14 @@ fn read(
 
 /// Peaks of one drum's activation that stand out of their surroundings and, where bars are known, fit what
 /// the drum plays in the bars around.
-fn pick(strength: &[f32], threshold: f32, class: DrumClass, grid: &Grid, hits: &mut Vec<DrumHit>) {
+fn pick(
+    strength: &[f32],
+    threshold: f32,
+    class: DrumClass,
+    grid: &Grid,
+    attack: &[f32],
+    hits: &mut Vec<DrumHit>,
+) {
     let smooth = moving_mean(strength, 1);
     let local = moving_mean(&smooth, (0.3 * FPS) as usize);
     let inner = 1..smooth.len().saturating_sub(1);

@@ -36,23 +36,43 @@ const PROFILES: [[[f64; 12]; 2]; 3] = [
     ],
 ];
 
+/// Contrast of the pitch classes below which nothing is in a key, and from which on it surely may be.
+const ATONAL: f64 = 0.12;
+const TONAL: f64 = 0.3;
 /// Weight of the chords' evidence for a tonic against the profiles' correlation.
 const CHORD_WEIGHT: f64 = 0.5;
 
-/// Scores of the 24 keys from the notes alone: mean correlation with the profiles.
-pub(super) fn profile_scores(notes: &Notes) -> [f64; 24] {
-    let mut chroma = [0.0f64; 12];
+/// Mean share of each pitch class, treble and half the bass.
+fn mean_chroma(notes: &Notes) -> [f64; 12] {
+    let mut chroma = [0.0; 12];
     for i in 0..notes.frames() {
-        let treble = fold(notes.frame(i), treble_weight);
-        let bass = fold(notes.frame(i), bass_weight);
         let norm = |c: [f32; 12]| {
             let sum: f32 = c.iter().sum::<f32>().max(1e-9);
             c.map(|x| f64::from(x / sum))
         };
-        for ((c, t), b) in chroma.iter_mut().zip(norm(treble)).zip(norm(bass)) {
+        let treble = norm(fold(notes.frame(i), treble_weight));
+        let bass = norm(fold(notes.frame(i), bass_weight));
+        for ((c, t), b) in chroma.iter_mut().zip(treble).zip(bass) {
             *c += t + 0.5 * b;
         }
     }
+    chroma
+}
+
+/// Deviation of the pitch classes over their mean: about 0.5 for music in a key, below 0.1 for noise.
+fn contrast(chroma: &[f64; 12]) -> f64 {
+    let mean = chroma.iter().sum::<f64>() / 12.0;
+    let variance = chroma.iter().map(|c| (c - mean).powi(2)).sum::<f64>() / 12.0;
+    if mean > 0.0 {
+        variance.sqrt() / mean
+    } else {
+        0.0
+    }
+}
+
+/// Scores of the 24 keys from the notes alone: mean correlation with the profiles.
+pub(super) fn profile_scores(notes: &Notes) -> [f64; 24] {
+    let chroma = mean_chroma(notes);
     let mut scores = [0.0; 24];
     for (k, score) in scores.iter_mut().enumerate() {
         let (tonic, mode) = (k % 12, k / 12);
@@ -81,16 +101,19 @@ pub(super) fn estimate(notes: &Notes, chords: &[Chord]) -> Option<Estimate<Key>>
         .filter(|&k| k != best)
         .map(|k| scores[k])
         .fold(f64::MIN, f64::max);
-    if scores[best] < 0.2 {
+    let contrast = contrast(&mean_chroma(notes));
+    if scores[best] < 0.2 || contrast < ATONAL {
         return None;
     }
     let margin = scores[best] - runner_up;
+    let tonal = ((contrast - ATONAL) / (TONAL - ATONAL)).clamp(0.0, 1.0);
     Some(Estimate {
         value: Key {
             tonic: (best % 12) as u8,
             mode: if best < 12 { Mode::Major } else { Mode::Minor },
         },
-        confidence: ((0.5 + 4.0 * margin) * scores[best].clamp(0.0, 1.0)).clamp(0.0, 1.0) as f32,
+        confidence: (tonal * (0.5 + 4.0 * margin) * scores[best].clamp(0.0, 1.0)).clamp(0.0, 1.0)
+            as f32,
     })
 }
 
@@ -108,6 +131,7 @@ fn chord_evidence(chords: &[Chord]) -> [f64; 24] {
     }
     // A few chords are hardly a whole song.
     let whole = (sounding.len() as f64 / 8.0).min(1.0);
+    let ended = ((sounding.len() as f64 - 6.0) / 6.0).clamp(0.0, 1.0);
     for (k, fit) in fits.iter_mut().enumerate() {
         let (tonic, minor_key) = ((k % 12) as u8, k >= 12);
         for (i, &(chord, root, minor)) in sounding.iter().enumerate() {
@@ -123,9 +147,9 @@ fn chord_evidence(chords: &[Chord]) -> [f64; 24] {
             *fit += share * if diatonic { 0.5 } else { -0.5 };
             if home {
                 *fit += 0.4 * share;
-                *fit += if i == 0 { 0.1 * whole } else { 0.0 };
+                *fit += if i == 0 { 0.1 * ended } else { 0.0 };
                 *fit += if i + 1 == sounding.len() {
-                    0.2 * whole
+                    0.2 * ended
                 } else {
                     0.0
                 };

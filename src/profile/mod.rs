@@ -128,10 +128,8 @@ fn find_beats(onsets: &Onsets, profile: &mut MusicalProfile) -> Option<Pulse> {
         value: 60.0 * (frames.len() - 1) as f64 / span,
         confidence: ((level.score * 2.0).min(1.0) * (1.3 - rival).min(1.0)).clamp(0.0, 1.0) as f32,
     });
-    Some(Pulse {
-        frames,
-        division: level.division,
-    })
+    let division = beats::division(&onsets.total, &frames);
+    Some(Pulse { frames, division })
 }
 
 fn find_bars(onsets: &Onsets, pulse: &Pulse, profile: &mut MusicalProfile) {

@@ -115,7 +115,8 @@ impl Tempogram {
         let two = self.at(2.0 * p).unwrap_or(0.0);
         let three = self.at(3.0 * p).unwrap_or(0.0);
         let bar = self.at(4.0 * p).unwrap_or(0.0).max(three).max(two);
-        let part = self.at(p / d).unwrap_or(0.0);
+        // That subdivisions sound matters; how loudly they do says little about the beat.
+        let part = self.at(p / d).unwrap_or(0.0).min(0.3);
         // Lags that belong to the other division, or to neither; and the same pulse grouped otherwise.
         let (wrong, regrouped) = if division == 2 {
             let wrong = self.mean(&[p / 3.0, p * 2.0 / 3.0, p * 4.0 / 3.0]);
