@@ -1,1 +1,95 @@
-fn main() {}
+// [any] Costs of declipping and declicking: live per block of 64 samples with the worst blocks named, and offline.
+
+use std::{hint::black_box, time::Instant};
+
+use criterion::{Criterion, Throughput};
+use uncook::{
+    realtime::{Stage, declick::Declicker, declip::Declipper},
+    worker::{progress::Progress, restore},
+};
+
+const RATE: f64 = 48_000.0;
+const BLOCK: usize = 64;
+
+/// Two channels of harmonics with slow beats, clipped so that about a third of all samples are lost.
+fn clipped(seconds: f64) -> Vec<Vec<f32>> {
+    (0..2)
+        .map(|c| {
+            (0..(seconds * RATE) as usize)
+                .map(|n| {
+                    let t = n as f64 / RATE;
+                    let x: f64 = (1..12)
+                        .map(|h| {
+                            let hz = 98.0 * f64::from(h) * (1.0 + 0.0013 * f64::from(h + c));
+                            (std::f64::consts::TAU * hz * t).sin() / f64::from(h)
+                        })
+                        .sum();
+                    (x as f32).clamp(-0.6, 0.6)
+                })
+                .collect()
+        })
+        .collect()
+}
+
+/// Runs `stage` block by block and prints the share of one core: mean, median, 99.9th percentile, most.
+fn blocks(name: &str, stage: &mut dyn Stage, input: &[Vec<f32>]) {
+    let mut times = Vec::new();
+    let mut buffers = input.to_vec();
+    for start in (0..input[0].len() - BLOCK).step_by(BLOCK) {
+        let mut views: Vec<&mut [f32]> = buffers
+            .iter_mut()
+            .map(|b| &mut b[start..start + BLOCK])
+            .collect();
+        let begin = Instant::now();
+        stage.process(&mut views);
+        times.push(begin.elapsed().as_secs_f64());
+    }
+    black_box(&buffers);
+    times.sort_by(f64::total_cmp);
+    let share = |seconds: f64| 100.0 * seconds * RATE / BLOCK as f64;
+    println!(
+        "{name}: share of one core per {BLOCK}-sample block: mean {:.1} %, median {:.1} %, 99.9th percentile {:.1} %, most {:.1} %",
+        share(times.iter().sum::<f64>() / times.len() as f64),
+        share(times[times.len() / 2]),
+        share(times[times.len() * 999 / 1000]),
+        share(times[times.len() - 1]),
+    );
+}
+
+fn main() {
+    let input = clipped(20.0);
+    blocks("declip", &mut Declipper::live(RATE, 2), &input);
+    blocks("declick", &mut Declicker::live(RATE, 2), &input);
+
+    let mut criterion = Criterion::default().configure_from_args().sample_size(10);
+    let input = clipped(2.0);
+    let mut group = criterion.benchmark_group("two seconds of clipped stereo");
+    group.throughput(Throughput::Elements(input[0].len() as u64));
+    group.bench_function("declip live", |b| {
+        b.iter(|| {
+            let mut buffers = input.clone();
+            let mut stage = Declipper::live(RATE, 2);
+            let mut views: Vec<&mut [f32]> = buffers.iter_mut().map(Vec::as_mut_slice).collect();
+            stage.process(&mut views);
+            buffers
+        });
+    });
+    group.bench_function("declip offline", |b| {
+        b.iter(|| {
+            let mut buffers = input.clone();
+            restore::declip::restore(&mut buffers, RATE, 1.0, &Progress::new());
+            buffers
+        });
+    });
+    group.bench_function("declick live", |b| {
+        b.iter(|| {
+            let mut buffers = input.clone();
+            let mut stage = Declicker::live(RATE, 2);
+            let mut views: Vec<&mut [f32]> = buffers.iter_mut().map(Vec::as_mut_slice).collect();
+            stage.process(&mut views);
+            buffers
+        });
+    });
+    group.finish();
+    criterion.final_summary();
+}

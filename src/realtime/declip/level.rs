@@ -16,7 +16,7 @@ const MIN_LEVEL: f32 = 0.01;
 /// a level by this much ends it. Leaves room for levels that drift by some dB a second.
 const HEADROOM: f32 = 1.03;
 /// Flat tops within this factor of one another share a level.
-const AGREEMENT: f32 = 1.005;
+const AGREEMENT: f32 = 1.01;
 /// Flat tops needed at one level.
 const WITNESSES: usize = 3;
 /// They count for this long.

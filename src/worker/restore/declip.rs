@@ -44,13 +44,13 @@ pub fn restore(
     if let [first, second] = channels
         && first == second
     {
-        let done = restore_channel(first, sample_rate, amount, progress);
+        let done = restore_channel(first, sample_rate, amount, SEGMENT, progress);
         second.copy_from_slice(first);
         return done;
     }
     channels
         .iter_mut()
-        .all(|channel| restore_channel(channel, sample_rate, amount, progress))
+        .all(|channel| restore_channel(channel, sample_rate, amount, SEGMENT, progress))
 }
 
 /// The clip levels of each block of [`BLOCK`] samples, heard forwards and backwards; `None` if cancelled.
@@ -169,6 +169,7 @@ fn restore_channel(
     samples: &mut [f32],
     sample_rate: f64,
     amount: f32,
+    segment: usize,
     progress: &Progress,
 ) -> bool {
     for x in samples.iter_mut().filter(|x| !x.is_finite()) {
@@ -184,12 +185,12 @@ fn restore_channel(
     let unit = frame_length(sample_rate) * 2 / 3;
     let mut scales = LENGTHS.map(|multiple| Scale::new(unit * multiple));
     let context = unit * LENGTHS[LENGTHS.len() - 1] + 1;
-    let mut change = vec![0.0f32; SEGMENT.min(samples.len())];
+    let mut change = vec![0.0f32; segment.min(samples.len())];
     // The clipped samples just before the segment, which are restored already in place.
     let mut before = vec![0.0f32; context];
     let mut start = 0;
     while start < samples.len() {
-        let end = (start + SEGMENT).min(samples.len());
+        let end = (start + segment).min(samples.len());
         let change = &mut change[..end - start];
         change.fill(0.0);
         let source = &*samples;
@@ -225,4 +226,36 @@ fn restore_channel(
         start = end;
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_between_segments_leave_no_trace() {
+        let clipped: Vec<f32> = (0..30_000)
+            .map(|n| {
+                let t = n as f32 / 48_000.0;
+                let x = 0.6 * (t * 1382.0).sin() + 0.5 * (t * 4021.0).sin();
+                x.clamp(-0.5, 0.5)
+            })
+            .collect();
+        let run = |segment| {
+            let mut samples = clipped.clone();
+            assert!(restore_channel(
+                &mut samples,
+                48_000.0,
+                1.0,
+                segment,
+                &Progress::new()
+            ));
+            samples
+        };
+        let whole = run(SEGMENT);
+        assert!(whole.iter().any(|x| x.abs() > 0.6), "nothing was restored");
+        for segment in [3_000, 9_999, 20_000] {
+            assert_eq!(whole, run(segment), "segments of {segment}");
+        }
+    }
 }
