@@ -9,29 +9,50 @@ use uncook::realtime::{
     bandwidth::{BassRestorer, TrebleRestorer},
     denoise::Denoiser,
     dereverb::Dereverb,
-    eq::EqMatcher,
+    eq::{
+        EqMatcher,
+        biquad::{Coefficients, State},
+    },
     limiter::Limiter,
 };
 
 const RATE: f64 = 48_000.0;
 const BLOCK: usize = 64;
 const SECONDS: usize = 20;
+/// Passes over the same signal: the work of a block is the same in each, so the least time is the work and
+/// the rest is the scheduler's.
+const PASSES: usize = 7;
 
-/// Damaged on purpose: decaying notes behind a high-pass and a low-pass, in noise, with peaks above full scale.
+/// Damaged on purpose, so that every stage is at work: decaying notes over a bed of falling spectrum, behind
+/// a high-pass and a low-pass, in white noise, with peaks above full scale.
 fn signal() -> Vec<f32> {
-    let mut state = 1u32;
-    let (mut low, mut lower) = (0.0f32, 0.0f32);
+    let filters = [
+        Coefficients::high_pass(180.0, 1.0, RATE),
+        Coefficients::high_pass(180.0, 0.7, RATE),
+        Coefficients::low_pass(7500.0, 0.541_196, RATE),
+        Coefficients::low_pass(7500.0, 1.306_563, RATE),
+    ];
+    let mut states = [State::default(); 4];
+    let mut random = 1u32;
+    let mut poles = [0.0f64; 4];
     (0..SECONDS * RATE as usize)
         .map(|i| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let white = state as f32 / u32::MAX as f32 - 0.5;
-            let t = (i % 20_000) as f32 / RATE as f32;
-            let notes: f32 = (4..30)
-                .map(|h| (55.0 * h as f32 * t * std::f32::consts::TAU).sin() / h as f32)
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let white = f64::from(random) / f64::from(u32::MAX) - 0.5;
+            let t = (i % 20_000) as f64 / RATE;
+            let notes: f64 = (1..30)
+                .map(|h| (55.0 * f64::from(h) * t * std::f64::consts::TAU).sin() / f64::from(h))
                 .sum();
-            low += 0.5 * (notes * (-6.0 * t).exp() * 3.0 + 0.1 * white - low);
-            lower += 0.03 * (low - lower);
-            low - lower
+            let mut bed = 0.0;
+            for (pole, speed) in poles.iter_mut().zip([0.5, 0.1, 0.02, 0.005]) {
+                *pole += speed * (white - *pole);
+                bed += *pole;
+            }
+            let mut y = (notes + 2.0 * bed) * (-8.0 * t).exp() * 2.0;
+            for (state, c) in states.iter_mut().zip(&filters) {
+                y = state.run(c, y);
+            }
+            (y + 0.01 * white) as f32
         })
         .collect()
 }
@@ -64,6 +85,7 @@ fn block_times() {
     let signal = signal();
     let share = |seconds: f64| 100.0 * seconds * RATE / BLOCK as f64;
     let mut sums = vec![0.0f64; signal.len() / BLOCK];
+    let mut best: Vec<Vec<f64>> = vec![vec![f64::INFINITY; sums.len()]; stages().len()];
     println!("share of one core, 64-sample stereo blocks at 48 kHz: mean / median / 99.9 % / max");
     let report = |name: &str, times: &[f64]| {
         let mut sorted = times.to_vec();
@@ -77,18 +99,23 @@ fn block_times() {
             at(1.0)
         );
     };
-    for (name, mut process) in stages() {
-        let mut times = vec![0.0; sums.len()];
-        for ((block, time), sum) in signal.chunks_exact(BLOCK).zip(&mut times).zip(&mut sums) {
-            let (mut l, mut r) = ([0.0; BLOCK], [0.0; BLOCK]);
-            l.copy_from_slice(block);
-            r.copy_from_slice(block);
-            let start = Instant::now();
-            process(&mut l, &mut r);
-            *time = start.elapsed().as_secs_f64();
-            *sum += *time;
+    for _ in 0..PASSES {
+        for ((_, mut process), times) in stages().into_iter().zip(&mut best) {
+            for (block, time) in signal.chunks_exact(BLOCK).zip(times) {
+                let (mut l, mut r) = ([0.0; BLOCK], [0.0; BLOCK]);
+                l.copy_from_slice(block);
+                r.copy_from_slice(block);
+                let start = Instant::now();
+                process(&mut l, &mut r);
+                *time = time.min(start.elapsed().as_secs_f64());
+            }
         }
-        report(name, &times);
+    }
+    for ((name, _), times) in stages().iter().zip(&best) {
+        report(name, times);
+        for (sum, time) in sums.iter_mut().zip(times) {
+            *sum += time;
+        }
     }
     report("together", &sums);
 }

@@ -144,7 +144,7 @@ impl Denoiser {
         self.kernel.floor.gate()
     }
 
-    #[doc(hidden)]
+    /// The floors behind the evidence, band by band.
     pub fn floor(&self) -> &NoiseFloor {
         &self.kernel.floor
     }

@@ -3,8 +3,8 @@
 //! What a phone's high-pass leaves of the lows is weak but true: raised by the inverse of the filter they
 //! are the bass guitar's own fundamentals in their own phase, which no synthesis can match. The
 //! inverse is a Linkwitz transform (S. Linkwitz 1978): zeros where the high-pass has its poles, poles moved
-//! down to the lowest frequency worth having. Below the shelf of what the recording holds, harmonics
-//! tell the level of a fundamental that is lost altogether; there a subharmonic is added.
+//! down to the lowest frequency worth having.
+//! Lows that are gone altogether stay gone here.
 
 use super::super::{
     eq::{
@@ -127,8 +127,8 @@ impl LowSpectrum {
     }
 }
 
-/// Linkwitz sections that raise what `high_pass` lowered, down to [`LOWEST_HZ`] and by at most
-/// [`MOST_DB`].
+/// Linkwitz sections that raise what `high_pass` lowered, down to `LOWEST_HZ` and by at most
+/// `MOST_DB`.
 pub fn inverse(high_pass: HighPass, sample_rate: f64) -> [Coefficients; 2] {
     let order = f64::from(high_pass.order);
     let from = high_pass.hz.max(LOWEST_HZ);

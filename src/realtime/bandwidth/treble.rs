@@ -1,6 +1,6 @@
 // [audio] Highs: finds the low-pass in the long-term spectrum, undoes what is left of it, fills the rest.
 //!
-//! Up to [`MOST_DB`] the weakened highs themselves are raised by the inverse of the low-pass (poles moved
+//! Up to `MOST_DB` the weakened highs themselves are raised by the inverse of the low-pass (poles moved
 //! up, the mirror image of a Linkwitz transform): they carry the true fine structure. Bands that are
 //! still empty, as after a codec, get a copy of the octave 4–8 kHz, moved up by ring modulation and
 //! set to the level that music of this brightness has on average: spectral band replication
@@ -57,8 +57,13 @@ impl LowPass {
     /// `sample_rate`: phones filter digitally, and [`inverse`] has to be its mirror image up to Nyquist.
     pub fn loss_db(&self, at: f64, sample_rate: f64) -> f64 {
         let ratio = warp(at, sample_rate) / warp(self.hz, sample_rate);
-        10.0 * (1.0 + ratio.powi(2 * i32::from(self.order))).log10()
+        butterworth_loss_db(ratio, self.order)
     }
+}
+
+/// Loss of a Butterworth low-pass at `ratio` times its corner, dB.
+fn butterworth_loss_db(ratio: f64, order: u8) -> f64 {
+    10.0 * (1.0 + ratio.powi(2 * i32::from(order))).log10()
 }
 
 /// Analog frequency of `hz` under the bilinear transform; the same beyond 0.48 of the rate.
@@ -117,23 +122,21 @@ impl HighSpectrum {
         }
         // What is gone is gone: beyond 40 dB the amount says nothing about the filter.
         let missing = self.missing_db.map(|m| m.min(40.0));
+        let warped = HIGHS_HZ.map(|at| warp(at, self.sample_rate));
         let mut best: Option<(f64, LowPass)> = None;
-        for order in [2, 4, 6] {
-            for step in 0..40 {
-                let hz = 5000.0 * 2f64.powf(f64::from(step) * 1.75 / 39.0);
-                let candidate = LowPass { hz, order };
-                let residual = |i: usize| {
-                    missing[i] - candidate.loss_db(HIGHS_HZ[i], self.sample_rate).min(40.0)
-                };
-                let mean = (0..HIGHS).map(residual).sum::<f64>() / HIGHS as f64;
+        for step in 0..40 {
+            let hz = 5000.0 * 2f64.powf(f64::from(step) * 1.75 / 39.0);
+            let corner = warp(hz, self.sample_rate);
+            for order in [2, 4, 6] {
+                let residual: [f64; HIGHS] = std::array::from_fn(|i| {
+                    missing[i] - butterworth_loss_db(warped[i] / corner, order).min(40.0)
+                });
+                let mean = residual.iter().sum::<f64>() / HIGHS as f64;
                 let offset = mean.clamp(-4.0, 4.0);
-                let misfit = ((0..HIGHS)
-                    .map(|i| (residual(i) - offset).powi(2))
-                    .sum::<f64>()
-                    / HIGHS as f64)
-                    .sqrt();
+                let squares: f64 = residual.iter().map(|r| (r - offset).powi(2)).sum();
+                let misfit = (squares / HIGHS as f64).sqrt();
                 if best.is_none_or(|(least, _)| misfit < least) {
-                    best = Some((misfit, candidate));
+                    best = Some((misfit, LowPass { hz, order }));
                 }
             }
         }
@@ -142,7 +145,7 @@ impl HighSpectrum {
     }
 }
 
-/// Sections that raise what `low_pass` lowered, by at most [`MOST_DB`] at 18 kHz.
+/// Sections that raise what `low_pass` lowered, by at most `MOST_DB` at 18 kHz.
 pub fn inverse(low_pass: LowPass, sample_rate: f64) -> [Coefficients; SECTIONS] {
     let order = f64::from(low_pass.order);
     let boost = (low_pass.loss_db(18_000.0, sample_rate) * SHARE).min(MOST_DB);

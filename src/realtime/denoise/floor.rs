@@ -143,10 +143,12 @@ impl NoiseFloor {
         }
     }
 
+    /// What is known of every band, from low to high.
     pub fn bands(&self) -> &[Band] {
         &self.bands
     }
 
+    /// The evidence, 0..=1.
     pub fn gate(&self) -> f32 {
         self.gate
     }
