@@ -207,8 +207,8 @@ fn masks(
     // Above the bass, and only what does not repeat.
     let mut lead = tonal.clone();
     let mut model = vec![0.0f32; magnitude.bins];
-    for t in 0..lead.frames {
-        comb(&mut model, bass_line[t], bin_hz, 8);
+    for (t, &bass_hz) in bass_line.iter().enumerate() {
+        comb(&mut model, bass_hz, bin_hz, 8);
         for (k, l) in lead.row_mut(t).iter_mut().enumerate() {
             let i = t * magnitude.bins + k;
             let hz = k as f32 * bin_hz;
@@ -232,9 +232,9 @@ fn masks(
     let mut out: [Plane<f32>; 3] =
         std::array::from_fn(|_| Plane::new(magnitude.frames, magnitude.bins));
     let mut lead_model = vec![0.0f32; magnitude.bins];
-    for t in 0..magnitude.frames {
-        comb(&mut model, bass_line[t], bin_hz, 12);
-        comb(&mut lead_model, lead_line[t], bin_hz, 30);
+    for (t, (&bass_hz, &lead_hz)) in bass_line.iter().zip(&lead_line).enumerate() {
+        comb(&mut model, bass_hz, bin_hz, 12);
+        comb(&mut lead_model, lead_hz, bin_hz, 30);
         for k in 0..magnitude.bins {
             let i = t * magnitude.bins + k;
             let hz = k as f32 * bin_hz;

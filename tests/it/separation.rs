@@ -34,7 +34,7 @@ fn song(rate: u32, seconds: f64) -> [Vec<f32>; 4] {
     let mut i = 0usize;
     while at < seconds {
         // Kick: a tone that falls from 150 to 50 Hz and dies in a tenth of a second.
-        if i % 2 == 0 {
+        if i.is_multiple_of(2) {
             let mut phase = 0.0;
             add(Stem::Drums, at, 0.3, &mut |t| {
                 phase += tau * (50.0 + 100.0 * (-t / 0.03).exp()) * dt;
@@ -63,7 +63,7 @@ fn song(rate: u32, seconds: f64) -> [Vec<f32>; 4] {
                 * 0.25
                 * env
         });
-        if i % 4 == 0 {
+        if i.is_multiple_of(4) {
             for ratio in [4.0, 5.0, 6.0] {
                 let hz = roots[(i / 4) % 4] * ratio;
                 add(Stem::Other, at, beat * 4.0, &mut |t| {

@@ -107,11 +107,12 @@ fn viterbi(salience: &Plane<f32>, typical: f32, register: Register) -> Vec<Optio
             .copied()
             .enumerate()
             .fold((0, f32::MIN), |a, b| if b.1 > a.1 { b } else { a });
-        for s in 0..=states {
+        for (s, after) in next.iter_mut().enumerate() {
             let (mut came, mut value) = (best, best_score - leap);
             if s < states {
-                for p in s.saturating_sub(STEPS)..(s + STEPS + 1).min(states) {
-                    let v = score[p] - step * s.abs_diff(p) as f32;
+                let near = s.saturating_sub(STEPS)..(s + STEPS + 1).min(states);
+                for (p, before) in near.clone().zip(&score[near]) {
+                    let v = before - step * s.abs_diff(p) as f32;
                     if v > value {
                         (came, value) = (p, v);
                     }
@@ -124,7 +125,7 @@ fn viterbi(salience: &Plane<f32>, typical: f32, register: Register) -> Vec<Optio
             } else {
                 silent
             };
-            next[s] = value + gain;
+            *after = value + gain;
             from.row_mut(t)[s] = came as u16;
         }
         // Keep scores small: an hour's sum would lose precision.
