@@ -384,7 +384,7 @@ fn the_bass_is_tracked_from_its_stem_down_to_the_low_b_and_through_distortion() 
 }
 
 #[test]
-fn a_cappella_gives_a_melody_and_neither_bass_line_nor_drums_of_a_band() {
+fn a_cappella_gives_its_melody() {
     let song = render(&FOUR, 100.0, 4, &POP, 0.0, false);
     let audio = AudioBuffer::new(vec![song.vocals.clone()], RATE);
     let track = track_melody(&audio);
