@@ -354,7 +354,7 @@ pub(super) fn notes(track: &PitchTrack, onsets: &[f64], levels: &[f32]) -> Vec<N
         .map(|&hz| (hz > 0.0).then(|| midi_of(f64::from(hz))))
         .collect();
     let mut cuts: Vec<usize> = onsets.iter().map(|t| (t * FPS).round() as usize).collect();
-    cuts.extend(pitch_changes(&midi).into_iter());
+    cuts.extend(pitch_changes(&midi));
     cuts.push(frames);
     cuts.retain(|&c| c <= frames);
     cuts.sort_unstable();

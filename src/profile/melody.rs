@@ -192,8 +192,10 @@ fn follow(tops: &[f32], shape: &[u8]) -> PitchTrack {
         let next: Vec<f32> = (0..BINS)
             .map(|b| {
                 let (mut v, mut from) = (jump, best);
-                for j in b.saturating_sub(GLIDE)..(b + GLIDE + 1).min(BINS) {
-                    let stay = value[j] - STEP * b.abs_diff(j) as f32;
+                let first = b.saturating_sub(GLIDE);
+                let near = &value[first..(b + GLIDE + 1).min(BINS)];
+                for (j, before) in (first..).zip(near) {
+                    let stay = before - STEP * b.abs_diff(j) as f32;
                     if stay > v {
                         (v, from) = (stay, j);
                     }
