@@ -195,7 +195,7 @@ impl Case {
 }
 
 fn drums() -> Case {
-    let (clean, hits) = beat(RATE, 8.0);
+    let (clean, hits) = beat(RATE, 6.5);
     let profile = MusicalProfile {
         drums: hits,
         ..Default::default()
@@ -204,7 +204,7 @@ fn drums() -> Case {
 }
 
 fn bass() -> Case {
-    let (clean, notes) = line(RATE, 8.0);
+    let (clean, notes) = line(RATE, 6.5);
     let profile = MusicalProfile {
         bass_notes: notes,
         ..Default::default()
@@ -230,7 +230,7 @@ fn rebuilt_hits_land_where_they_were_played() {
     for h in &mut case.profile.drums {
         h.t += 0.012 * f64::from(off.next());
     }
-    let (_, truth) = beat(RATE, 8.0);
+    let (_, truth) = beat(RATE, 6.5);
     let rebuilt = case.rebuild().unwrap().mono();
     let ms = RATE as usize / 1000;
     let region = case.regions[0];
@@ -378,7 +378,7 @@ fn a_layer_finds_shift_and_polarity() {
 #[test]
 fn a_rebuilt_stem_of_other_music_is_not_let_in() {
     let case = bass();
-    let (drums, _) = beat(RATE, 8.0);
+    let (drums, _) = beat(RATE, 6.5);
     let result = layer(&case.request(), &AudioBuffer::new(vec![drums], RATE));
     assert!(result.wetness[0].1 < 0.3, "{:?}", result.wetness);
     let silence = AudioBuffer::silence(1, case.separated.frames(), RATE);

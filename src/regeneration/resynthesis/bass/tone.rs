@@ -153,8 +153,7 @@ impl Harmonics {
             sum.resize(len, 0.0);
             let t0 = ((n as f64 - note.start) / step - i as f64).clamp(0.0, 1.0) as f32;
             let dt = (1.0 / step) as f32;
-            for k in 0..frames[i].len().min(frames[j].len()) {
-                let (a, b) = (frames[i][k], frames[j][k]);
+            for (&a, &b) in frames[i].iter().zip(&frames[j]) {
                 let d = b - a;
                 for m in 0..len {
                     let t = (t0 + m as f32 * dt).min(1.0);
@@ -465,9 +464,14 @@ impl Synth {
         let mut alone = vec![0.0; self.audio.len()];
         heard.render(&wanted, note, self.rate, self.origin, &mut alone);
         let share = expected.error.sqrt();
-        for n in before.min(after)..after {
-            self.audio[n] += alone[n];
-            self.doubt[n] += share * alone[n];
+        let reach = before.min(after)..after;
+        for ((a, d), v) in self.audio[reach.clone()]
+            .iter_mut()
+            .zip(&mut self.doubt[reach.clone()])
+            .zip(&alone[reach])
+        {
+            *a += v;
+            *d += share * v;
         }
         self.breathe(scene, note, &expected.noise, random);
         true
@@ -554,9 +558,9 @@ impl Synth {
                 *l = (wanted * (1.0 - pull)).clamp(-7.0, 1.4);
             }
             // Levels move no faster than a hand does.
-            for i in 0..count {
+            for (i, l) in logs.iter_mut().enumerate() {
                 let (a, b) = (i.saturating_sub(1), (i + 2).min(count));
-                logs[i] = next[a..b].iter().sum::<f32>() / (b - a) as f32;
+                *l = next[a..b].iter().sum::<f32>() / (b - a) as f32;
             }
         }
         self.audio = gained(&raw, &logs, step);

@@ -141,23 +141,22 @@ fn detect(scene: &Scene, bands: &Bands) -> Vec<Hit> {
     // A band's onset must rise by 6 dB and come within 25 dB of the band's loud hits.
     let mut onsets: Vec<(usize, usize, f64)> = Vec::new();
     let mut loud = [0.0f64; 3];
-    for band in 0..3 {
+    for (band, loud) in loud.iter_mut().enumerate() {
         let rises: Vec<f64> = (0..steps)
             .map(|i| bands.rise(band, (i as f64 * step) as i64))
             .collect();
-        let mut levels: Vec<f32> = (0..steps)
+        let levels: Vec<f32> = (0..steps)
             .map(|i| bands.after(band, i as f64 * step, 0.02) as f32)
             .collect();
-        loud[band] = f64::from(quantile(&mut levels.clone(), 0.98)).max(1e-9);
+        *loud = f64::from(quantile(&mut levels.clone(), 0.98)).max(1e-9);
         let width = (0.03 / 0.002) as usize;
         for i in 0..steps {
             let near = &rises[i.saturating_sub(width)..(i + width + 1).min(steps)];
             let top = near.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(v));
-            if rises[i] >= top && rises[i] > 1.4 && f64::from(levels[i]) > loud[band] * 3e-3 {
+            if rises[i] >= top && rises[i] > 1.4 && f64::from(levels[i]) > *loud * 3e-3 {
                 onsets.push((i, band, f64::from(levels[i])));
             }
         }
-        levels.clear();
     }
     onsets.sort_by_key(|o| (o.0, o.1));
     let mut hits = Vec::new();
