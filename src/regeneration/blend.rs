@@ -260,7 +260,13 @@ impl Patch {
         let base = Spectra::new(rate).n;
         // A bass needs four times the resolution to tell its notes apart.
         let mut spectra = Spectra::with_frame(if stem == Stem::Bass { 4 * base } else { base });
-        let top = ((2500.0 * spectra.n as f64 / rate) as usize).clamp(2, spectra.bins());
+        // A bass is told by its strong low partials, a kit by all its parts.
+        let (top_hz, bend) = if stem == Stem::Bass {
+            (1000.0, 1.0)
+        } else {
+            (2500.0, 0.5)
+        };
+        let top = ((top_hz * spectra.n as f64 / rate) as usize).clamp(2, spectra.bins());
         let mut a = vec![Complex32::default(); spectra.bins()];
         let mut b = a.clone();
         let (mut similar, mut total) = (0.0f64, 0.0f64);
@@ -273,7 +279,7 @@ impl Patch {
             let (mut dot, mut na, mut nb) = (0.0f64, 1e-12f64, 1e-12f64);
             let mut rise = [0.0f32; 2];
             for k in 1..top {
-                let (u, v) = (a[k].norm().sqrt(), b[k].norm().sqrt());
+                let (u, v) = (a[k].norm().powf(bend), b[k].norm().powf(bend));
                 dot += f64::from(u * v);
                 na += f64::from(u * u);
                 nb += f64::from(v * v);

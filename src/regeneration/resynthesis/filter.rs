@@ -104,7 +104,7 @@ pub(crate) fn add_delayed(source: &[f32], at: f64, gain: f32, out: &mut [f32]) {
 }
 
 /// Where `pattern` fits `x` best near `at` (position of the pattern's first sample), within ± `reach`
-/// samples: the position to a fraction of a sample and the normalised correlation there, −1..=1.
+/// samples: the position to a fraction of a sample and the normalised correlation at the nearest whole one, −1..=1.
 /// With `either` the largest magnitude wins, else the largest value.
 pub(crate) fn match_lag(
     x: &[f32],
@@ -177,7 +177,8 @@ mod tests {
             add_delayed(&source, at, 0.5, &mut x);
             let (found, ncc) = match_lag(&x, &source, 110, 40, false).unwrap();
             assert!((found - at).abs() < 0.03, "{found} for {at}");
-            assert!(ncc > 0.999);
+            // Half a sample of a tone of 0.4 rad a sample: cos 0.2.
+            assert!(ncc > 0.979);
         }
     }
 

@@ -17,6 +17,8 @@ pub(crate) struct Evidence<'a> {
     /// Severity of the damage at each sample of a 10 ms grid, 0..=1: `severity(sample)`.
     pub severity: &'a dyn Fn(usize) -> f32,
     pub drive: Overdrive,
+    /// Share of what neither error explains that counts against the damaged stem, 0..=1.
+    pub blame: f32,
     /// Hz.
     pub rate: f64,
 }
@@ -29,7 +31,18 @@ pub(crate) struct Evidence<'a> {
 /// `doubt`; each gets a weight inverse to its error. Where nothing was overdriven `D` comes back.
 pub(crate) fn fuse(spectra: &mut Spectra, e: &Evidence<'_>) -> Vec<f32> {
     let len = e.damaged.len();
-    let driven: Vec<f32> = e.rebuilt.iter().map(|&v| e.drive.apply(v)).collect();
+    let driven: Vec<f32> = e
+        .rebuilt
+        .iter()
+        .enumerate()
+        .map(|(n, &v)| {
+            if (e.severity)(n) > 0.0 {
+                e.drive.apply(v)
+            } else {
+                v
+            }
+        })
+        .collect();
     let bins = spectra.bins();
     let mut out = vec![0.0; len];
     let zero = vec![Complex32::default(); bins];
@@ -82,8 +95,8 @@ pub(crate) fn fuse(spectra: &mut Spectra, e: &Evidence<'_>) -> Vec<f32> {
             let wrong = held[i];
             // What neither explains: damage beyond the model, or a hit that was not rebuilt.
             let unexplained = (apart[i] - doubt[i] - wrong).max(0.0);
-            let wrong = severity * (wrong + UNEXPLAINED * unexplained);
-            let doubt = doubt[i] + (1.0 - UNEXPLAINED) * unexplained + floor;
+            let wrong = severity * (wrong + e.blame * unexplained);
+            let doubt = doubt[i] + (1.0 - e.blame) * unexplained + floor;
             let trust = doubt / (doubt + wrong);
             let (d, r) = (d[i] / a, r[i]);
             let mixed = r + (d - r) * trust;
@@ -116,6 +129,3 @@ pub(crate) fn mend(e: &Evidence<'_>) -> Option<Vec<f32>> {
     }
     Some(out)
 }
-
-/// Share of what neither error model explains that counts against the damaged stem.
-const UNEXPLAINED: f32 = 0.5;

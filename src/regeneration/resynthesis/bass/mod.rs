@@ -77,6 +77,9 @@ pub(super) fn rebuild(
                 doubt: &synth.doubt,
                 severity: &|n| scene.severity_near(start + n as i64),
                 drive,
+                // One line, tracked all through: what is not its tone is damage or bleed.
+                // The built-in tone has no noise of its own and leaves the stem's.
+                blame: if models[0].built_in { 0.8 } else { 0.98 },
                 rate: scene.rate,
             },
         );

@@ -198,7 +198,7 @@ impl Pitches {
         let frames = ((end - start) / (STEP * self.full_rate)).ceil().max(1.0) as usize;
         let mut written = hz(midi).clamp(LOW_HZ, HIGH_HZ.max(hz(midi)).min(0.2 * self.rate));
         let mut d = Vec::new();
-        if !(confidence > 0.9) {
+        if confidence.is_nan() || confidence <= 0.9 {
             written = self.better(start, end, written, &mut d);
         }
         let bound = 2f64.powf(SLIDE / 12.0);

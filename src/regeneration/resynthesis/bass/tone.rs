@@ -153,8 +153,7 @@ impl Harmonics {
             sum.resize(len, 0.0);
             let t0 = ((n as f64 - note.start) / step - i as f64).clamp(0.0, 1.0) as f32;
             let dt = (1.0 / step) as f32;
-            for k in 0..frames[i].len().min(frames[j].len()) {
-                let (a, b) = (frames[i][k], frames[j][k]);
+            for (&a, &b) in frames[i].iter().zip(&frames[j]) {
                 let d = b - a;
                 for m in 0..len {
                     let t = (t0 + m as f32 * dt).min(1.0);
@@ -213,10 +212,11 @@ pub(super) struct Model {
     velocity: f32,
     /// Amplitude of each harmonic, every [`STEP`] seconds from the onset.
     amplitudes: Vec<Vec<f32>>,
-    /// Power of the noise a bin, by half octave, every hop of [`Spectra`] from the onset.
+    /// Power of the noise a bin, by half octave, in the frames of [`Spectra`] that start at the onset and
+    /// every hop after it.
     noise: Vec<[f32; NOISE_BANDS]>,
     /// The built-in tone: its level means nothing.
-    built_in: bool,
+    pub built_in: bool,
 }
 
 impl Model {
@@ -244,8 +244,9 @@ impl Model {
         let mut row = vec![Complex32::default(); spectra.bins()];
         let mut noise = Vec::new();
         let (n, hop) = (spectra.n as i64, spectra.hop as i64);
-        let mut start = -n / 2;
-        while start + n / 2 + hop < rest.len() as i64 {
+        // Whole frames inside the note only: the cut at its ends would splatter over all frequencies.
+        let mut start = 0;
+        while start + n <= rest.len() as i64 {
             spectra.analyse(&rest, start, &mut row);
             let mut sums = [0.0f32; NOISE_BANDS];
             let mut counts = [0.0f32; NOISE_BANDS];
@@ -357,7 +358,8 @@ fn expect(models: &[Model], note: &Played, count: usize, frames: usize, hops: us
                     continue;
                 };
                 total += w;
-                for (s, p) in sums.iter_mut().zip(&m.noise[i.min(last)]) {
+                // Hops count the frames' middles, which lie half a frame (two hops) in.
+                for (s, p) in sums.iter_mut().zip(&m.noise[i.saturating_sub(2).min(last)]) {
                     *s += w * p;
                 }
             }
@@ -462,9 +464,14 @@ impl Synth {
         let mut alone = vec![0.0; self.audio.len()];
         heard.render(&wanted, note, self.rate, self.origin, &mut alone);
         let share = expected.error.sqrt();
-        for n in before.min(after)..after {
-            self.audio[n] += alone[n];
-            self.doubt[n] += share * alone[n];
+        let reach = before.min(after)..after;
+        for ((a, d), v) in self.audio[reach.clone()]
+            .iter_mut()
+            .zip(&mut self.doubt[reach.clone()])
+            .zip(&alone[reach])
+        {
+            *a += v;
+            *d += share * v;
         }
         self.breathe(scene, note, &expected.noise, random);
         true
@@ -495,8 +502,9 @@ impl Synth {
             }
             for (r, &b) in row.iter_mut().zip(&bands) {
                 let turn = std::f32::consts::PI * random.next();
-                // Independent phases a quarter frame apart add in power, three halves of one frame's.
-                *r = Complex32::new(turn.cos(), turn.sin()) * (powers[b] * 1.5).sqrt();
+                // Independent frames of amplitude A, overlapped four times through [`Spectra::add`], have the
+                // variance A²/1.5n; a Hann frame of it the power 3/8·n times that, A²/4.
+                *r = Complex32::new(turn.cos(), turn.sin()) * (powers[b] * 4.0).sqrt();
             }
             self.spectra.add(&row, start - self.origin, &mut self.audio);
             for r in &mut row {
@@ -514,14 +522,24 @@ impl Synth {
         let own = Energy::new(damaged);
         let mut logs = vec![0.0f32; count];
         let raw = self.audio.clone();
+        let hurt: Vec<bool> = (0..raw.len()).map(|n| severity(n) > 0.0).collect();
         for _ in 0..5 {
             let current: Vec<f32> = gained(&raw, &logs, step);
-            let driven: Vec<f32> = current.iter().map(|&v| drive.apply(v)).collect();
+            // Only what was overdriven may be compared through the overload.
+            let driven: Vec<f32> = current
+                .iter()
+                .zip(&hurt)
+                .map(|(&v, &hurt)| if hurt { drive.apply(v) } else { v })
+                .collect();
             let energy = Energy::new(&driven);
             let moving: Vec<f32> = current
                 .iter()
                 .zip(&driven)
-                .map(|(&c, &d)| (c * drive.slope(c) * d).max(0.0).sqrt())
+                .zip(&hurt)
+                .map(|((&c, &d), &hurt)| {
+                    let slope = if hurt { drive.slope(c) } else { 1.0 };
+                    (c * slope * d).max(0.0).sqrt()
+                })
                 .collect();
             let moving = Energy::new(&moving);
             let mut next = logs.clone();
@@ -540,9 +558,9 @@ impl Synth {
                 *l = (wanted * (1.0 - pull)).clamp(-7.0, 1.4);
             }
             // Levels move no faster than a hand does.
-            for i in 0..count {
+            for (i, l) in logs.iter_mut().enumerate() {
                 let (a, b) = (i.saturating_sub(1), (i + 2).min(count));
-                logs[i] = next[a..b].iter().sum::<f32>() / (b - a) as f32;
+                *l = next[a..b].iter().sum::<f32>() / (b - a) as f32;
             }
         }
         self.audio = gained(&raw, &logs, step);

@@ -32,6 +32,8 @@ pub(super) struct Stage<'a> {
     /// Absolute sample of `damaged[0]`.
     pub start: i64,
     pub damaged: Vec<f32>,
+    /// Which of its samples are damaged.
+    hurt: Vec<bool>,
     pub played: Vec<Played>,
     voices: &'a [Vec<Voice>; DrumClass::COUNT],
     rate: f64,
@@ -88,6 +90,7 @@ impl<'a> Stage<'a> {
         Self {
             start,
             damaged: scene.cut(start, end),
+            hurt: (start..end).map(|n| scene.severity_near(n) > 0.0).collect(),
             played,
             voices,
             rate: scene.rate,
@@ -117,7 +120,12 @@ impl<'a> Stage<'a> {
         for _ in 0..ROUNDS {
             check(progress)?;
             let rebuilt = self.render(false);
-            let driven: Vec<f32> = rebuilt.iter().map(|&v| drive.apply(v)).collect();
+            // Only what was overdriven may be compared through the overload.
+            let driven: Vec<f32> = rebuilt
+                .iter()
+                .zip(&self.hurt)
+                .map(|(&v, &hurt)| if hurt { drive.apply(v) } else { v })
+                .collect();
             let bands = hits::split(&driven, self.rate).map(|b| Energy::new(&b));
             let mut played = std::mem::take(&mut self.played);
             for p in &mut played {
@@ -212,7 +220,12 @@ impl<'a> Stage<'a> {
             }
             let v = f64::from(*v);
             s += f64::from(driven[n]) * v;
-            t += f64::from(rebuilt[n] * drive.slope(rebuilt[n])) * v;
+            let slope = if self.hurt[n] {
+                drive.slope(rebuilt[n])
+            } else {
+                1.0
+            };
+            t += f64::from(rebuilt[n] * slope) * v;
         }
         // Energies, not projections: a projection is also small where the voice isn't quite the hit.
         let band = band_of(p.hit.class);

@@ -74,6 +74,7 @@ pub(super) fn find(scene: &Scene, bands: &Bands, profile: &[DrumHit]) -> Vec<Hit
     if profile.is_empty() {
         hits = detect(scene, bands);
     }
+    even_out(scene, &mut hits);
     hits.sort_by(|a, b| {
         a.at.total_cmp(&b.at)
             .then((a.class as u8).cmp(&(b.class as u8)))
@@ -88,6 +89,33 @@ pub(super) fn find(scene: &Scene, bands: &Bands, profile: &[DrumHit]) -> Vec<Hit
         keep
     });
     hits
+}
+
+/// Velocities that were measured in damaged audio are low: an overload takes the peaks. A class's damaged
+/// hits get the median of its clean ones; what sets them apart from each other stays.
+fn even_out(scene: &Scene, hits: &mut [Hit]) {
+    let damaged = |h: &Hit| scene.severity_over(h.at, h.at + 0.05 * scene.rate) >= 0.5;
+    for class in DrumClass::ALL {
+        let of = |wanted: bool| -> Vec<f32> {
+            hits.iter()
+                .filter(|h| h.class == class && damaged(h) == wanted)
+                .map(|h| h.velocity)
+                .collect()
+        };
+        let (mut clean, mut hurt) = (of(false), of(true));
+        if clean.len() < 2 || hurt.is_empty() {
+            continue;
+        }
+        let raise = quantile(&mut clean, 0.5) / quantile(&mut hurt, 0.5).max(0.01);
+        if raise <= 1.0 {
+            continue;
+        }
+        for h in hits.iter_mut() {
+            if h.class == class && damaged(h) {
+                h.velocity = (h.velocity * raise).min(1.0);
+            }
+        }
+    }
 }
 
 /// Moves `at` to the strongest onset of `band` within reach; leaves it where there is none.
@@ -113,23 +141,22 @@ fn detect(scene: &Scene, bands: &Bands) -> Vec<Hit> {
     // A band's onset must rise by 6 dB and come within 25 dB of the band's loud hits.
     let mut onsets: Vec<(usize, usize, f64)> = Vec::new();
     let mut loud = [0.0f64; 3];
-    for band in 0..3 {
+    for (band, loud) in loud.iter_mut().enumerate() {
         let rises: Vec<f64> = (0..steps)
             .map(|i| bands.rise(band, (i as f64 * step) as i64))
             .collect();
-        let mut levels: Vec<f32> = (0..steps)
+        let levels: Vec<f32> = (0..steps)
             .map(|i| bands.after(band, i as f64 * step, 0.02) as f32)
             .collect();
-        loud[band] = f64::from(quantile(&mut levels.clone(), 0.98)).max(1e-9);
+        *loud = f64::from(quantile(&mut levels.clone(), 0.98)).max(1e-9);
         let width = (0.03 / 0.002) as usize;
         for i in 0..steps {
             let near = &rises[i.saturating_sub(width)..(i + width + 1).min(steps)];
             let top = near.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(v));
-            if rises[i] >= top && rises[i] > 1.4 && f64::from(levels[i]) > loud[band] * 3e-3 {
+            if rises[i] >= top && rises[i] > 1.4 && f64::from(levels[i]) > *loud * 3e-3 {
                 onsets.push((i, band, f64::from(levels[i])));
             }
         }
-        levels.clear();
     }
     onsets.sort_by_key(|o| (o.0, o.1));
     let mut hits = Vec::new();
@@ -158,7 +185,9 @@ fn detect(scene: &Scene, bands: &Bands) -> Vec<Hit> {
                 velocity: (share.sqrt() as f32 * 0.7).clamp(0.05, 1.0),
             });
         };
-        let kick = shares[0] > 0.03;
+        // An overload takes most from the kick.
+        let hurt = scene.severity_over(at, at + 0.05 * scene.rate) >= 0.5;
+        let kick = shares[0] > if hurt { 0.03 } else { 0.1 };
         // A kick's click is in the middle band too: a snare beside it must be louder than that.
         let snare = shares[1] > 0.1 && level(1) > if kick { 0.5 } else { 0.05 } * level(0);
         if kick {

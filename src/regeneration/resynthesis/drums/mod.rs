@@ -82,6 +82,8 @@ pub(super) fn rebuild(
             doubt: &doubt,
             severity: &|n| scene.severity_near(stage.start + n as i64),
             drive,
+            // It may be a hit that nobody transcribed.
+            blame: 0.5,
             rate: scene.rate,
         };
         let fused = mend(&evidence).unwrap_or_else(|| fuse(&mut spectra, &evidence));
