@@ -72,7 +72,9 @@ impl Stage {
             sample_rate: Some(48_000.0),
         };
         let mut commands = Vec::new();
-        let output = self.ctx.run_ui(input, |ui| commands = ui::draw(ui, &model));
+        let mut output = self.ctx.run_ui(input, |ui| commands = ui::draw(ui, &model));
+        // No window takes the textures.
+        output.textures_delta.clear();
         (commands, output.shapes)
     }
 
