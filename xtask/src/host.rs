@@ -3,6 +3,7 @@
 mod audio;
 mod callbacks;
 mod params;
+mod window;
 
 use std::{
     ffi::{CStr, CString},

@@ -30,7 +30,7 @@ const PANEL: (usize, usize) = (1_120, 300);
 const LEFT: usize = 88;
 const RIGHT: usize = 16;
 const TITLE: usize = 28;
-const STRIP: usize = 12;
+const STRIP: usize = 14;
 const AXIS: usize = 24;
 
 /// Red, green, blue.

@@ -1,6 +1,11 @@
 // [cli] `cargo xtask test`: every test, those of the bundled plugin included.
 
-use anyhow::Result;
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
 
 use crate::{bundle, packages, workspace};
 
@@ -38,9 +43,57 @@ pub fn run(args: &Args) -> Result<()> {
     } else {
         bundle::bundle_built(&[])?;
     }
-    workspace::run(
-        workspace::cargo()?
-            .args(["test", "--workspace"])
-            .args(&args.cargo),
-    )
+    let screen = Screen::start()?;
+    let mut tests = workspace::cargo()?;
+    tests.args(["test", "--workspace"]).args(&args.cargo);
+    if let Some(screen) = &screen {
+        tests.env("DISPLAY", &screen.display);
+        tests.env("LIBGL_ALWAYS_SOFTWARE", "1");
+    }
+    workspace::run(&mut tests)
+}
+
+/// An X server without a monitor, for as long as this lives.
+struct Screen {
+    server: Child,
+    /// What `DISPLAY` is to be.
+    display: String,
+}
+
+impl Screen {
+    /// `None` where windows need no X server.
+    fn start() -> Result<Option<Self>> {
+        if !cfg!(target_os = "linux") {
+            return Ok(None);
+        }
+        let mut server = Command::new("Xvfb")
+            .args(["-displayfd", "1", "-screen", "0", "1600x1200x24"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("Xvfb can't be started; tests that open a window need it")?;
+        // It writes the number of a free display once it listens.
+        let mut line = String::new();
+        if let Some(output) = server.stdout.take() {
+            BufReader::new(output).read_line(&mut line)?;
+        }
+        let screen = Self {
+            server,
+            display: format!(":{}", line.trim()),
+        };
+        ensure!(
+            !line.trim().is_empty(),
+            "Xvfb ended before it gave a display"
+        );
+        Ok(Some(screen))
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // Nothing is lost if it has ended by itself.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
 }

@@ -76,6 +76,16 @@ fn the_song() -> &'static Song {
     SONG.get_or_init(|| song(SONG_SECONDS))
 }
 
+/// The clean song, cut at the phone's level and nothing else: damage that the live chain repairs. (Behind
+/// a phone's high-pass flat tops are no longer flat; that is the worker's to repair.)
+fn hard_clipped() -> AudioBuffer {
+    let song = the_song();
+    let level = song.clip_level;
+    let clip = |c: &Vec<f32>| c.iter().map(|s| s.clamp(-level, level)).collect();
+    let channels = song.clean.channels.iter().map(clip).collect();
+    AudioBuffer::new(channels, song.clean.sample_rate)
+}
+
 fn set(plugin: &mut HostedPlugin, settings: &[(&str, &str)]) {
     for (key, text) in settings {
         let param = plugin.param(key).unwrap();
@@ -228,7 +238,7 @@ fn nothing_to_repair_or_no_repair_leaves_the_input_as_it_is() {
 #[test]
 fn one_channel_works_like_two() {
     let _turn = turn();
-    let damaged = &the_song().damaged;
+    let damaged = hard_clipped();
     let mono = AudioBuffer::new(vec![damaged.channels[0].clone()], damaged.sample_rate);
     let blocks = Blocks::Fixed(512);
     let untouched = played(&mut live(&[("repair", "0")]), &mono, blocks, &[]);
@@ -258,7 +268,12 @@ fn resolve(plugin: &mut HostedPlugin, text: &str, rate: u32) -> Vec<Change> {
 #[test]
 fn every_block_size_gives_the_same_samples() {
     let _turn = turn();
-    let input = &the_song().damaged;
+    let input = &hard_clipped();
+    let plain = played(&mut live(&[]), input, Blocks::Fixed(512), &[]);
+    assert!(
+        first_difference(&plain, input).is_some(),
+        "clipped audio came out untouched"
+    );
     let mut reference: Option<AudioBuffer> = None;
     for blocks in [
         Blocks::Fixed(512),
@@ -273,7 +288,7 @@ fn every_block_size_gives_the_same_samples() {
         let output = played(&mut plugin, input, blocks, &changes);
         match &reference {
             None => {
-                assert!(first_difference(&output, input).is_some());
+                assert!(first_difference(&output, &plain).is_some());
                 reference = Some(output);
             }
             Some(reference) => assert_same(&output, reference, &format!("{blocks:?}")),
@@ -445,7 +460,7 @@ fn the_bounce_is_the_playback() {
 #[test]
 fn ten_instances_don_t_disturb_each_other() {
     let _turn = turn();
-    let input = &the_song().damaged;
+    let input = &hard_clipped();
     let blocks = Blocks::Fixed(256);
     let alone = played(&mut live(&[]), input, blocks, &[]);
     let mut plugins: Vec<_> = (0..10)

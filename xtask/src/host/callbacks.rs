@@ -11,6 +11,7 @@ use std::{
 
 use clack_extensions::{
     audio_ports::{AudioPortRescanFlags, HostAudioPorts, HostAudioPortsImpl},
+    gui::{GuiSize, HostGui, HostGuiImpl},
     latency::{HostLatency, HostLatencyImpl},
     log::{HostLog, HostLogImpl, LogSeverity},
     params::{
@@ -47,7 +48,8 @@ impl HostHandlers for Host {
             .register::<HostLatency>()
             .register::<HostParams>()
             .register::<HostState>()
-            .register::<HostAudioPorts>();
+            .register::<HostAudioPorts>()
+            .register::<HostGui>();
     }
 }
 
@@ -127,6 +129,25 @@ impl HostThreadCheckImpl for Shared {
 impl HostParamsImplShared for Shared {
     // Every block is a flush.
     fn request_flush(&self) {}
+}
+
+/// The window keeps the size that the host gave it.
+impl HostGuiImpl for Shared {
+    fn resize_hints_changed(&self) {}
+
+    fn request_resize(&self, _size: GuiSize) -> Result<(), HostError> {
+        Err(HostError::Message("this host's window keeps its size"))
+    }
+
+    fn request_show(&self) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    fn request_hide(&self) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    fn closed(&self, _was_destroyed: bool) {}
 }
 
 /// What only the main thread may call. Everything is read anew where it is needed, so that a change
