@@ -18,6 +18,7 @@ mod gap;
 mod model;
 mod spectral;
 mod tops;
+mod weights;
 
 use crate::{
     damage::{DamageKind, FRAMES_PER_SECOND, Severity},
@@ -33,6 +34,8 @@ pub const DELAY_FRAMES: usize = 2;
 #[derive(Clone, Copy, Default)]
 struct Seen {
     clipping: f32,
+    /// Flat tops were seen within the last half second.
+    proven: bool,
     click: click::Residual,
     dropout: f32,
 }
@@ -83,7 +86,7 @@ impl Detector {
             cells: cells::Cells::new(sample_rate),
             clicks: click::Clicks::new(longest),
             spectral: spectral::Spectral::new(sample_rate),
-            model: model::Model::new(sample_rate),
+            model: model::Model::new(),
             seen: [Seen::default(); DELAY_FRAMES + 1],
         };
         detector.length = detector.frame_end(0);
@@ -190,6 +193,7 @@ impl Detector {
                 return;
             };
             seen.clipping = seen.clipping.max(tops.frame(channel));
+            seen.proven |= tops.is_proven();
             seen.dropout = seen.dropout.max(gap.frame(channel));
         }
         seen.click = self.clicks.frame(mean);
@@ -212,7 +216,9 @@ impl Detector {
         let [judged, next, _] = self.seen;
         let mut severity: Severity = [0.0; DamageKind::COUNT];
         severity[DamageKind::Clipping as usize] = judged.clipping;
-        severity[DamageKind::Saturation as usize] = model::severity(&features);
+        // Flat tops tell exactly which frames were cut: where they show, the others are let off.
+        let relief = if judged.proven { 0.5 } else { 1.0 };
+        severity[DamageKind::Saturation as usize] = relief * model::severity(&features);
         severity[DamageKind::Click as usize] = click::severity(&judged.click, &next.click);
         severity[DamageKind::Dropout as usize] = judged.dropout;
         let slow = self.spectral.severities();
