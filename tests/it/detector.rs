@@ -39,6 +39,8 @@ fn band(seconds: f64, rate: u32) -> Vec<f32> {
             out[start + k] += attack * x;
             // Hats on every eighth, kick and snare in turns.
             let hat = 0.08 * (-60.0 * t).exp() * f64::from(noise.next());
+            // Real heads do not start with a kink.
+            let strike = (t / 0.001).min(1.0);
             let drum = match i % 4 {
                 0 => {
                     0.5 * (TAU * (50.0 * t + 4.0 * (1.0 - (-40.0 * t).exp()))).sin()
@@ -48,7 +50,7 @@ fn band(seconds: f64, rate: u32) -> Vec<f32> {
                 _ => 0.0,
             };
             let end = ((n - k) as f64 / 200.0).min(1.0);
-            out[start + k] += end * (hat + drum);
+            out[start + k] += end * (hat + strike * drum);
         }
     }
     out.iter().map(|&x| x as f32).collect()
