@@ -5,7 +5,7 @@
 
 /// Order of the prediction.
 const ORDER: usize = 16;
-/// Residual peak over the larger median of the frame and the next (in robust standard deviations) at
+/// Residual peak over the largest median of the frame and its neighbours (in robust standard deviations) at
 /// which a click is clearly audible.
 const THRESHOLD: f32 = 15.0;
 
@@ -121,13 +121,14 @@ fn levinson(correlation: &[f64; ORDER + 1]) -> [f64; ORDER + 1] {
     a
 }
 
-/// Severity of a click in `frame`, knowing the `next`: 0.5 at the threshold, 0 for anything wider than a
+/// Severity of a click in `frame`, knowing its neighbours: 0.5 at the threshold, 0 for anything wider than a
 /// twentieth of the frame (0.5 ms).
-pub(super) fn severity(frame: &Residual, next: &Residual) -> f32 {
+pub(super) fn severity(before: &Residual, frame: &Residual, next: &Residual) -> f32 {
     // Next to perfectly predictable tones, the mere start of a note would tower: what stays below a tenth
     // of the frame's level is masked by it.
     let masked = AUDIBLE_PART * frame.level.max(next.level) / THRESHOLD;
-    let calm = frame.deviation.max(next.deviation).max(masked).max(1e-6);
+    let around = before.deviation.max(frame.deviation).max(next.deviation);
+    let calm = around.max(masked).max(1e-6);
     if frame.width > 0.05 {
         return 0.0;
     }
