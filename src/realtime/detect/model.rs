@@ -16,7 +16,7 @@ use super::{
 };
 use crate::damage::FRAMES_PER_SECOND;
 
-/// Number of features: see [`Model::frame`].
+/// Number of features of the saturation model.
 pub const FEATURES: usize = 28;
 
 /// The judged frame among the remembered ones.
