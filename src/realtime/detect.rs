@@ -216,7 +216,8 @@ impl Detector {
         let [before, judged, next, _] = self.seen;
         let mut severity: Severity = [0.0; DamageKind::COUNT];
         severity[DamageKind::Clipping as usize] = judged.clipping;
-        // Flat tops tell exactly which frames were cut: where they show, the others are let off.
+        // Flat tops tell exactly which frames were cut: where they show, the others are let off (halving
+        // was picked among six rules by its ROC AUC on four songs).
         let relief = if judged.proven { 0.5 } else { 1.0 };
         severity[DamageKind::Saturation as usize] = relief * model::severity(&features);
         severity[DamageKind::Click as usize] =

@@ -7,6 +7,7 @@
 const ORDER: usize = 16;
 /// Residual peak over the largest median of the frame and its neighbours (in robust standard deviations) at
 /// which a click is clearly audible.
+/// Set by looking at four songs with and without crackle; not validated on others.
 const THRESHOLD: f32 = 15.0;
 
 /// Least residual peak, as a part of the RMS of the frame or the next, that counts as audible.

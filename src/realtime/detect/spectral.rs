@@ -214,8 +214,9 @@ impl Spectral {
     }
 
     /// How steady the steadiest band is: the median over its bins of mean over minimum, in dB. The minimum
-    /// over 3–4 s of the smoothed power of stationary noise lies 6 dB under its mean (minimum statistics,
-    /// Martin 2001); music, even held chords and distorted guitars, moves by 9 dB and more.
+    /// over 4 s of the smoothed power of stationary white noise lies 3.8 dB under its mean (simulated;
+    /// minimum statistics, Martin 2001). Music usually moves more, but held, distorted sound may not: this
+    /// also fires on some heavily clipped recordings without added noise.
     fn noise(&mut self) -> f32 {
         let mut steadiest = f32::MAX;
         for b in 0..NOISE_BANDS {
@@ -291,11 +292,14 @@ impl Spectral {
     }
 }
 
-/// Share of holes that counts as clearly audible coding.
+/// Share of holes that counts as clearly audible coding. Set between four clean songs (0.1 %) and two of
+/// them after AAC at 64 kb/s (7 %), so not validated on others.
 const HOLES_AUDIBLE: f32 = 0.02;
-/// Mean over minimum below which a band counts as noise, dB: 2.4 above stationary noise's own.
+/// Mean over minimum below which a band counts as noise, dB. Set between four clean songs (9.1 and more)
+/// and the same with noise (5.5–8.6), so not validated on others.
 const STEADY_DB: f32 = 8.4;
-/// Time for 60 dB of decay that counts as clearly roomy: the quickest decays of a dry band last less.
+/// Time for 60 dB of decay that counts as clearly roomy: set by looking at four songs, not
+/// validated on others; slow dry music reads as roomy.
 const REVERB_AUDIBLE_SECONDS: f32 = 0.7;
 
 /// Decays of one band: how long 60 dB take in the quicker ones (Ratnam et al. 2003 use the same idea: the
