@@ -6,11 +6,11 @@
 //!
 //! | kind | what gives it away |
 //! |---|---|
-//! | clipping | runs of equal samples at a channel's extreme ([`tops`]) |
-//! | saturation | highs that go quiet whenever the lows swing out, and the features in [`model`] |
-//! | click | one sample towering over its linear prediction, calm on both sides ([`click`]) |
-//! | dropout | a loud channel that falls silent within a millisecond ([`gap`]) |
-//! | band limit, noise, reverb, codec | the spectrum of the last seconds ([`spectral`]) |
+//! | clipping | runs of equal samples at a channel's extreme (`tops`) |
+//! | saturation | highs that go quiet whenever the lows swing out, and the features in `model` |
+//! | click | one sample towering over its linear prediction, calm on both sides (`click`) |
+//! | dropout | a loud channel that falls silent within a millisecond (`gap`) |
+//! | band limit, noise, reverb, codec | the spectrum of the last seconds (`spectral`) |
 
 mod cells;
 mod click;
@@ -18,6 +18,7 @@ mod gap;
 mod model;
 mod spectral;
 mod tops;
+mod weights;
 
 use crate::{
     damage::{DamageKind, FRAMES_PER_SECOND, Severity},
@@ -33,6 +34,8 @@ pub const DELAY_FRAMES: usize = 2;
 #[derive(Clone, Copy, Default)]
 struct Seen {
     clipping: f32,
+    /// Flat tops were seen within the last half second.
+    proven: bool,
     click: click::Residual,
     dropout: f32,
 }
@@ -56,8 +59,8 @@ pub struct Detector {
     clicks: click::Clicks,
     spectral: spectral::Spectral,
     model: model::Model,
-    /// The last frames, oldest first; the oldest is judged.
-    seen: [Seen; DELAY_FRAMES + 1],
+    /// The last frames, oldest first; the second is judged.
+    seen: [Seen; DELAY_FRAMES + 2],
 }
 
 impl Detector {
@@ -83,8 +86,8 @@ impl Detector {
             cells: cells::Cells::new(sample_rate),
             clicks: click::Clicks::new(longest),
             spectral: spectral::Spectral::new(sample_rate),
-            model: model::Model::new(sample_rate),
-            seen: [Seen::default(); DELAY_FRAMES + 1],
+            model: model::Model::new(),
+            seen: [Seen::default(); DELAY_FRAMES + 2],
         };
         detector.length = detector.frame_end(0);
         detector
@@ -106,7 +109,7 @@ impl Detector {
         self.clicks.reset();
         self.spectral.reset();
         self.model.reset();
-        self.seen = [Seen::default(); DELAY_FRAMES + 1];
+        self.seen = [Seen::default(); DELAY_FRAMES + 2];
     }
 
     /// First sample after frame `index`.
@@ -190,6 +193,7 @@ impl Detector {
                 return;
             };
             seen.clipping = seen.clipping.max(tops.frame(channel));
+            seen.proven |= tops.is_proven();
             seen.dropout = seen.dropout.max(gap.frame(channel));
         }
         seen.click = self.clicks.frame(mean);
@@ -209,11 +213,15 @@ impl Detector {
         let Some(index) = self.completed.checked_sub(1 + DELAY_FRAMES as u64) else {
             return;
         };
-        let [judged, next, _] = self.seen;
+        let [before, judged, next, _] = self.seen;
         let mut severity: Severity = [0.0; DamageKind::COUNT];
         severity[DamageKind::Clipping as usize] = judged.clipping;
-        severity[DamageKind::Saturation as usize] = model::severity(&features);
-        severity[DamageKind::Click as usize] = click::severity(&judged.click, &next.click);
+        // Flat tops tell exactly which frames were cut: where they show, the others are let off (halving
+        // was picked among six rules by its ROC AUC on four songs).
+        let relief = if judged.proven { 0.5 } else { 1.0 };
+        severity[DamageKind::Saturation as usize] = relief * model::severity(&features);
+        severity[DamageKind::Click as usize] =
+            click::severity(&before.click, &judged.click, &next.click);
         severity[DamageKind::Dropout as usize] = judged.dropout;
         let slow = self.spectral.severities();
         severity[DamageKind::BandLimit as usize] = slow.band_limit;

@@ -303,14 +303,12 @@ fn artefacts_are_found_where_they_are() {
         .map(|(n, x)| if n < 2 * rate as usize { *x } else { -x })
         .collect();
     let found = artefacts(&AudioBuffer::new(vec![music.clone(), inverted], rate));
-    assert!(
-        found.iter().all(|a| a.kind == ArtefactKind::Phase),
-        "{found:?}"
-    );
-    assert!(
-        (found[0].start - 2.0).abs() <= 0.4 && found[0].severity > 0.9,
-        "{found:?}"
-    );
+    let phase: Vec<_> = found
+        .iter()
+        .filter(|a| a.kind == ArtefactKind::Phase)
+        .collect();
+    assert_eq!(phase.len(), 1, "{found:?}");
+    assert!((phase[0].start - 2.0).abs() <= 0.4 && phase[0].severity > 0.9);
 
     // Feedback at 2.93 kHz for half a second.
     let howl = tone(0.5, rate, 2930.0, -26.0);

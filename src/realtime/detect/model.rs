@@ -1,9 +1,24 @@
-// [audio] Saturation: what overdrive does to a waveform, weighed by a logistic model.
+// [audio] Saturation: what overdrive does to a waveform, weighed by a small trained model.
+//!
+//! The model is a perceptron with 16 hidden units (see [`Model::frame`] for its inputs). It was fitted on
+//! generated signals alone: 560 pieces of 7 s, 44.1 and 48 kHz, seeds 1000 to 1559. A piece is random drums,
+//! bass, chords (a third of them through a distortion that belongs to the music) and a formant voice, half
+//! of them in a room; a third is clean, a third is cut as a whole (hard, one-sided, tanh; 3–18 dB SDR), a
+//! quarter has drums and bass driven for 1–3 s (2.5–7 dB); then nothing, a codec (AAC 64/128, MP3 96,
+//! Opus 24), a microphone (high-pass order 2–4 at 90–320 Hz, low-pass, resonance), both, or a whole gig
+//! (room, crowd-like noise, overload, microphone, automatic gain, codec). A frame's truth is whether a
+//! sample of it was cut, or whether its region was driven. Four fifths train (weight decay 1, chosen on the
+//! rest, where the ROC AUC is 0.89), and the offset is set on the clean ones. The weights
+//! never saw a recording, but which features to use was decided by looking at four songs with known damage:
+//! the measured table for those is not an independent test.
 
-use super::cells::{BANDS, CELLS, Cells, FRAMES, Frame, HIGHS, LOWS};
+use super::{
+    cells::{BANDS, CELLS, Cells, FRAMES, Frame, HIGHS, LOWS},
+    weights,
+};
 use crate::damage::FRAMES_PER_SECOND;
 
-/// Number of features: see [`Model::frame`].
+/// Number of features of the saturation model.
 pub const FEATURES: usize = 28;
 
 /// The judged frame among the remembered ones.
@@ -20,7 +35,7 @@ pub(super) struct Model {
     /// Means over 0.1 s of the bands' squares and fourth powers.
     square: [f32; BANDS],
     fourth: [f32; BANDS],
-    /// Medium and slow means of [`Model::FOLLOWED`] fast features.
+    /// Medium and slow means of the first [`FOLLOWED`] features.
     medium_mean: [f32; FOLLOWED],
     slow_mean: [f32; FOLLOWED],
     /// Medium and slow means of level differences between bands, and of the level itself.
@@ -33,7 +48,7 @@ pub(super) struct Model {
 const FOLLOWED: usize = 8;
 
 impl Model {
-    pub(super) fn new(_sample_rate: f64) -> Self {
+    pub(super) fn new() -> Self {
         let per_frame = |seconds: f32| 1.0 - (-1.0 / (seconds * FRAMES_PER_SECOND as f32)).exp();
         Self {
             medium: per_frame(0.3),
@@ -162,8 +177,19 @@ fn dip(frames: &[Frame], high: usize) -> f32 {
     (sum / count).max(1e-12).ln() - logs / count
 }
 
-/// The model's judgement of a frame's features.
+/// The model's judgement of a frame's features: one hidden layer of rectified units, a logistic output.
 pub(super) fn severity(features: &[f32; FEATURES]) -> f32 {
-    let _ = features;
-    0.0
+    if features.iter().all(|&f| f == 0.0) {
+        return 0.0; // silence
+    }
+    let units = weights::INPUT.iter().zip(&weights::INPUT_OFFSET);
+    let logit = units
+        .zip(&weights::OUTPUT)
+        .map(|((input, offset), output)| {
+            let sum: f32 = input.iter().zip(features).map(|(w, f)| w * f).sum();
+            output * (sum + offset).max(0.0)
+        })
+        .sum::<f32>()
+        + weights::OUTPUT_OFFSET;
+    1.0 / (1.0 + (-logit).exp())
 }

@@ -1,10 +1,11 @@
 // [audio] Flat tops: samples that pile up at a channel's extreme.
 
-/// Height of the shell under an extreme in which samples count as equal, as a part of the extreme: 1.5
-/// steps of 16 bits at 0.23 of full scale and above.
-const SHELL: f32 = 2e-4;
-/// One step of 16 bits: below 0.15 of full scale, quantization alone spreads a flat top over more.
-const STEP: f32 = 1.0 / 32768.0;
+/// Height under an extreme within which samples count as equal, as a part of the extreme; and at least so
+/// much, 1.2 steps of 16 bits, because quantization spreads a flat top by one.
+const EQUAL: f32 = 6.7e-5;
+const STEP: f32 = 1.2 / 32768.0;
+/// The shell that a smooth peak would fill too, in heights as above.
+const SHELL: f32 = 3.0;
 /// Quieter extremes are never judged: their steps of 16 bits are too coarse.
 const QUIETEST: f32 = 0.004;
 /// Frames (0.5 s) for which a proven ceiling stays proven without being reached.
@@ -29,6 +30,11 @@ impl Tops {
         let [up, down] = &mut self.ceilings;
         one_sided(samples, 1.0, up).max(one_sided(samples, -1.0, down))
     }
+
+    /// Whether flat tops were seen within the last half second.
+    pub(super) fn is_proven(&self) -> bool {
+        self.ceilings.iter().any(|c| c.frames_left > 0)
+    }
 }
 
 fn one_sided(samples: &[f32], sign: f32, ceiling: &mut Ceiling) -> f32 {
@@ -37,8 +43,8 @@ fn one_sided(samples: &[f32], sign: f32, ceiling: &mut Ceiling) -> f32 {
     if peak < QUIETEST {
         return 0.0;
     }
-    let shell = (SHELL * peak).max(1.2 * STEP);
-    let (top, below) = (peak - shell, peak - 2.0 * shell);
+    let equal = (EQUAL * peak).max(STEP);
+    let (top, below) = (peak - equal, peak - SHELL * equal);
     let (mut in_runs, mut in_next, mut run) = (0u32, 0u32, 0u32);
     for &x in samples {
         let x = sign * x;
@@ -55,18 +61,20 @@ fn one_sided(samples: &[f32], sign: f32, ceiling: &mut Ceiling) -> f32 {
             in_next += u32::from(x >= below);
         }
     }
-    // A smooth peak holds 1 / (√2 − 1) = 2.4 times as many samples in the shell as in the one below.
+    // A parabola holds √3 − 1 = 0.73 times as many samples between the two levels as above the first; with
+    // four samples or more above, at least two between. A flat top holds next to none there.
     let excess = in_runs as f32 - 4.0 * in_next as f32;
-    let at_ceiling = ceiling.frames_left > 0 && (peak - ceiling.level).abs() <= 2.0 * shell;
-    if ceiling.frames_left > 0 && peak > ceiling.level + 2.0 * shell {
+    let near = SHELL * equal;
+    let at_ceiling = ceiling.frames_left > 0 && (peak - ceiling.level).abs() <= near;
+    if ceiling.frames_left > 0 && peak > ceiling.level + near {
         ceiling.frames_left = 0; // it was exceeded: no ceiling
     }
-    if excess >= 3.0 {
+    if excess >= 4.0 {
         *ceiling = Ceiling {
             level: peak,
             frames_left: MEMORY,
         };
-        // 3 samples of 10 ms are just audible as damage, a tenth of the frame is bad.
+        // 4 samples of 10 ms are just audible as damage, a tenth of the frame is bad.
         let share = excess / samples.len() as f32;
         return 0.6 + 0.4 * (share * 10.0).min(1.0);
     }
