@@ -36,7 +36,10 @@ fn main() {
         s
     };
     println!("share of one core, {BLOCK}-sample stereo blocks at 48 kHz, input clipped throughout");
-    println!("{:<22} {:>8} {:>8} {:>8}", "settings", "median", "99.9 %", "max");
+    println!(
+        "{:<22} {:>8} {:>8} {:>8}",
+        "settings", "median", "99.9 %", "max"
+    );
     for (name, settings) in [
         ("everything on", everything),
         ("default", Settings::default()),
@@ -47,13 +50,21 @@ fn main() {
         ("bass only", only(|s| s.bass = 1.0)),
         ("treble only", only(|s| s.treble = 1.0)),
         ("EQ match only", only(|s| s.eq_match = 1.0)),
-        ("dereverb only", only(|s| (s.dereverb_early, s.dereverb_late) = (1.0, 1.0))),
+        (
+            "dereverb only",
+            only(|s| (s.dereverb_early, s.dereverb_late) = (1.0, 1.0)),
+        ),
         ("limiter only", only(|s| s.limiter = true)),
     ] {
         let mut shares = run(&settings);
         shares.sort_by(f64::total_cmp);
         let at = |q: f64| 100.0 * shares[((shares.len() - 1) as f64 * q) as usize];
-        println!("{name:<22} {:>7.1}% {:>7.1}% {:>7.1}%", at(0.5), at(0.999), at(1.0));
+        println!(
+            "{name:<22} {:>7.1}% {:>7.1}% {:>7.1}%",
+            at(0.5),
+            at(0.999),
+            at(1.0)
+        );
     }
 }
 

@@ -65,7 +65,10 @@ impl Track {
     }
 
     fn problems(&self) -> Vec<String> {
-        wait_for(|| (!self.instance.view().problems.is_empty()).then(|| self.instance.view().problems.clone()))
+        wait_for(|| {
+            (!self.instance.view().problems.is_empty())
+                .then(|| self.instance.view().problems.clone())
+        })
     }
 }
 
@@ -95,7 +98,10 @@ fn a_take_becomes_a_patch_a_commit_and_a_session_that_reloads() {
         let patch = &set.patches()[0];
         assert_eq!((patch.start, patch.len()), (SamplePos(1000), band.frames()));
         assert_eq!(patch.take[0], band.channels[0]);
-        assert!(patch.layers[0].is_some() || patch.layers[1].is_some(), "nothing was rebuilt");
+        assert!(
+            patch.layers[0].is_some() || patch.layers[1].is_some(),
+            "nothing was rebuilt"
+        );
         let view = wait_for(|| {
             let view = track.instance.view();
             (view.takes.first()?.state == TakeState::Committed).then_some(view)
@@ -111,8 +117,14 @@ fn a_take_becomes_a_patch_a_commit_and_a_session_that_reloads() {
     let engine = Engine::in_folder(folder.path().to_owned());
     let mut track = track(&engine, 44_100);
     track.instance.load_session(&session);
-    assert!(track.swap(), "patches are published before load_session returns");
-    assert_eq!(track.patches.current().patches()[0].take[0], band.channels[0]);
+    assert!(
+        track.swap(),
+        "patches are published before load_session returns"
+    );
+    assert_eq!(
+        track.patches.current().patches()[0].take[0],
+        band.channels[0]
+    );
     assert_eq!(track.instance.session(), session);
     // A bounce captures the same audio: still nothing to do.
     track.play(&band, 1000);
@@ -136,8 +148,16 @@ fn a_missing_sidecar_is_reported_and_kept_in_the_session() {
     let mut track = track(&engine, 22_050);
     track.instance.load_session(&session);
     assert!(track.swap() && track.patches.current().patches().is_empty());
-    assert!(track.problems().iter().any(|p| p.contains(name)), "{:?}", track.problems());
-    assert_eq!(track.instance.session(), session, "the reference must survive a save");
+    assert!(
+        track.problems().iter().any(|p| p.contains(name)),
+        "{:?}",
+        track.problems()
+    );
+    assert_eq!(
+        track.instance.session(),
+        session,
+        "the reference must survive a save"
+    );
 }
 
 #[test]
@@ -204,7 +224,10 @@ fn ten_instances_share_one_engine_and_all_finish() {
     let band = overdriven_band(2.0, 22_050);
     for (i, track) in tracks.iter_mut().enumerate() {
         let mut own = band.clone();
-        own.channels.iter_mut().flatten().for_each(|x| *x *= 1.0 - 0.03 * i as f32);
+        own.channels
+            .iter_mut()
+            .flatten()
+            .for_each(|x| *x *= 1.0 - 0.03 * i as f32);
         track.play(&own, 0);
     }
     for track in &mut tracks {

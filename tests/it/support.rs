@@ -40,14 +40,18 @@ pub fn overdriven_band(seconds: f64, sample_rate: u32) -> AudioBuffer {
         let decay = |since: f64, speed: f64| (-since * speed).exp();
         let hiss = f64::from(noise.next());
         let kick_t = since(1.0, 0.0);
-        let kick = decay(kick_t, 9.0) * (tau * (48.0 * kick_t + 1.5 * (1.0 - decay(kick_t, 45.0)))).sin();
+        let kick =
+            decay(kick_t, 9.0) * (tau * (48.0 * kick_t + 1.5 * (1.0 - decay(kick_t, 45.0)))).sin();
         let snare_t = since(1.0, 0.5);
         let snare = decay(snare_t, 18.0) * (0.5 * hiss + 0.5 * (tau * 190.0 * snare_t).sin());
         let hat = 0.25 * decay(since(0.25, 0.0), 60.0) * hiss;
         let root = [55.0, 43.65, 65.41, 49.0][(t / 2.0) as usize % 4];
         let pluck = since(0.5, 0.0);
         let bass: f64 = (1..10)
-            .map(|h| decay(pluck, 1.0 + 0.7 * f64::from(h)) * (tau * root * f64::from(h) * t).sin() / f64::from(h))
+            .map(|h| {
+                decay(pluck, 1.0 + 0.7 * f64::from(h)) * (tau * root * f64::from(h) * t).sin()
+                    / f64::from(h)
+            })
             .sum();
         let mut low = 0.45 * kick + 0.35 * snare + 0.3 * hat + 0.3 * bass;
         if (t * 3.0 / seconds) as usize == 1 {
