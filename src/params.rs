@@ -124,7 +124,7 @@ pub struct OutputParams {
     /// 0 % = input, delayed; 100 % = repaired.
     #[id = "mix"]
     pub mix: FloatParam,
-    /// Keeps true peaks below the ceiling; does nothing to audio that stays below it.
+    /// Keeps true peaks that the repair adds below the ceiling; peaks that the input already had pass.
     #[id = "limiter"]
     pub limiter: BoolParam,
     /// The limiter's ceiling in dBTP.

@@ -39,6 +39,7 @@ use patience::Patience;
 const CAPTURE_FRAMES: usize = 480_000;
 
 /// The plugin.
+#[derive(Default)]
 pub struct Uncook {
     params: Arc<UncookParams>,
     link: Arc<Link>,
@@ -157,20 +158,6 @@ impl Backend for EditorBackend {
     }
 }
 
-impl Default for Uncook {
-    fn default() -> Self {
-        Self {
-            params: Arc::default(),
-            link: Arc::default(),
-            chain: None,
-            built: None,
-            clock: Clock::default(),
-            patience: Patience::default(),
-            sent_options: 0,
-        }
-    }
-}
-
 impl Uncook {
     /// The chain's ends of everything shared: those of the old chain, or new ones at the first call.
     fn audio_link(&mut self) -> Option<AudioLink> {
@@ -262,7 +249,8 @@ impl Plugin for Uncook {
     ) -> bool {
         let rate = config.sample_rate;
         let channels = layout.main_output_channels.map_or(0, NonZeroU32::get) as usize;
-        if !(rate.is_finite() && rate >= 1.0) || !(1..=realtime::MAX_CHANNELS).contains(&channels) {
+        let usable = rate.is_finite() && rate >= 1.0;
+        if !usable || !(1..=realtime::MAX_CHANNELS).contains(&channels) {
             return false;
         }
         if self.built != Some((rate, channels)) {

@@ -74,10 +74,10 @@ fn bar<P: Param>(
     };
     if response.double_clicked() {
         change(param, param.default_normalized_value(), out);
-    } else if response.clicked() {
-        if let Some(pointer) = response.interact_pointer_pos() {
-            change(param, at_pointer(pointer), out);
-        }
+    } else if response.clicked()
+        && let Some(pointer) = response.interact_pointer_pos()
+    {
+        change(param, at_pointer(pointer), out);
     }
     if response.drag_started() {
         out.push(Command::Gesture(Gesture::Begin(ptr)));
@@ -176,10 +176,8 @@ fn value<P: Param>(ui: &mut Ui, label: &str, param: &P, out: &mut Vec<Command>) 
         )
     });
     if field.lost_focus() || enter || escape {
-        if !escape {
-            if let Some(normalized) = param.string_to_normalized_value(&text) {
-                change(param, normalized, out);
-            }
+        if !escape && let Some(normalized) = param.string_to_normalized_value(&text) {
+            change(param, normalized, out);
         }
         ui.data_mut(|data| data.remove_temp::<String>(id));
     } else {

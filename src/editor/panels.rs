@@ -356,9 +356,9 @@ pub fn output(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
     controls::slider(ui, "Output gain", LABEL, &p.output.gain, out)
         .on_hover_text("Gain of the repaired signal, before the mix");
     controls::slider(ui, "Ceiling", LABEL, &p.output.ceiling, out)
-        .on_hover_text("The limiter keeps true peaks below this");
+        .on_hover_text("The limiter keeps true peaks that the repair adds below this");
     ui.horizontal(|ui| {
-        let hint = "Keeps true peaks below the ceiling; does nothing to audio that stays below it";
+        let hint = "Keeps peaks that the repair adds below the ceiling; the input's own peaks pass";
         controls::toggle(ui, "Limiter", hint, theme::ACCENT, &p.output.limiter, out);
     });
 }

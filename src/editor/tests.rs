@@ -269,12 +269,12 @@ fn damage_is_drawn_where_it_is_and_in_its_colour() {
     let mut all: Vec<f32> = Vec::new();
     for clipped in stage.shapes() {
         // The waveform's mesh is the one with the undamaged colour in it.
-        if let Shape::Mesh(mesh) = &clipped.shape {
-            if mesh.vertices.iter().any(|v| v.color == theme::WAVE) {
-                all.extend(mesh.vertices.iter().map(|v| v.pos.x));
-                let damaged = mesh.vertices.iter().filter(|v| v.color == red);
-                columns.extend(damaged.map(|v| v.pos.x));
-            }
+        if let Shape::Mesh(mesh) = &clipped.shape
+            && mesh.vertices.iter().any(|v| v.color == theme::WAVE)
+        {
+            all.extend(mesh.vertices.iter().map(|v| v.pos.x));
+            let damaged = mesh.vertices.iter().filter(|v| v.color == red);
+            columns.extend(damaged.map(|v| v.pos.x));
         }
     }
     let edge =

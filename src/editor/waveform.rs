@@ -34,7 +34,7 @@ impl Span {
     /// All takes, at least ten seconds.
     fn of(takes: &[TakeView]) -> Option<Self> {
         let first = takes.first()?;
-        let end = takes.iter().map(|take| take_end(take)).max()?;
+        let end = takes.iter().map(take_end).max()?;
         let rate = f64::from(first.sample_rate.max(1));
         Some(Self {
             start: first.start,
