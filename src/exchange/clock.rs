@@ -1,4 +1,4 @@
-// [any]
+// [any] The one clock for capture and playback: positions on the host's timeline.
 use serde::{Deserialize, Serialize};
 
 /// A position on the host's timeline, in samples at the host's rate. May be negative (pre-roll).

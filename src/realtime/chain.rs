@@ -327,7 +327,8 @@ impl Chain {
         }
         for i in 0..n {
             let pos = pos.map(|p| p.offset(i as i64));
-            let raw = [raw_left[i], if stereo { raw_right[i] } else { 0.0 }];
+            // Of mono, takes hold two equal channels.
+            let raw = [raw_left[i], raw_right[i]];
             let mut live = [0.0; MAX_CHANNELS];
             for (l, channel) in live.iter_mut().zip(io.iter()) {
                 *l = channel[i];

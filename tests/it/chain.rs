@@ -207,6 +207,33 @@ fn patch(take: &[Vec<f32>], start: i64) -> Arc<Patch> {
 }
 
 #[test]
+fn a_patch_plays_in_mono_and_in_stereo_exactly_where_it_lies() {
+    let rate = 48_000.0;
+    let input = music(48_000, rate, 13);
+    for channels in [1, 2] {
+        let input = &input[..channels];
+        let part: Vec<Vec<f32>> = input.iter().map(|c| c[10_000..40_000].to_vec()).collect();
+        let patch = patch(&part, 10_000);
+        let mut rig = rig(rate, channels);
+        rig.publisher.publish(PatchSet::new(vec![patch.clone()]));
+        let blends = Settings {
+            blend: [0.5, 1.0, 1.0, 1.0],
+            limiter: false,
+            ..Settings::default()
+        };
+        let out = play(&mut rig, input, 512, &[(0, blends)]);
+        let latency = rig.chain.latency();
+        let drums = patch.layers[0].as_ref().unwrap();
+        for c in 0..channels {
+            for n in 12_000..38_000 - latency {
+                let expected = patch.base[c][n - 10_000] + 0.5 * drums[c][n - 10_000];
+                assert_eq!(out[c][n + latency], expected, "channel {c} of {channels}, sample {n}");
+            }
+        }
+    }
+}
+
+#[test]
 fn output_does_not_depend_on_the_block_size() {
     let rate = 48_000.0;
     let mut input = clipped(music(60_000, rate, 5), 0.15);
