@@ -17,8 +17,6 @@ const OVERSAMPLING: usize = 8;
 const TAPS: usize = 48;
 /// Time between a reduction's first step and the peak, in seconds.
 const LOOK_AHEAD_SECONDS: f64 = 0.0015;
-/// Reach, to both sides, of what counts as the dry signal's own peak, in seconds.
-const DRY_REACH_SECONDS: f64 = 0.0005;
 /// Time constant of the return to unity gain, in seconds: slow enough for bass to stay undistorted.
 const RELEASE_SECONDS: f64 = 0.060;
 /// Samples around a peak over which the full reduction holds, so that interpolation across it holds too.
@@ -122,9 +120,15 @@ impl PeakMeter {
     }
 
     /// Takes a sample; returns the largest magnitude between the samples `TAPS / 2` and `TAPS / 2 - 1`
-    /// ago, both included, or 0 where every sample in reach is below `audible`.
+    /// ago, both included, or 0 where every sample in reach is below `audible` or it is not `wanted`.
     #[inline]
-    fn next(&mut self, x: f32, audible: f32, phases: &[[f32; TAPS]; OVERSAMPLING - 1]) -> f32 {
+    fn next(
+        &mut self,
+        x: f32,
+        audible: f32,
+        wanted: bool,
+        phases: &[[f32; TAPS]; OVERSAMPLING - 1],
+    ) -> f32 {
         let x = clean(x);
         self.history[self.at] = x;
         self.history[self.at + TAPS] = x;
@@ -136,6 +140,9 @@ impl PeakMeter {
             return 0.0;
         }
         self.loud -= 1;
+        if !wanted {
+            return 0.0;
+        }
         let window = &self.history[self.at..self.at + TAPS];
         let mut peak = window[TAPS / 2 - 1].abs().max(window[TAPS / 2].abs());
         for taps in phases {
@@ -153,7 +160,7 @@ impl PeakMeter {
     }
 }
 
-/// Limits the repaired signal to `max(ceiling, the untouched input's own true peak)`.
+/// Limits what the chain has changed to the ceiling; what it left alone passes whatever its level.
 pub struct Limiter {
     phases: [[f32; TAPS]; OVERSAMPLING - 1],
     /// Largest gain of the interpolator for a bounded signal.
@@ -162,11 +169,10 @@ pub struct Limiter {
     ceiling: f32,
     enabled: bool,
     wet_meters: Vec<PeakMeter>,
-    dry_meters: Vec<PeakMeter>,
     wet_delays: Vec<Delay<f32>>,
     dry_delays: Vec<Delay<f32>>,
-    peak_delay: Delay<f32>,
-    dry_peak: SlidingMax<f32>,
+    /// Samples for which a changed one is still in the meters' reach.
+    changed: usize,
     needed: SlidingMax<u32>,
     held: u32,
     release: u64,
@@ -182,14 +188,13 @@ impl Limiter {
         let samples = |seconds: f64| ((seconds * sample_rate).round() as usize).max(2);
         // Two boxes of n samples spread a step over 2 n − 1 samples.
         let length = samples(LOOK_AHEAD_SECONDS) / 2 + 1;
-        let reach = samples(DRY_REACH_SECONDS);
         let phases = interpolator();
         let peak_gain = phases
             .iter()
             .map(|taps| taps.iter().map(|t| t.abs()).sum::<f32>())
             .fold(1.0, f32::max);
         let look_ahead = 2 * length - 2 + GUARD;
-        let latency = TAPS / 2 + reach + look_ahead;
+        let latency = TAPS / 2 + look_ahead;
         Self {
             phases,
             peak_gain,
@@ -197,11 +202,9 @@ impl Limiter {
             ceiling: from_db(-1.0 - MARGIN_DB),
             enabled: true,
             wet_meters: vec![PeakMeter::new(); channels],
-            dry_meters: vec![PeakMeter::new(); channels],
             wet_delays: vec![Delay::new(latency); channels],
             dry_delays: vec![Delay::new(latency); channels],
-            peak_delay: Delay::new(reach),
-            dry_peak: SlidingMax::new(2 * reach + 1),
+            changed: 0,
             needed: SlidingMax::new(2 * length - 1 + 2 * GUARD),
             held: 0,
             release: ((-1.0 / (RELEASE_SECONDS * sample_rate)).exp() * 4_294_967_296.0) as u64,
@@ -217,14 +220,11 @@ impl Limiter {
 
     /// Clears all memory.
     pub fn reset(&mut self) {
-        for meter in self.wet_meters.iter_mut().chain(&mut self.dry_meters) {
-            *meter = PeakMeter::new();
-        }
+        self.wet_meters.fill(PeakMeter::new());
         for delay in self.wet_delays.iter_mut().chain(&mut self.dry_delays) {
             delay.reset();
         }
-        self.peak_delay.reset();
-        self.dry_peak.reset();
+        self.changed = 0;
         self.needed.reset();
         self.held = 0;
         for b in &mut self.boxes {
@@ -248,7 +248,7 @@ impl Limiter {
     /// Delays `channels` and `dry` by [`latency`](Self::latency) in place and limits `channels`.
     ///
     /// `dry` is the chain's untouched input, aligned with `channels`; both have the constructor's
-    /// number of channels and equal lengths. The channels share one gain. Returns the largest
+    /// number of channels and equal lengths. Where both are equal nothing is turned down. The channels share one gain. Returns the largest
     /// reduction of this block in dB, 0 or more.
     pub fn process(&mut self, channels: &mut [&mut [f32]], dry: &mut [&mut [f32]]) -> f32 {
         let length = channels
@@ -259,16 +259,17 @@ impl Limiter {
             .unwrap_or(0);
         let mut deepest = 1.0f32;
         for n in 0..length {
+            if channels.iter().zip(dry.iter()).any(|(w, d)| w[n] != d[n]) {
+                self.changed = TAPS + 1;
+            }
+            self.changed = self.changed.saturating_sub(1);
+            let wanted = self.changed > 0;
             let audible = self.ceiling / self.peak_gain;
             let mut peak = 0.0f32;
             for (meter, channel) in self.wet_meters.iter_mut().zip(channels.iter()) {
-                peak = peak.max(meter.next(channel[n], audible, &self.phases));
+                peak = peak.max(meter.next(channel[n], audible, wanted, &self.phases));
             }
-            let mut own = 0.0f32;
-            for (meter, channel) in self.dry_meters.iter_mut().zip(dry.iter()) {
-                own = own.max(meter.next(channel[n], audible, &self.phases));
-            }
-            let gain = self.gain(peak, own);
+            let gain = self.gain(peak);
             deepest = deepest.min(gain);
             for (delay, channel) in self.wet_delays.iter_mut().zip(channels.iter_mut()) {
                 let x = delay.push(finite(channel[n]));
@@ -285,12 +286,10 @@ impl Limiter {
         }
     }
 
-    /// The gain of the sample that leaves now, given the newest peaks.
-    fn gain(&mut self, peak: f32, own: f32) -> f32 {
-        let peak = self.peak_delay.push(peak);
-        let limit = self.dry_peak.next(own).max(self.ceiling);
-        let needed = if self.enabled && peak > limit {
-            (((1.0 - limit / peak) * ONE as f32).ceil() as u32).min(ONE)
+    /// The gain of the sample that leaves now, given the newest peak.
+    fn gain(&mut self, peak: f32) -> f32 {
+        let needed = if self.enabled && peak > self.ceiling {
+            (((1.0 - self.ceiling / peak) * ONE as f32).ceil() as u32).min(ONE)
         } else {
             0
         };

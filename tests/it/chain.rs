@@ -227,7 +227,11 @@ fn a_patch_plays_in_mono_and_in_stereo_exactly_where_it_lies() {
         for c in 0..channels {
             for n in 12_000..38_000 - latency {
                 let expected = patch.base[c][n - 10_000] + 0.5 * drums[c][n - 10_000];
-                assert_eq!(out[c][n + latency], expected, "channel {c} of {channels}, sample {n}");
+                assert_eq!(
+                    out[c][n + latency],
+                    expected,
+                    "channel {c} of {channels}, sample {n}"
+                );
             }
         }
     }
