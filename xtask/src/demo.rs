@@ -156,8 +156,9 @@ fn session(input: &AudioBuffer, sidecars: &Path) -> Result<Session> {
     let end = input.frames() as i64;
     let mut plugin = HostedPlugin::load(&path)?;
     plugin.select_channels(input.channels.len())?;
+    // What a producer would turn up on a phone recording: the lows it lost, and some tone.
     let ride = format!(
-        "0 blend_drums 0\n{half} blend_drums 1 linear\n{all} blend_drums 0 linear\n",
+        "0 bass 1\n0 eq_match 0.5\n0 blend_drums 0\n{half} blend_drums 1 linear\n{all} blend_drums 0 linear\n",
         half = input.seconds() / 2.0,
         all = input.seconds()
     );
@@ -185,7 +186,9 @@ fn session(input: &AudioBuffer, sidecars: &Path) -> Result<Session> {
         );
     }
 
-    println!("Bouncing, the drums blend ridden from 0 to 1 and back …");
+    println!(
+        "Bouncing: bass extension 100 %, EQ match 50 %, the drums blend ridden from 0 to 1 and back …"
+    );
     let pass = Pass {
         blocks,
         pace: Pace::Free,

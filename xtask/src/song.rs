@@ -25,7 +25,7 @@ const LEAD: [(f64, f64, f64); 6] = [
     (3.5, 76.0, 0.45),
 ];
 
-/// SDR, in dB, that the phone's overload leaves of the mix.
+/// SDR, in dB, that the phone's overload leaves of what its capsule hears.
 const OVERLOAD_SDR_DB: f64 = 7.0;
 /// Corner of the phone's second-order high-pass in Hz.
 const MICROPHONE_HZ: f64 = 120.0;
@@ -74,27 +74,25 @@ pub fn song(seconds: f64) -> Song {
     }
 }
 
-/// Phone chain: overload, high-pass, noise.
+/// Phone chain: the capsule loses the lows, its noise comes in, the converter clips. Returns the level at
+/// which it does.
 fn phone(mix: &AudioBuffer) -> (AudioBuffer, f32) {
-    let level = clip_level(mix);
     let noise_rms = rms(mix) * 10f64.powf(NOISE_DB / 20.0);
     let mut noise = Noise(0x0070_686F_6E65);
-    let channels = mix
-        .channels
-        .iter()
-        .map(|channel| {
-            let mut high_pass = HighPass::new(MICROPHONE_HZ);
-            channel
-                .iter()
-                .map(|&s| {
-                    let heard = high_pass.next(f64::from(s.clamp(-level, level)));
-                    // A uniform source of width 2 has an RMS of 1/√3.
-                    (heard + noise.next() * noise_rms * 3f64.sqrt()) as f32
-                })
-                .collect()
-        })
-        .collect();
-    (AudioBuffer::new(channels, mix.sample_rate), level)
+    let mut recording = mix.clone();
+    for channel in &mut recording.channels {
+        let mut high_pass = HighPass::new(MICROPHONE_HZ);
+        for s in channel {
+            // A uniform source of width 2 has an RMS of 1/√3.
+            let hiss = noise.next() * noise_rms * 3f64.sqrt();
+            *s = (high_pass.next(f64::from(*s)) + hiss) as f32;
+        }
+    }
+    let level = clip_level(&recording);
+    for s in recording.channels.iter_mut().flatten() {
+        *s = s.clamp(-level, level);
+    }
+    (recording, level)
 }
 
 /// The level that leaves [`OVERLOAD_SDR_DB`], by bisection.

@@ -76,8 +76,7 @@ fn the_song() -> &'static Song {
     SONG.get_or_init(|| song(SONG_SECONDS))
 }
 
-/// The clean song, cut at the phone's level and nothing else: damage that the live chain repairs. (Behind
-/// a phone's high-pass flat tops are no longer flat; that is the worker's to repair.)
+/// The clean song, cut at the phone's level and nothing else: damage that the live chain repairs.
 fn hard_clipped() -> AudioBuffer {
     let song = the_song();
     let level = song.clip_level;
