@@ -72,8 +72,7 @@ pub fn run(
 
     progress.set(Step::Assessing, 0.60);
     let damage = metrics::damage::damage_map(take);
-    let stem_damage: [DamageMap; Stem::COUNT] =
-        std::array::from_fn(|i| quality::assess_stem(Stem::ALL[i], &stems[i], &damage));
+    let stem_damage = quality::assess_stems(&base, &stems, &damage);
     check(progress)?;
 
     progress.set(Step::Profiling, 0.65);
