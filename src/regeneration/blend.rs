@@ -1,6 +1,7 @@
 // [worker] Fits a rebuilt stem to its surroundings and turns it into a layer.
 
 mod fade;
+pub mod gate;
 mod image;
 mod level;
 

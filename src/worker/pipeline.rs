@@ -72,8 +72,7 @@ pub fn run(
 
     progress.set(Step::Assessing, 0.60);
     let damage = metrics::damage::damage_map(take);
-    let stem_damage: [DamageMap; Stem::COUNT] =
-        std::array::from_fn(|i| quality::assess_stem(Stem::ALL[i], &stems[i], &damage));
+    let stem_damage = quality::assess_stems(&base, &stems, &damage);
     check(progress)?;
 
     progress.set(Step::Profiling, 0.65);
@@ -92,7 +91,7 @@ pub fn run(
         profile,
         lines: Vec::new(),
     };
-    let layers = rebuilt(
+    let (layers, spared) = rebuilt(
         &base,
         &stems,
         &stem_damage,
@@ -100,7 +99,7 @@ pub fn run(
         options,
         &progress.part(0.80, 0.99),
     )?;
-    findings.lines = describe(&findings, separator.id(), options);
+    findings.lines = describe(&findings, spared, separator.id(), options);
     progress.report(0.99);
     Ok(Outcome {
         base,
@@ -234,6 +233,9 @@ fn profiled(
     Ok(profile)
 }
 
+/// Per stem a layer, and how many regions were spared because rebuilding would not have helped.
+type Rebuilt = ([Option<AudioBuffer>; Stem::COUNT], [usize; Stem::COUNT]);
+
 fn rebuilt(
     base: &AudioBuffer,
     stems: &Stems,
@@ -241,10 +243,11 @@ fn rebuilt(
     findings: &mut Findings,
     options: &Options,
     progress: &Progress,
-) -> Result<[Option<AudioBuffer>; Stem::COUNT], PipelineError> {
+) -> Result<Rebuilt, PipelineError> {
     let mut layers = [const { None }; Stem::COUNT];
+    let mut spared = [0; Stem::COUNT];
     let Some(regenerator) = regenerator(options.regenerator) else {
-        return Ok(layers);
+        return Ok((layers, spared));
     };
     for (i, stem) in REBUILT.into_iter().enumerate() {
         check(progress)?;
@@ -266,15 +269,18 @@ fn rebuilt(
         let progress = progress.part(i as f64 * share, (i + 1) as f64 * share);
         match regenerator.regenerate(&request, &progress) {
             Ok(Some(stem_audio)) => {
-                let layer = blend::layer(&request, &stem_audio);
-                findings.stems[stem as usize].rebuilt = true;
-                layers[stem as usize] = Some(layer.audio);
+                let mut layer = blend::layer(&request, &stem_audio);
+                spared[stem as usize] = blend::gate::gate(&request, &mut layer);
+                if layer.wetness.iter().any(|(_, wetness)| *wetness > 0.0) {
+                    findings.stems[stem as usize].rebuilt = true;
+                    layers[stem as usize] = Some(layer.audio);
+                }
             }
             Ok(None) | Err(RegenerationError::Unsupported { .. }) => {}
             Err(RegenerationError::Cancelled) => return Err(PipelineError::Cancelled),
         }
     }
-    Ok(layers)
+    Ok((layers, spared))
 }
 
 fn stem_findings(stem: Stem, damage: &DamageMap) -> StemFindings {
@@ -297,7 +303,12 @@ fn stem_findings(stem: Stem, damage: &DamageMap) -> StemFindings {
     }
 }
 
-fn describe(findings: &Findings, separator: &str, options: &Options) -> Vec<String> {
+fn describe(
+    findings: &Findings,
+    spared: [usize; Stem::COUNT],
+    separator: &str,
+    options: &Options,
+) -> Vec<String> {
     let mut lines = Vec::new();
     for kind in DamageKind::ALL {
         let share = findings.damage.share(kind, DEFAULT_THRESHOLD);
@@ -316,10 +327,18 @@ fn describe(findings: &Findings, separator: &str, options: &Options) -> Vec<Stri
     }
     for stem in Stem::ALL {
         let found = &findings.stems[stem as usize];
-        if found.kind.is_some() {
+        // Under half a percent is a frame here and there: the reason says "nothing damaged".
+        if found.share >= 0.005 {
+            let spared = spared[stem as usize];
             let done = match (found.rebuilt, options.regenerator, REBUILT.contains(&stem)) {
+                (true, ..) if spared > 0 => {
+                    "rebuilt from its own undamaged sound, except where that would not have helped"
+                }
                 (true, ..) => "rebuilt from its own undamaged sound",
                 (false, RegeneratorChoice::Off, _) => "restored only (rebuilding is off)",
+                (false, _, true) if spared > 0 => {
+                    "restored only (rebuilding it would not have helped)"
+                }
                 (false, _, true) => "restored only (not damaged enough, or too little is readable)",
                 (false, _, false) => "restored only (this stem is not rebuilt)",
             };

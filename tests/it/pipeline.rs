@@ -1,1 +1,206 @@
+//! The whole road on a synthesized band: what is found, what is rebuilt, and what is left alone.
 
+use super::support::overdriven_band;
+use uncook::{
+    audio::AudioBuffer,
+    cache::Cache,
+    damage::Stem,
+    metrics::distance::multi_resolution_stft_distance,
+    profile::quality,
+    worker::{
+        options::Options,
+        pipeline::{Outcome, PipelineError, run},
+        progress::Progress,
+    },
+};
+
+const RATE: u32 = 44_100;
+const SECONDS: f64 = 9.0;
+
+fn analyse(take: &AudioBuffer, options: &Options, cache: Option<&Cache>) -> Outcome {
+    run(take, options, cache, &Progress::new()).unwrap()
+}
+
+/// The band with nothing overdriven: a band three times as long is driven in its middle third only.
+fn clean_band() -> AudioBuffer {
+    overdriven_band(3.0 * SECONDS, RATE).slice(0, (SECONDS * f64::from(RATE)) as usize)
+}
+
+fn same(a: &Outcome, b: &Outcome) {
+    assert!(a.base == b.base && a.stems == b.stems && a.layers == b.layers);
+    assert!(a.findings == b.findings);
+}
+
+fn stems_sum_to_base(outcome: &Outcome) {
+    for (c, base) in outcome.base.channels.iter().enumerate() {
+        for (n, x) in base.iter().enumerate() {
+            let sum: f32 = outcome.stems.iter().map(|s| s.channels[c][n]).sum();
+            assert!((sum - x).abs() <= 1e-5, "sample {n}: {sum} {x}");
+        }
+    }
+}
+
+#[test]
+fn an_overdriven_third_is_found_and_rebuilt_only_if_that_helps() {
+    let take = overdriven_band(SECONDS, RATE);
+    let outcome = analyse(&take, &Options::default(), None);
+    stems_sum_to_base(&outcome);
+    let (from, to) = (SECONDS / 3.0, 2.0 * SECONDS / 3.0);
+    for stem in [Stem::Other, Stem::Vocals] {
+        assert!(outcome.layers[stem as usize].is_none());
+    }
+    let mut rebuilt = 0;
+    for stem in [Stem::Drums, Stem::Bass] {
+        let found = &outcome.findings.stems[stem as usize];
+        let regions = quality::regions(&found.damage, &outcome.findings.profile.beats);
+        let inside: f64 = regions
+            .iter()
+            .map(|r| (r.end.min(to) - r.start.max(from)).max(0.0))
+            .sum();
+        assert!(inside > 0.5 * (to - from), "{stem:?}: {regions:?}");
+        // Half a beat before and after, and what the smoothing of a third of a second adds.
+        for region in &regions {
+            assert!(
+                region.start > from - 0.8 && region.end < to + 0.8,
+                "{region:?}"
+            );
+        }
+        let layer = outcome.layers[stem as usize].as_ref();
+        assert_eq!(layer.is_some(), found.rebuilt);
+        assert!(
+            outcome
+                .findings
+                .lines
+                .iter()
+                .any(|l| l.starts_with(stem.name()))
+        );
+        let Some(layer) = layer else {
+            continue;
+        };
+        rebuilt += 1;
+        assert_eq!(layer.frames(), take.frames());
+        let margin = 0.100;
+        for channel in &layer.channels {
+            assert!(channel.iter().any(|&x| x != 0.0));
+            for (n, &x) in channel.iter().enumerate() {
+                let t = n as f64 / f64::from(RATE);
+                let near = regions
+                    .iter()
+                    .any(|r| t >= r.start - margin - 1e-3 && t <= r.end + margin + 1e-3);
+                assert!(x.is_finite() && (near || x == 0.0), "{stem:?} at {t}: {x}");
+            }
+        }
+    }
+    if rebuilt == 0 {
+        // Then the user is told why.
+        for stem in ["drums", "bass"] {
+            let said = |l: &String| l.starts_with(stem) && l.contains("would not have helped");
+            let lines = &outcome.findings.lines;
+            assert!(lines.iter().any(said), "{lines:?}");
+        }
+        return;
+    }
+    // What was chosen is nearer to the band that was never overdriven.
+    let clean = clean_band().mono();
+    let base = outcome.base.mono();
+    let mut repaired = base.clone();
+    for layer in outcome.layers.iter().flatten() {
+        for (x, l) in repaired.iter_mut().zip(layer.mono()) {
+            *x += l;
+        }
+    }
+    let driven = (from * f64::from(RATE)) as usize..(to * f64::from(RATE)) as usize;
+    let distance =
+        |x: &[f32]| multi_resolution_stft_distance(&clean[driven.clone()], &x[driven.clone()]);
+    let (before, after) = (distance(&base).unwrap(), distance(&repaired).unwrap());
+    assert!(after < before, "{before} -> {after}");
+}
+
+#[test]
+fn a_clean_band_is_left_alone() {
+    let outcome = analyse(&clean_band(), &Options::default(), None);
+    assert!(outcome.layers.iter().all(Option::is_none));
+    assert!(outcome.findings.stems.iter().all(|s| !s.rebuilt));
+    stems_sum_to_base(&outcome);
+}
+
+#[test]
+fn a_second_run_comes_from_the_cache_and_a_seed_changes_late_stages_only() {
+    let take = overdriven_band(6.0, 22_050);
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path(), 1 << 30).unwrap();
+    let options = Options::default();
+    let uncached = analyse(&take, &options, None);
+    let first = analyse(&take, &options, Some(&cache));
+    same(&uncached, &first);
+    let filled = cache.counts();
+    assert_eq!(filled.hits, 0);
+    assert!(filled.misses > 0);
+    same(&first, &analyse(&take, &options, Some(&cache)));
+    let again = cache.counts();
+    assert_eq!((again.hits, again.misses), (filled.misses, filled.misses));
+    let seeded = Options {
+        seed: 7,
+        ..options.clone()
+    };
+    let other = analyse(&take, &seeded, Some(&cache));
+    assert!(other.base == first.base && other.stems == first.stems);
+    let seed = cache.counts();
+    assert_eq!(
+        seed.hits,
+        2 * filled.misses,
+        "restored, separated, profiled"
+    );
+    assert_eq!(seed.misses, filled.misses);
+    // An early option runs the rest again.
+    let undenoised = Options {
+        denoise_percent: 0,
+        ..options
+    };
+    analyse(&take, &undenoised, Some(&cache));
+    assert!(cache.counts().misses > filled.misses);
+}
+
+#[test]
+fn a_cancelled_run_says_so() {
+    let progress = Progress::new();
+    progress.cancel();
+    let outcome = run(
+        &overdriven_band(1.0, 8_000),
+        &Options::default(),
+        None,
+        &progress,
+    );
+    assert!(matches!(outcome, Err(PipelineError::Cancelled)));
+}
+
+#[test]
+fn odd_takes_keep_their_shape() {
+    let mono = |x: Vec<f32>| AudioBuffer::new(vec![x], 22_050);
+    let takes = [
+        mono(overdriven_band(2.0, 22_050).mono()),
+        mono(Vec::new()),
+        mono(vec![0.5]),
+        mono(vec![0.25; 100]),
+        AudioBuffer::silence(2, 22_050, 22_050),
+        mono(vec![f32::NAN; 5_000]),
+    ];
+    for take in &takes {
+        let outcome = analyse(take, &Options::default(), None);
+        let buffers = outcome.stems.iter().chain(outcome.layers.iter().flatten());
+        for buffer in buffers.chain([&outcome.base]) {
+            assert_eq!(buffer.channels.len(), take.channels.len());
+            assert_eq!(buffer.frames(), take.frames());
+            assert!(buffer.channels.iter().flatten().all(|x| x.is_finite()));
+        }
+    }
+    for take in &takes[1..] {
+        let outcome = analyse(take, &Options::default(), None);
+        assert!(outcome.layers.iter().all(Option::is_none));
+    }
+    let six = AudioBuffer::silence(6, 100, RATE);
+    assert!(matches!(
+        run(&six, &Options::default(), None, &Progress::new()),
+        Err(PipelineError::Channels { actual: 6 })
+    ));
+}
