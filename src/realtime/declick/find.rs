@@ -118,9 +118,11 @@ impl ClickFinder {
             return 0;
         };
         // Clicks whiten the model they are measured with: fit again without them.
-        if self.fit(x, Some(zone)) {
-            self.residuals(x, 0, x.len());
+        // In silence nothing is left to fit, so nothing says what a repair should be.
+        if !self.fit(x, Some(zone)) {
+            return 0;
         }
+        self.residuals(x, 0, x.len());
         let mut made = 0;
         let mut from = first.min(zone.0);
         for _ in 0..setup.most {
