@@ -1,6 +1,6 @@
 // [any] Costs of declipping and declicking: live per block of 64 samples with the worst blocks named, and offline.
 
-use std::{hint::black_box, time::Instant};
+use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use uncook::{

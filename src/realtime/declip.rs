@@ -47,7 +47,8 @@ pub fn live_length(sample_rate: f64) -> usize {
     fast_length(seconds, sample_rate, 2 * TICK, 7)
 }
 
-/// The unit of frame lengths that are not bound by delay: 1536 samples (32 ms) at 44.1 and 48 kHz, scaled by powers of two.
+/// The unit of frame lengths that are not bound by delay: 1536 samples (32 ms) at 44.1 and 48 kHz, scaled by
+/// powers of two.
 pub fn frame_length(sample_rate: f64) -> usize {
     if sample_rate < 17_000.0 {
         384
