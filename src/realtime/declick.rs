@@ -2,6 +2,7 @@
 //!
 //! [`find`] is the kernel, [`ar`] the linear algebra. Every hop the stage looks at the stretch just heard,
 //! searches the part of it that has enough future, and repairs there; a few milliseconds later it leaves.
+//! The second channel's search comes half a hop after the first one's, so that no block carries both.
 
 pub mod ar;
 pub mod find;
@@ -38,13 +39,19 @@ fn scaled(samples: usize, sample_rate: f64) -> usize {
 /// The live search: clicks of up to 1 ms.
 pub fn live_setup(sample_rate: f64) -> Finder {
     Finder {
-        order: 32,
+        order: if rate_factor(sample_rate) < 1.0 {
+            16
+        } else {
+            32
+        },
         window: scaled(1024, sample_rate),
         longest: scaled(52, sample_rate),
         side: scaled(96, sample_rate),
         threshold: 12.0,
         lasting: 3.5,
         explained: 14.0,
+        // 20 dB.
+        reduction: 10.0,
         alone: 9.0,
         plausible: 1.2,
         most: 4,
@@ -74,6 +81,8 @@ struct Channel {
     /// The input with clicks replaced.
     clean: Vec<f32>,
     tracker: LevelTracker,
+    /// The clip levels at the last hop.
+    levels: Levels,
     repairs: u64,
 }
 
@@ -95,13 +104,14 @@ impl Declicker {
     pub fn live(sample_rate: f64, channels: usize) -> Self {
         let setup = live_setup(sample_rate);
         let hop = scaled(HOP, sample_rate);
-        let ring = (setup.window + hop).next_power_of_two();
+        let ring = (setup.window + 2 * hop).next_power_of_two();
         Self {
             channels: (0..channels.clamp(1, MAX_CHANNELS))
                 .map(|_| Channel {
                     input: vec![0.0; ring],
                     clean: vec![0.0; ring],
                     tracker: LevelTracker::new(sample_rate),
+                    levels: Levels::default(),
                     repairs: 0,
                 })
                 .collect(),
@@ -121,48 +131,69 @@ impl Declicker {
         self.channels.iter().map(|c| c.repairs).sum()
     }
 
-    /// Searches the newest samples that have their future.
-    fn search(&mut self) {
+    /// Searches one channel's newest samples that had their future `age` samples ago.
+    fn search(&mut self, channel: usize, age: usize) {
         let window = self.stretch.len();
-        let start = self.position.wrapping_sub(window);
+        let start = self.position.wrapping_sub(window + age);
         let to = window.saturating_sub(self.lookahead);
         let zone = (to.saturating_sub(self.hop), to);
-        for channel in &mut self.channels {
-            for (i, x) in self.stretch.iter_mut().enumerate() {
-                let n = start.wrapping_add(i) & self.mask;
-                *x = channel.clean.get(n).copied().unwrap_or(0.0);
+        let Some(channel) = self.channels.get_mut(channel) else {
+            return;
+        };
+        for (i, x) in self.stretch.iter_mut().enumerate() {
+            let n = start.wrapping_add(i) & self.mask;
+            *x = channel.clean.get(n).copied().unwrap_or(0.0);
+        }
+        let levels = channel.levels;
+        let made = self.finder.repair(&mut self.stretch, zone, |from, to, x| {
+            flat_top(levels, from, to, x)
+        });
+        if made == 0 {
+            return;
+        }
+        channel.repairs += made as u64;
+        for (i, &x) in self
+            .stretch
+            .iter()
+            .enumerate()
+            .skip(zone.0.saturating_sub(1))
+        {
+            let n = start.wrapping_add(i) & self.mask;
+            if let Some(slot) = channel.clean.get_mut(n) {
+                *slot = x;
             }
-            let levels = channel.tracker.levels();
-            let made = self.finder.repair(&mut self.stretch, zone, |from, to, x| {
-                flat_top(levels, from, to, x)
-            });
-            if made > 0 {
-                channel.repairs += made as u64;
-                for (i, &x) in self
-                    .stretch
-                    .iter()
-                    .enumerate()
-                    .skip(zone.0.saturating_sub(1))
-                {
-                    let n = start.wrapping_add(i) & self.mask;
-                    if let Some(slot) = channel.clean.get_mut(n) {
-                        *slot = x;
-                    }
-                }
+        }
+    }
+
+    /// What is due after a sample.
+    fn turn(&mut self) {
+        self.phase += 1;
+        if self.phase == self.hop {
+            self.phase = 0;
+            // Both channels' searches go by the levels of one moment: equal channels stay equal.
+            for channel in &mut self.channels {
+                channel.levels = channel.tracker.levels();
             }
+        }
+        let off = self.intensity.current() == 0.0 && self.intensity.target() == 0.0;
+        if self.phase == 0 && !off {
+            self.search(0, 0);
+        } else if self.phase == self.hop / 2 && !off {
+            self.search(1, self.hop / 2);
         }
     }
 }
 
 /// The live declicker's delay in samples at `sample_rate` Hz.
 pub fn latency_samples(sample_rate: f64) -> usize {
+    let hop = scaled(HOP, sample_rate);
     // A repair may begin one sample before the zone.
-    ClickFinder::lookahead(&live_setup(sample_rate)) + scaled(HOP, sample_rate) + 1
+    ClickFinder::lookahead(&live_setup(sample_rate)) + hop + hop / 2 + 1
 }
 
 impl Stage for Declicker {
     fn latency(&self) -> usize {
-        self.lookahead + self.hop + 1
+        self.lookahead + self.hop + self.hop / 2 + 1
     }
 
     fn reset(&mut self) {
@@ -170,6 +201,7 @@ impl Stage for Declicker {
             channel.input.fill(0.0);
             channel.clean.fill(0.0);
             channel.tracker.reset();
+            channel.levels = Levels::default();
             channel.repairs = 0;
         }
         self.position = 0;
@@ -206,13 +238,7 @@ impl Stage for Declicker {
                 *sample = if change == 0.0 { dry } else { dry + change };
             }
             self.position = self.position.wrapping_add(1);
-            self.phase += 1;
-            if self.phase == self.hop {
-                self.phase = 0;
-                if self.intensity.current() > 0.0 || self.intensity.target() > 0.0 {
-                    self.search();
-                }
-            }
+            self.turn();
         }
     }
 }

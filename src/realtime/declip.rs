@@ -1,7 +1,7 @@
 // [audio] Declipping: restores what was cut off at the clip level, with bounded and evenly spread work.
 //!
 //! [`level`] finds the clip levels, [`spade`] restores a frame. Here is the schedule: frames of
-//! [`frame_length`] samples overlap by three quarters; a frame is taken at its last sample, its iterations
+//! [`live_length`] samples overlap by three quarters; a frame is taken at its last sample, its iterations
 //! are spread over the following hop, a few every [`TICK`] samples, and what stands at the hop's end is
 //! added in. So no block carries a whole frame's work, and everything is clocked by samples.
 //!
@@ -13,7 +13,10 @@ pub mod spade;
 use level::{LevelTracker, Levels};
 use spade::{Frame, Schedule, Spade};
 
-use super::stage::{MAX_CHANNELS, RAMP_SECONDS, Ramp, Stage};
+use super::{
+    stage::{MAX_CHANNELS, RAMP_SECONDS, Ramp, Stage},
+    stft::fast_length,
+};
 
 /// Samples between two portions of work.
 const TICK: usize = 16;
@@ -31,7 +34,21 @@ const LIVE: Schedule = Schedule {
     max_iterations: 48,
 };
 
-/// Frame length at a sample rate: 1536 samples (32 ms) at 44.1 and 48 kHz, scaled by powers of two.
+/// Length of a live frame at `sample_rate` Hz: 32 ms at most from 34 kHz up (1536 samples at 48 kHz), less
+/// below, where the chain's other stages need more milliseconds.
+pub fn live_length(sample_rate: f64) -> usize {
+    let seconds = if sample_rate < 12_000.0 {
+        0.024
+    } else if sample_rate < 34_000.0 {
+        0.028
+    } else {
+        0.032
+    };
+    fast_length(seconds, sample_rate, 2 * TICK, 7)
+}
+
+/// The unit of frame lengths that are not bound by delay: 1536 samples (32 ms) at 44.1 and 48 kHz, scaled by
+/// powers of two.
 pub fn frame_length(sample_rate: f64) -> usize {
     if sample_rate < 17_000.0 {
         384
@@ -48,7 +65,7 @@ pub fn frame_length(sample_rate: f64) -> usize {
 
 /// The live declipper's delay in samples at `sample_rate` Hz: one frame and one hop.
 pub fn latency_samples(sample_rate: f64) -> usize {
-    frame_length(sample_rate) * (OVERLAP + 1) / OVERLAP
+    live_length(sample_rate) * (OVERLAP + 1) / OVERLAP
 }
 
 /// Fills a frame's windowed signal and constraints from the samples `at(i)`, `i` counting from the frame's
@@ -125,7 +142,7 @@ pub struct Declipper {
 impl Declipper {
     /// A declipper for `channels` (1..=[`MAX_CHANNELS`]) at `sample_rate` Hz, intensity 1.
     pub fn live(sample_rate: f64, channels: usize) -> Self {
-        let length = frame_length(sample_rate);
+        let length = live_length(sample_rate);
         let hop = length / OVERLAP;
         let ring = (length + 2 * hop).next_power_of_two();
         let channel = || Channel {

@@ -12,10 +12,12 @@ use realfft::num_complex::Complex;
 
 use super::{
     stage::Stage,
-    stft::{FrameEngine, FrameKernel, frame_length},
+    stft::{FrameEngine, FrameKernel, fast_length},
 };
 use floor::NoiseFloor;
 
+/// Length of a live frame, at most; what the chain's delay leaves.
+pub const FRAME_SECONDS: f64 = 0.0164;
 /// Memory of the decision-directed estimate at live settings, per frame of 5 ms.
 const LIVE_MEMORY: f32 = 0.85;
 /// Largest reduction, as a factor.
@@ -123,9 +125,9 @@ pub struct Denoiser {
 }
 
 impl Denoiser {
-    /// For `sample_rate` Hz and 1..=2 channels. Latency: one frame (21 ms at 48 kHz).
+    /// For `sample_rate` Hz and 1..=2 channels. Latency: one frame of [`FRAME_SECONDS`] at most.
     pub fn live(sample_rate: f64, channels: usize) -> Self {
-        let frame = frame_length(sample_rate);
+        let frame = fast_length(FRAME_SECONDS, sample_rate, 16, 5);
         let engine = FrameEngine::new(frame, 4, 0, sample_rate, channels);
         let bins = engine.bins();
         Self {

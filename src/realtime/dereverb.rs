@@ -13,11 +13,13 @@ use realfft::num_complex::Complex;
 use super::{
     denoise::mean_power,
     stage::{RAMP_SECONDS, Ramp, Stage},
-    stft::{FrameEngine, FrameKernel, frame_length},
+    stft::{FrameEngine, FrameKernel, fast_length},
 };
 use decay::DecayWatch;
 use prediction::Prediction;
 
+/// Length of a live frame, at most; what the chain's delay leaves.
+pub const FRAME_SECONDS: f64 = 0.0134;
 /// Sound later than this after its cause is late reverberation, in seconds.
 const LATE_SECONDS: f64 = 0.030;
 /// Smoothing of the power, per frame.
@@ -42,10 +44,10 @@ pub struct DereverbSetting {
     pub early_hz: f64,
 }
 
-/// The live setting: predicts from 21–48 ms back. Four frames at 75 % overlap share no sample.
+/// The live setting: predicts from 20–47 ms back at 48 kHz, in hops of half a frame.
 pub const LIVE: DereverbSetting = DereverbSetting {
-    taps: 6,
-    delay: 4,
+    taps: 5,
+    delay: 3,
     early_hz: EARLY_HZ,
 };
 
@@ -204,11 +206,12 @@ pub struct Dereverb {
 }
 
 impl Dereverb {
-    /// For `sample_rate` Hz. Latency: one frame (21 ms at 48 kHz).
+    /// For `sample_rate` Hz. Latency: one frame of [`FRAME_SECONDS`] at most.
     pub fn live(sample_rate: f64, channels: usize) -> Self {
-        let frame = frame_length(sample_rate);
-        // Half a hop after the denoiser's frames.
-        let engine = FrameEngine::new(frame, 4, frame / 8, sample_rate, channels);
+        let frame = fast_length(FRAME_SECONDS, sample_rate, 16, 5);
+        // Half overlap: with frames this short a hop still is fine in time, and the predictor reaches as far
+        // back with fewer taps.
+        let engine = FrameEngine::new(frame, 2, frame / 8, sample_rate, channels);
         let kernel =
             DereverbKernel::new(LIVE, sample_rate, frame, engine.hop(), channels.clamp(1, 2));
         Self { engine, kernel }

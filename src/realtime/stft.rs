@@ -26,6 +26,26 @@ pub fn frame_length(sample_rate: f64) -> usize {
     }
 }
 
+/// The longest length of at most `seconds` at `sample_rate` Hz (at least 32) that is a multiple of `step`
+/// (a power of two) and has no prime factor above `prime` (7 at most): what transforms are fast at. Live
+/// frames have such lengths, as a power of two costs up to half of the little delay there is.
+pub fn fast_length(seconds: f64, sample_rate: f64, step: usize, prime: usize) -> usize {
+    let longest = ((seconds * sample_rate) as usize).max(32);
+    let smooth = |mut n: usize| {
+        for factor in [2, 3, 5, 7] {
+            while factor <= prime && n.is_multiple_of(factor) {
+                n /= factor;
+            }
+        }
+        n == 1
+    };
+    let mut length = longest - longest % step.max(1);
+    while length > step && !smooth(length) {
+        length -= step;
+    }
+    length.max(step)
+}
+
 /// A sample as analyses may use it: NaN and infinities are 0, absurd magnitudes are limited.
 #[inline]
 pub fn clean(x: f32) -> f32 {
@@ -91,8 +111,13 @@ pub struct FrameEngine {
     gains: Vec<f32>,
 }
 
+#[inline]
+fn next_slot(at: usize, length: usize) -> usize {
+    if at + 1 == length { 0 } else { at + 1 }
+}
+
 impl FrameEngine {
-    /// An engine for `frame` samples (a power of two) every `frame / overlap` samples, `overlap` 2 or 4.
+    /// An engine for `frame` samples (a multiple of 16) every `frame / overlap` samples, `overlap` 2 or 4.
     /// `phase`, in samples, shifts the frames against those of other stages so that their work does not
     /// fall into one block. `channels` is limited to 1..=[`MAX_CHANNELS`].
     pub fn new(
@@ -102,7 +127,7 @@ impl FrameEngine {
         sample_rate: f64,
         channels: usize,
     ) -> Self {
-        let frame = frame.next_power_of_two().max(16);
+        let frame = frame.next_multiple_of(16).max(16);
         let overlap = if overlap >= 4 { 4 } else { 2 };
         let hop = frame / overlap;
         let phase = phase % hop;
@@ -199,10 +224,14 @@ impl FrameEngine {
                     };
                     let delayed = std::mem::replace(slot, *x);
                     *x = add_difference(delayed, std::mem::take(add) * gain);
-                    at = (at + 1) & (self.frame - 1);
+                    at = next_slot(at, self.frame);
                 }
             }
-            self.at = (self.at + count) & (self.frame - 1);
+            // A piece is never longer than a hop.
+            self.at += count;
+            if self.at >= self.frame {
+                self.at -= self.frame;
+            }
             self.until_frame -= count;
             if self.until_frame == 0 {
                 self.until_frame = self.hop;
@@ -274,15 +303,29 @@ mod tests {
 
     #[test]
     fn a_constant_gain_scales_the_delayed_input_at_both_overlaps() {
-        for overlap in [2, 4] {
-            let mut engine = FrameEngine::new(256, overlap, 17, 48_000.0, 1);
+        for (frame, overlap) in [(256, 2), (256, 4), (240, 4), (144, 2)] {
+            let mut engine = FrameEngine::new(frame, overlap, 17, 48_000.0, 1);
+            assert_eq!(engine.latency(), frame);
             let input = ramp_signal(4000);
             let mut out = input.clone();
             engine.process(&mut [&mut out], &mut Flat(0.25));
             for n in 512..4000 {
                 let expected = 0.25 * input[n - engine.latency()];
-                assert!((out[n] - expected).abs() < 1e-5, "{overlap} {n}");
+                assert!((out[n] - expected).abs() < 1e-5, "{frame}/{overlap} {n}");
             }
+        }
+    }
+
+    #[test]
+    fn fast_lengths_are_smooth_multiples_as_long_as_allowed() {
+        for (rate, length) in [(48_000.0, 768), (44_100.0, 640), (96_000.0, 1536)] {
+            assert_eq!(fast_length(0.016, rate, 16, 5), length);
+        }
+        for rate in 8_000..192_000 {
+            let rate = f64::from(rate);
+            let length = fast_length(0.0134, rate, 16, 5);
+            assert!(length.is_multiple_of(16) && length as f64 <= 0.0134 * rate);
+            assert!(length as f64 > 0.70 * 0.0134 * rate, "{rate}: {length}");
         }
     }
 

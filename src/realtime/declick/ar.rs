@@ -70,7 +70,8 @@ pub fn backward_residual(x: &[f32], taps: &[f32], out: &mut [f32]) {
     forward_residual(x, taps, out);
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+/// Σ `a[i] b[i]` over the shorter length.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     let tail = a.len().min(b.len()) / 8 * 8;
     for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {
@@ -119,18 +120,22 @@ impl GapFiller {
         for (lag, c) in self.column.iter_mut().enumerate().take(order + 1) {
             *c = a.iter().zip(a.iter().skip(lag)).map(|(a, b)| a * b).sum();
         }
+        // The known samples on both sides, weighted by the coefficients' autocorrelation.
+        let column = self.column.get(..=order).unwrap_or_default();
         for (i, right) in self.right.iter_mut().enumerate().take(gap) {
             let n = start + i;
-            let mut sum = 0.0;
-            for (lag, &c) in self.column.iter().enumerate().take(order + 1).skip(1) {
-                if n < start + lag {
-                    sum += c * f64::from(x.get(n - lag).copied().unwrap_or(0.0));
-                }
-                if n + lag >= end {
-                    sum += c * f64::from(x.get(n + lag).copied().unwrap_or(0.0));
-                }
-            }
-            *right = -sum;
+            let weigh = |lags: &[f64], samples: &mut dyn Iterator<Item = &f32>| -> f64 {
+                lags.iter()
+                    .zip(samples)
+                    .map(|(c, &x)| c * f64::from(x))
+                    .sum()
+            };
+            // Lags that reach before the gap, counted from the nearest; then those behind it.
+            let left = column.get(i + 1..).unwrap_or_default();
+            let past = x.get(..start).unwrap_or_default();
+            let behind = column.get(end - n..).unwrap_or_default();
+            let future = x.get(end..).unwrap_or_default();
+            *right = -weigh(left, &mut past.iter().rev()) - weigh(behind, &mut future.iter());
         }
         if !self.solve(gap) {
             return false;

@@ -2,12 +2,13 @@
 //!
 //! A click is what an autoregressive model of its surroundings can explain neither from the past nor from
 //! the future, while removing about a millisecond explains everything else. A drum fails that: what
-//! follows its attack is the drum, and stays unexplained. A clip's corner lies on a flat top and is left
-//! to the declipper. (Detection by prediction error: S. Vaseghi, P. Rayner, "Detection and suppression of
+//! follows its attack is the drum, and stays unexplained. A stick's noise or a synthesizer's step can be as
+//! short, but what would be taken away is smooth, or leaves a good part unexplained; an impulse is rough
+//! and leaves nothing. A clip's corner lies on a flat top and is left to the declipper. (Detection by prediction error: S. Vaseghi, P. Rayner, "Detection and suppression of
 //! impulsive noise in speech communication systems", IEE Proc. 1990; both directions: P. Esquef et al., "An
 //! efficient model-based multirate method for reconstruction of audio signals across long gaps", 2006.)
 
-use super::ar::{GapFiller, autocorrelate, backward_residual, forward_residual, levinson};
+use super::ar::{GapFiller, autocorrelate, backward_residual, dot, forward_residual, levinson};
 
 /// Lengths in samples, and thresholds as multiples of the local median residual.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,6 +27,8 @@ pub struct Finder {
     pub lasting: f32,
     /// Without it no residual in or after it may be above this.
     pub explained: f32,
+    /// ... nor above the click's own residual divided by this.
+    pub reduction: f32,
     /// A click is this many times as high as nearly all other residuals in the stretch.
     pub alone: f32,
     /// A repair changes no sample by more than this many times the click's residual.
@@ -39,6 +42,10 @@ const LSB: f32 = 1.0 / 32768.0;
 /// Residuals below this are quantization, whatever the local scale says (half a step of 16 bits,
 /// times the noise gain of a steep whitening filter).
 const FLOOR: f32 = 4.0 * LSB;
+/// What is taken away has at least this energy in its first difference per energy of its own: its
+/// power's centre lies above an eighth of the sample rate (4 sin²(π/8)). An impulse has 2, as white noise has;
+/// short sounds of instruments are low-passed by what they are made of.
+const ROUGH: f32 = 0.586;
 /// Share of the residuals around a click that it is compared with; other clicks are the rest.
 const BELOW: f32 = 0.97;
 /// Whitening noise added to the fit, −90 dB: keeps models of band-limited audio well-conditioned.
@@ -111,9 +118,11 @@ impl ClickFinder {
             return 0;
         };
         // Clicks whiten the model they are measured with: fit again without them.
-        if self.fit(x, Some(zone)) {
-            self.residuals(x, 0, x.len());
+        // In silence nothing is left to fit, so nothing says what a repair should be.
+        if !self.fit(x, Some(zone)) {
+            return 0;
         }
+        self.residuals(x, 0, x.len());
         let mut made = 0;
         let mut from = first.min(zone.0);
         for _ in 0..setup.most {
@@ -121,6 +130,7 @@ impl ClickFinder {
                 break;
             };
             from = start + 1;
+            let before = self.scale_before(start);
             // The shortest repair after which nothing stands out is the right one.
             let mut tried = start;
             for reach in [
@@ -129,17 +139,21 @@ impl ClickFinder {
                 setup.longest / 3,
                 setup.longest,
             ] {
-                let end = self.end_of(start, reach.max(1));
+                let end = self.end_of(start, reach.max(1), before);
                 if end <= tried {
                     continue;
                 }
                 tried = end;
                 // One more sample on either side: the click's skirts.
                 let (a, b) = (start.saturating_sub(1), end + 1);
-                if !self.stands_out(start, end) || spare(a, b, x) {
+                if !self.alone(start, end) {
                     continue;
                 }
-                if self.try_fill(x, a, b) {
+                let scale = before.max(self.scale_after(end));
+                if self.peak(start, end) <= scale * setup.threshold || spare(a, b, x) {
+                    continue;
+                }
+                if self.try_fill(x, a, b, scale) {
                     made += 1;
                     from = b;
                     self.residuals(x, a.saturating_sub(setup.order), b + setup.order);
@@ -283,10 +297,20 @@ impl ClickFinder {
         None
     }
 
-    /// One past the last sample of the click that begins at `start` and lasts `reach` samples at most.
-    fn end_of(&mut self, start: usize, reach: usize) -> usize {
+    /// The median error before a click that begins at `start`.
+    fn scale_before(&mut self, start: usize) -> f32 {
         let before = start.saturating_sub(GUARD);
-        let scale = self.scale_of(before.saturating_sub(self.setup.side), before);
+        self.scale_of(before.saturating_sub(self.setup.side), before)
+    }
+
+    /// The median error after a click that ends before `end`.
+    fn scale_after(&mut self, end: usize) -> f32 {
+        self.scale_of(end + GUARD, end + GUARD + self.setup.side)
+    }
+
+    /// One past the last sample of the click that begins at `start`, lasts `reach` samples at most and
+    /// stands on errors of `scale`.
+    fn end_of(&self, start: usize, reach: usize, scale: f32) -> usize {
         let limit = scale * self.setup.lasting;
         let reach = start + reach;
         self.error
@@ -308,43 +332,26 @@ impl ClickFinder {
             .fold(0.0, f32::max)
     }
 
-    /// The error that all but a few samples in a range stay below.
-    fn upper(&mut self, from: usize, to: usize) -> f32 {
+    /// Whether all but a few errors in a range are below `limit`.
+    fn mostly_below(&self, from: usize, to: usize, limit: f32) -> bool {
         let to = to.min(self.error.len());
-        let from = from.min(to);
-        let count = to - from;
-        if count == 0 {
-            return 0.0;
-        }
-        let ranked = self.ranked.get_mut(..count).unwrap_or_default();
-        ranked.copy_from_slice(self.error.get(from..to).unwrap_or_default());
-        let rank = (count as f32 * BELOW) as usize;
-        *ranked
-            .select_nth_unstable_by(rank.min(count - 1), f32::total_cmp)
-            .1
+        let range = self.error.get(from.min(to)..to).unwrap_or_default();
+        let below: u32 = range.iter().map(|&e| u32::from(e < limit)).sum();
+        below as f32 >= range.len() as f32 * BELOW
     }
 
-    /// Whether the loudest error in the click stands out: from the typical error on both sides, and from
-    /// nearly the largest elsewhere in the stretch (a drum's rattle, a saw wave's edges).
-    fn stands_out(&mut self, start: usize, end: usize) -> bool {
-        let setup = self.setup;
-        let peak = self.peak(start, end);
-        let (before, after) = (start.saturating_sub(GUARD), end + GUARD);
-        let known = self.error.len().saturating_sub(setup.order);
-        let others = self.upper(0, before).max(self.upper(after, known));
-        peak > self.scale_around(start, end) * setup.threshold && peak > others * setup.alone
+    /// Whether the loudest error in the click stands out from nearly all others in the stretch: a drum's
+    /// rattle or a saw wave's edges don't.
+    fn alone(&self, start: usize, end: usize) -> bool {
+        let limit = self.peak(start, end) / self.setup.alone;
+        let known = self.error.len().saturating_sub(self.setup.order);
+        self.mostly_below(0, start.saturating_sub(GUARD), limit)
+            && self.mostly_below(end + GUARD, known, limit)
     }
 
-    /// The larger of the median errors on both sides of a click.
-    fn scale_around(&mut self, start: usize, end: usize) -> f32 {
-        let side = self.setup.side;
-        let before = start.saturating_sub(GUARD);
-        self.scale_of(before.saturating_sub(side), before)
-            .max(self.scale_of(end + GUARD, end + GUARD + side))
-    }
-
-    /// Fills `x[start..end]` and keeps it only if all that is left is explained.
-    fn try_fill(&mut self, x: &mut [f32], start: usize, end: usize) -> bool {
+    /// Fills `x[start..end]` and keeps it only if all that is left is explained, given the errors' `scale`
+    /// around it.
+    fn try_fill(&mut self, x: &mut [f32], start: usize, end: usize, scale: f32) -> bool {
         let gap = end - start;
         let (Some(old), Some(saved)) = (x.get(start..end), self.saved.get_mut(..gap)) else {
             return false;
@@ -353,7 +360,7 @@ impl ClickFinder {
         if !self.filler.fill(x, start, end, &self.model) {
             return false;
         }
-        let limit = self.scale_around(start, end) * self.setup.explained;
+        let setup = self.setup;
         let jump = |residual: &[f32]| {
             residual
                 .get(start..end)
@@ -361,25 +368,31 @@ impl ClickFinder {
                 .iter()
                 .fold(0.0f32, |m, e| m.max(e.abs()))
         };
-        let height = jump(&self.forward).max(jump(&self.backward)) * self.setup.plausible;
-        let order = self.setup.order;
+        let height = jump(&self.forward).max(jump(&self.backward)) * setup.plausible;
+        let limit = (scale * setup.explained).min(self.peak(start, end) / setup.reduction);
+        let order = setup.order;
         let explained = x
             .get(start.saturating_sub(order)..(end + order).min(x.len()))
             .unwrap_or_default()
             .windows(order + 1)
-            .all(|w| {
-                let e: f32 = w.iter().zip(&self.taps_reversed).map(|(x, a)| x * a).sum();
-                e.abs() <= limit
-            });
+            .all(|w| dot(w, &self.taps_reversed).abs() <= limit);
         // What is taken away is the click: about as high as the unexplained jump it begins with. A filling
         // that strays further is a guess about a note's onset.
-        let tame = x
+        let (mut tame, mut energy, mut steps, mut last) = (true, 0.0f32, 0.0f32, 0.0f32);
+        for (new, old) in x
             .get(start..end)
             .unwrap_or_default()
             .iter()
             .zip(&self.saved)
-            .all(|(new, old)| (new - old).abs() <= height);
-        if explained && tame {
+        {
+            let taken = old - new;
+            tame &= taken.abs() <= height;
+            energy += taken * taken;
+            steps += (taken - last) * (taken - last);
+            last = taken;
+        }
+        steps += last * last;
+        if explained && tame && steps >= ROUGH * energy {
             return true;
         }
         if let (Some(new), Some(saved)) = (x.get_mut(start..end), self.saved.get(..gap)) {

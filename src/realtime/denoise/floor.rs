@@ -18,7 +18,7 @@ const FIRST_SECONDS: f64 = 0.35;
 const FLOOR_QUANTILE: f32 = 0.08;
 /// A frame within this many dB above the floor's quantile is a floor frame.
 const FLOOR_REACH_DB: f32 = 3.0;
-/// Level smoothing, per frame.
+/// Level smoothing, per [`HOP_SECONDS`].
 const LEVEL_MEMORY: f32 = 0.75;
 /// Frames between two that share no samples (75 % overlap).
 const APART: usize = 4;
@@ -29,10 +29,14 @@ const CLOSE_SECONDS: f64 = 1.0;
 /// above (several), no persistence, no drift, and dwells at its floor whenever the music leaves it
 /// uncovered. Decays drift by −0.2 dB a frame and more, notes persist (0.3..0.9), combs are not flat.
 const LEAST_FLOOR_FRAMES: f32 = 30.0;
+/// Floor frames that the means reach over.
+const MOST_FLOOR_FRAMES: f32 = 150.0;
 const LEAST_DWELL: f32 = 0.18;
 const MOST_PERSISTENCE: f32 = 0.15;
 const LEAST_FLATNESS_DB: f32 = -3.2;
 const MOST_DRIFT_DB: f32 = 0.16;
+/// Hop that the drift's and the frames' limits are for, in seconds; shorter hops drift less each and are more.
+const HOP_SECONDS: f64 = 256.0 / 48_000.0;
 /// Bands that must agree, next to each other (up to `MOST_GAP` odd bands between them are allowed).
 const LEAST_BANDS: usize = 3;
 const MOST_GAP: usize = 1;
@@ -69,12 +73,13 @@ pub struct Band {
 }
 
 impl Band {
-    fn looks_like_noise(&self) -> bool {
-        self.floor_frames >= LEAST_FLOOR_FRAMES
+    /// `hop`: this hop per [`HOP_SECONDS`], 1 at most.
+    fn looks_like_noise(&self, hop: f32) -> bool {
+        self.floor_frames * hop >= LEAST_FLOOR_FRAMES
             && self.dwell >= LEAST_DWELL
             && self.persistence < MOST_PERSISTENCE
             && self.flatness_db > LEAST_FLATNESS_DB
-            && self.drift_db.abs() < MOST_DRIFT_DB
+            && self.drift_db.abs() < MOST_DRIFT_DB * hop
     }
 }
 
@@ -98,6 +103,9 @@ pub struct NoiseFloor {
     loudest: f32,
     loudest_memory: f32,
     short: f32,
+    /// Of [`HOP_SECONDS`], 1 at most.
+    hop: f32,
+    level_memory: f32,
 }
 
 impl NoiseFloor {
@@ -106,6 +114,7 @@ impl NoiseFloor {
         let bins = frame / 2 + 1;
         let frames = |seconds: f64| ((seconds * sample_rate / hop as f64).round() as usize).max(2);
         let window = frames(WINDOW_SECONDS);
+        let hop_share = (hop as f64 / sample_rate / HOP_SECONDS).min(1.0);
         let bands = band_edges(sample_rate, frame)
             .map(|bins| Band {
                 bins,
@@ -140,6 +149,8 @@ impl NoiseFloor {
             loudest: 0.0,
             loudest_memory: (-1.0 / (10.0 * sample_rate / hop as f64)).exp() as f32,
             short: 0.0,
+            hop: hop_share as f32,
+            level_memory: LEVEL_MEMORY.powf(hop_share as f32),
         }
     }
 
@@ -178,7 +189,7 @@ impl NoiseFloor {
             let mean = power[a..b].iter().sum::<f32>() / n;
             let mean_log = self.log[a..b].iter().sum::<f32>() / n;
             let before = fast_db(band.power.max(1e-20));
-            band.power = LEVEL_MEMORY * band.power + (1.0 - LEVEL_MEMORY) * mean;
+            band.power = self.level_memory * band.power + (1.0 - self.level_memory) * mean;
             let level = fast_db(band.power.max(1e-20)) - full_scale_db;
             let cell = (((level - LOWEST_DB) / CELL_DB) as usize).min(CELLS - 1);
             let old = std::mem::replace(&mut band.history[self.at], cell as u16);
@@ -199,7 +210,7 @@ impl NoiseFloor {
                 *f = x;
             }
             if level < band.floor_db + FLOOR_REACH_DB {
-                band.floor_frames = (band.floor_frames + 1.0).min(150.0);
+                band.floor_frames = (band.floor_frames + 1.0).min(MOST_FLOOR_FRAMES / self.hop);
                 let w = 1.0 / band.floor_frames;
                 band.flatness_db += w * (mean_log - fast_db(mean.max(1e-20)) - band.flatness_db);
                 band.persistence += w * (xy / (xx * yy).sqrt() - band.persistence);
@@ -223,7 +234,7 @@ impl NoiseFloor {
         let ready = self.filled >= self.first;
         let full_scale_db = fast_db(self.full_scale);
         for band in &mut self.bands {
-            band.alike = ready && band.looks_like_noise();
+            band.alike = ready && band.looks_like_noise(self.hop);
         }
         keep_neighbours(&mut self.bands);
         let mut alike = false;
