@@ -45,8 +45,9 @@ impl Ramp {
         self.remaining = 0;
     }
 
-    /// The next sample's value.
+    /// The next sample's value. (Endless and infallible: an `Iterator` would only be in the way.)
     #[inline]
+    #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> f32 {
         if self.remaining > 0 {
             self.remaining -= 1;
