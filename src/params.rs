@@ -519,6 +519,7 @@ choice!(SeparatorParam {
 choice!(RegeneratorChoice {
     Off = "off", "Off";
     Resynthesis = "resynthesis", "Resynthesis";
+    Everywhere = "everywhere", "Everywhere";
 });
 
 #[cfg(test)]

@@ -139,8 +139,10 @@ impl From<StageArg> for OnlyStage {
 enum Regenerator {
     /// Nobody: repair only
     Off,
-    /// The recording's own hits and notes
+    /// The recording's own hits and notes, where that measures better
     Resynthesis,
+    /// The same over the whole file, damaged or not
+    Everywhere,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -160,6 +162,7 @@ impl CommonArgs {
             regenerator: match self.regenerator {
                 Regenerator::Off => RegeneratorChoice::Off,
                 Regenerator::Resynthesis => RegeneratorChoice::Resynthesis,
+                Regenerator::Everywhere => RegeneratorChoice::Everywhere,
             },
             seed: self.seed,
             style: self.style.clone(),

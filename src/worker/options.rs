@@ -41,9 +41,12 @@ pub enum SeparatorChoice {
 pub enum RegeneratorChoice {
     /// Nobody: restore only.
     Off,
-    /// Model-free: the recording's own hits and notes.
+    /// Model-free, from the recording's own hits and notes: where a stem is damaged and the result measures
+    /// better.
     #[default]
     Resynthesis,
+    /// The same over the whole take, damaged or not, for the user to judge by ear.
+    Everywhere,
 }
 
 /// Options of a job.

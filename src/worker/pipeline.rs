@@ -136,7 +136,9 @@ fn separator(choice: SeparatorChoice) -> Box<dyn Separator> {
 fn regenerator(choice: RegeneratorChoice) -> Option<Box<dyn Regenerator>> {
     match choice {
         RegeneratorChoice::Off => None,
-        RegeneratorChoice::Resynthesis => Some(Box::new(Resynthesis)),
+        RegeneratorChoice::Resynthesis | RegeneratorChoice::Everywhere => {
+            Some(Box::new(Resynthesis))
+        }
     }
 }
 
@@ -251,7 +253,17 @@ fn rebuilt(
     };
     for (i, stem) in REBUILT.into_iter().enumerate() {
         check(progress)?;
-        let regions = quality::regions(&damage[stem as usize], &findings.profile.beats);
+        let everywhere = options.regenerator == RegeneratorChoice::Everywhere;
+        let regions = if everywhere {
+            vec![Region {
+                start: 0.0,
+                end: base.seconds(),
+                kind: DamageKind::Saturation,
+                severity: 1.0,
+            }]
+        } else {
+            quality::regions(&damage[stem as usize], &findings.profile.beats)
+        };
         if regions.is_empty() || !regenerator.supports(stem) {
             continue;
         }
@@ -270,7 +282,9 @@ fn rebuilt(
         match regenerator.regenerate(&request, &progress) {
             Ok(Some(stem_audio)) => {
                 let mut layer = blend::layer(&request, &stem_audio);
-                spared[stem as usize] = blend::gate::gate(&request, &mut layer);
+                if !everywhere {
+                    spared[stem as usize] = blend::gate::gate(&request, &mut layer);
+                }
                 if layer.wetness.iter().any(|(_, wetness)| *wetness > 0.0) {
                     findings.stems[stem as usize].rebuilt = true;
                     layers[stem as usize] = Some(layer.audio);
@@ -327,6 +341,10 @@ fn describe(
     }
     for stem in Stem::ALL {
         let found = &findings.stems[stem as usize];
+        if options.regenerator == RegeneratorChoice::Everywhere && found.rebuilt {
+            lines.push(format!("{}: rebuilt everywhere, as asked", stem.name()));
+            continue;
+        }
         // Under half a percent is a frame here and there: the reason says "nothing damaged".
         if found.share >= 0.005 {
             let spared = spared[stem as usize];

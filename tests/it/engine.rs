@@ -14,7 +14,7 @@ use uncook::{
     },
     worker::{
         engine::{Engine, Instance},
-        options::{CaptureMode, Options, Quality},
+        options::{CaptureMode, Options, Quality, RegeneratorChoice},
         session::Session,
         view::TakeState,
     },
@@ -47,6 +47,7 @@ fn track(engine: &Arc<Engine>, rate: u32) -> Track {
 fn options() -> Options {
     Options {
         quality: Quality::Draft,
+        regenerator: RegeneratorChoice::Everywhere,
         ..Options::default()
     }
 }

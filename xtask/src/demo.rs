@@ -165,6 +165,10 @@ fn session(input: &AudioBuffer, sidecars: &Path) -> Result<Session> {
     let ride = automation::resolve(&automation::parse(&ride)?, &mut plugin, input.sample_rate)?;
 
     println!("Playing the song once ({:.1} s) …", input.seconds());
+    // Rebuilt from end to end, to be heard: by default only what measures better is rebuilt.
+    let regenerator = plugin.param("regenerator")?;
+    let everywhere = plugin.read_value(&regenerator, "Everywhere")?;
+    plugin.set_params(&[(regenerator.id, everywhere)])?;
     plugin.activate(input.sample_rate, BLOCK)?;
     let capture = Pass {
         blocks,

@@ -26,13 +26,15 @@ const LEAD: [(f64, f64, f64); 6] = [
 ];
 
 /// SDR, in dB, that the phone's overload leaves of what its capsule hears.
-const OVERLOAD_SDR_DB: f64 = 7.0;
+const OVERLOAD_SDR_DB: f64 = 10.0;
 /// Corner of the phone's second-order high-pass in Hz.
-const MICROPHONE_HZ: f64 = 120.0;
+const MICROPHONE_HZ: f64 = 100.0;
 /// RMS of the phone's noise, relative to the mix.
 const NOISE_DB: f64 = -50.0;
-/// Gain before the hyperbolic tangent that overdrives drums and bass.
-const DRIVE: f64 = 8.0;
+/// Gain, relative to the peak, at which the amplifier of drums and bass is driven into its rails.
+const DRIVE: f64 = 4.0;
+/// Gain of chords and lead.
+const OTHERS_GAIN: f32 = 0.6;
 /// Fade at the edges of the overdriven span.
 const DRIVE_FADE_SECONDS: f64 = 0.01;
 
@@ -54,17 +56,18 @@ pub struct Song {
 /// Composes and damages `seconds` of a band. The same samples on every run.
 pub fn song(seconds: f64) -> Song {
     let frames = (seconds * f64::from(SAMPLE_RATE)).round() as usize;
-    let stems = [drums(frames), bass(frames), chords(frames), lead(frames)];
+    let stems = [
+        drums(frames),
+        bass(frames),
+        scaled(chords(frames)),
+        scaled(lead(frames)),
+    ];
     let clean = sum(&stems);
     let overdriven = (seconds / 3.0, seconds * 2.0 / 3.0);
     let [drums, bass, chords, lead] = &stems;
-    let cooked = [
-        overdrive(drums, overdriven),
-        overdrive(bass, overdriven),
-        chords.clone(),
-        lead.clone(),
-    ];
-    let (damaged, clip_level) = phone(&sum(&cooked));
+    // One amplifier for both, as on a small stage: that is what makes them dirty each other.
+    let cooked = overdrive(&add(drums, bass), overdriven);
+    let (damaged, clip_level) = phone(&add(&cooked, &add(chords, lead)));
     Song {
         clean,
         damaged,
@@ -114,7 +117,7 @@ fn clip_level(mix: &AudioBuffer) -> f32 {
     high as f32
 }
 
-/// Overdrives a span, as loud as before.
+/// Overdrives a span: turned up by [`DRIVE`] into the amplifier's rails.
 fn overdrive(stem: &AudioBuffer, (start, end): (f64, f64)) -> AudioBuffer {
     let rate = f64::from(stem.sample_rate);
     let peak = stem
@@ -122,12 +125,9 @@ fn overdrive(stem: &AudioBuffer, (start, end): (f64, f64)) -> AudioBuffer {
         .iter()
         .flatten()
         .fold(0.0f32, |p, s| p.max(s.abs()));
-    let shape = |s: f64| (s / f64::from(peak) * DRIVE).tanh();
-    let power = |f: &dyn Fn(f64) -> f64| -> f64 {
-        let all = stem.channels.iter().flatten();
-        all.map(|&s| f(f64::from(s)).powi(2)).sum()
-    };
-    let makeup = (power(&|s| s) / power(&shape).max(f64::MIN_POSITIVE)).sqrt();
+    let shape = |s: f64| (s / f64::from(peak) * DRIVE).clamp(-1.0, 1.0);
+    // The rails stand at two thirds of the loudest peak: turned up, it gets louder and flat.
+    let makeup = f64::from(peak) * 2.0 / 3.0;
     let channels = stem
         .channels
         .iter()
@@ -148,16 +148,26 @@ fn overdrive(stem: &AudioBuffer, (start, end): (f64, f64)) -> AudioBuffer {
     AudioBuffer::new(channels, stem.sample_rate)
 }
 
-fn sum(stems: &[AudioBuffer; 4]) -> AudioBuffer {
-    let frames = stems[0].frames();
-    let channels = (0..2)
-        .map(|c| {
-            (0..frames)
-                .map(|n| stems.iter().map(|s| s.channels[c][n]).sum())
-                .collect()
-        })
+fn sum([drums, bass, chords, lead]: &[AudioBuffer; 4]) -> AudioBuffer {
+    add(&add(drums, bass), &add(chords, lead))
+}
+
+/// Quieter than the rhythm section, as everyone is on a small stage.
+fn scaled(mut stem: AudioBuffer) -> AudioBuffer {
+    for s in stem.channels.iter_mut().flatten() {
+        *s *= OTHERS_GAIN;
+    }
+    stem
+}
+
+fn add(a: &AudioBuffer, b: &AudioBuffer) -> AudioBuffer {
+    let channels = a
+        .channels
+        .iter()
+        .zip(&b.channels)
+        .map(|(a, b)| a.iter().zip(b).map(|(a, b)| a + b).collect())
         .collect();
-    AudioBuffer::new(channels, SAMPLE_RATE)
+    AudioBuffer::new(channels, a.sample_rate)
 }
 
 fn rms(audio: &AudioBuffer) -> f64 {
