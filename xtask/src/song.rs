@@ -26,15 +26,15 @@ const LEAD: [(f64, f64, f64); 6] = [
 ];
 
 /// SDR, in dB, that the phone's overload leaves of what its capsule hears.
-const OVERLOAD_SDR_DB: f64 = 10.0;
+const OVERLOAD_SDR_DB: f64 = 7.0;
 /// Corner of the phone's second-order high-pass in Hz.
-const MICROPHONE_HZ: f64 = 100.0;
+const MICROPHONE_HZ: f64 = 120.0;
 /// RMS of the phone's noise, relative to the mix.
 const NOISE_DB: f64 = -50.0;
 /// Gain, relative to the peak, at which the amplifier of drums and bass is driven into its rails.
 const DRIVE: f64 = 4.0;
 /// Gain of chords and lead.
-const OTHERS_GAIN: f32 = 0.6;
+const OTHERS_GAIN: f32 = 1.0;
 /// Fade at the edges of the overdriven span.
 const DRIVE_FADE_SECONDS: f64 = 0.01;
 
