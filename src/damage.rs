@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Frames of a damage map per second: one every 10 ms.
 pub const FRAMES_PER_SECOND: usize = 100;
 
-/// A kind of damage. The order is the index into [`DamageFrame::severity`] and never changes.
+/// A kind of damage. The order is the index into [`Severity`] and never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]

@@ -1,5 +1,7 @@
 // [any] Module list and plugin exports only.
 #![doc = include_str!("ARCHITECTURE.md")]
+// The documentation is for those who work on the crate: links to private items are meant.
+#![allow(rustdoc::private_intra_doc_links)]
 
 pub mod audio;
 pub mod cache;

@@ -88,7 +88,7 @@ pub fn restore(
 /// Everything but the repair itself.
 ///
 /// # Errors
-/// As [`restore`].
+/// As [`restore()`].
 pub fn analyse(
     input: &AudioBuffer,
     options: &Options,
