@@ -182,7 +182,7 @@ fn choices_keep_their_place_and_ids() {
     check::<CaptureMode>(&["off", "manual", "automatic"]);
     check::<Quality>(&["draft", "best"]);
     check::<SeparatorParam>(&["automatic", "spectral"]);
-    check::<RegeneratorChoice>(&["off", "resynthesis"]);
+    check::<RegeneratorChoice>(&["off", "resynthesis", "everywhere"]);
 }
 
 /// A store that remembers what it was told.
