@@ -179,7 +179,7 @@ pub(super) fn run(
     })
 }
 
-fn stream(
+pub(super) fn stream(
     channels: &mut [Vec<f32>],
     latency: usize,
     sample_rate: f64,

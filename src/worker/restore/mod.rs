@@ -33,39 +33,24 @@ pub fn draft(
     stages
         .iter_mut()
         .zip(amounts)
-        .all(|(stage, amount)| run_stage(stage.as_mut(), channels, amount, progress))
+        .all(|(stage, amount)| run_stage(stage.as_mut(), channels, sample_rate, amount, progress))
 }
 
-/// Samples between two looks at the cancel switch.
-const PIECE: usize = 8192;
-
 /// Streams planar audio through a stage and cuts the latency off. `false` if cancelled.
-pub fn run_stage(
+fn run_stage(
     stage: &mut dyn Stage,
     channels: &mut [Vec<f32>],
+    sample_rate: f64,
     amount: f32,
     progress: &Progress,
 ) -> bool {
-    let frames = channels.first().map_or(0, Vec::len);
-    if amount == 0.0 || frames == 0 {
+    if amount == 0.0 {
         return true;
     }
-    let latency = stage.latency();
     stage.set_intensity(amount);
     stage.reset();
-    for channel in channels.iter_mut() {
-        channel.resize(frames + latency, 0.0);
-    }
-    for start in (0..frames + latency).step_by(PIECE) {
-        if progress.is_cancelled() {
-            return false;
-        }
-        let end = (start + PIECE).min(frames + latency);
-        let mut pieces: Vec<&mut [f32]> = channels.iter_mut().map(|c| &mut c[start..end]).collect();
-        stage.process(&mut pieces);
-    }
-    for channel in channels.iter_mut() {
-        channel.drain(..latency);
-    }
-    true
+    let latency = stage.latency();
+    denoise::stream(channels, latency, sample_rate, progress, |block| {
+        stage.process(block);
+    })
 }
