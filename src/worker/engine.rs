@@ -13,12 +13,15 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
+    audio::AudioBuffer,
     cache::{Cache, DEFAULT_LIMIT_BYTES},
     exchange::{capture::CaptureReader, patch::PatchPublisher},
     worker::{
         instance::{Job, Shared},
         jobs::{self, Queue},
         options::Options,
+        pipeline,
+        progress::Progress,
         session::Session,
         view::View,
     },
@@ -31,6 +34,14 @@ const COLLECT_BUSY: Duration = Duration::from_millis(10);
 const COLLECT_IDLE: Duration = Duration::from_millis(50);
 /// Captured audio that the engine holds for all instances together: 4 GB.
 const MAX_TAKE_BYTES: usize = 4_000_000_000;
+
+/// What the engine runs for a take: [`pipeline::run`], or in its place what a test wants to see survived.
+pub type Road = fn(
+    &AudioBuffer,
+    &Options,
+    Option<&Cache>,
+    &Progress,
+) -> Result<pipeline::Outcome, pipeline::PipelineError>;
 
 /// The engine of this process. It lives while anyone holds it; the last holder joins its threads.
 pub struct Engine {
@@ -48,6 +59,8 @@ pub(super) struct Inner {
     pub queue: Mutex<Queue>,
     pub queued: Condvar,
     pub stop: AtomicBool,
+    /// What a job runs: [`pipeline::run`].
+    pub road: Road,
     next_id: AtomicU64,
 }
 
@@ -75,7 +88,7 @@ impl Engine {
                     |dirs| dirs.data_dir().to_owned(),
                 );
                 let cache = Cache::default_dir().unwrap_or_else(|_| data.join("cache"));
-                Self::start(data.join("commits"), &cache)
+                Self::start(data.join("commits"), &cache, pipeline::run)
             }
         };
         *shared = Arc::downgrade(&engine);
@@ -84,10 +97,15 @@ impl Engine {
 
     /// An engine of its own that keeps everything in `folder`.
     pub fn in_folder(folder: PathBuf) -> Arc<Self> {
-        Self::start(folder.join("commits"), &folder.join("cache"))
+        Self::with_road(folder, pipeline::run)
     }
 
-    fn start(commits: PathBuf, cache: &Path) -> Arc<Self> {
+    /// [`Engine::in_folder`] with another road.
+    pub fn with_road(folder: PathBuf, road: Road) -> Arc<Self> {
+        Self::start(folder.join("commits"), &folder.join("cache"), road)
+    }
+
+    fn start(commits: PathBuf, cache: &Path, road: Road) -> Arc<Self> {
         let opened = Cache::open(cache, DEFAULT_LIMIT_BYTES);
         let storage_problem = opened
             .as_ref()
@@ -101,6 +119,7 @@ impl Engine {
             queue: Mutex::default(),
             queued: Condvar::new(),
             stop: AtomicBool::new(false),
+            road,
             next_id: AtomicU64::new(0),
         });
         let spawn = |name: &str, body: fn(&Inner)| {

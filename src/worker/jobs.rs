@@ -13,7 +13,7 @@ use crate::{
     worker::{
         engine::Inner,
         instance::{Commit, Job, Shared},
-        pipeline::{self, Outcome, PipelineError},
+        pipeline::{Outcome, PipelineError},
         progress::{Progress, Step},
         view::JobView,
     },
@@ -122,6 +122,8 @@ impl Queue {
 
 /// Runs jobs until the engine stops.
 pub(super) fn run_queue(inner: &Inner) {
+    // Jobs take what the host and its audio leave. Where the system refuses, they run all the same.
+    let _ = thread_priority::set_current_thread_priority(thread_priority::ThreadPriority::Min);
     loop {
         let entry = {
             let mut queue = inner.queue.lock();
@@ -164,7 +166,7 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
     if take.channels.len() == 2 && take.channels[0] == take.channels[1] {
         take.channels.truncate(1);
     }
-    let outcome = pipeline::run(&take, &job.options, inner.cache.as_ref(), progress)?;
+    let outcome = (inner.road)(&take, &job.options, inner.cache.as_ref(), progress)?;
     progress.set(Step::Committing, 0.99);
     let Outcome {
         base,

@@ -15,6 +15,7 @@ use uncook::{
     worker::{
         engine::{Engine, Instance},
         options::{CaptureMode, Options, Quality, RegeneratorChoice},
+        pipeline,
         session::Session,
         view::TakeState,
     },
@@ -244,4 +245,35 @@ fn ten_instances_share_one_engine_and_all_finish() {
     for track in &mut tracks {
         assert!(track.instance.wait_idle(LIMIT) && track.swap());
     }
+}
+
+#[test]
+fn a_defect_in_one_job_ends_that_job_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::with_road(
+        folder.path().to_owned(),
+        |take, options, cache, progress| {
+            assert_ne!(options.seed, 13, "a defect, for this test");
+            pipeline::run(take, options, cache, progress)
+        },
+    );
+    let band = overdriven_band(2.0, 22_050);
+    let mut hurt = track(&engine, 22_050);
+    let mut other = track(&engine, 22_050);
+    hurt.instance.set_options(&Options {
+        seed: 13,
+        ..options()
+    });
+    hurt.play(&band, 0);
+    other.play(&band, 0);
+    assert!(hurt.instance.wait_idle(LIMIT) && other.instance.wait_idle(LIMIT));
+    assert!(other.swap(), "the other instance got its patch");
+    assert!(!hurt.swap());
+    let problems = hurt.problems();
+    assert!(problems[0].contains("live repair goes on"), "{problems:?}");
+    assert!(other.instance.view().problems.is_empty());
+    // The hurt one works again with what doesn't meet the defect.
+    hurt.instance.set_options(&options());
+    hurt.instance.analyse();
+    assert!(hurt.instance.wait_idle(LIMIT) && hurt.swap());
 }
