@@ -9,6 +9,7 @@ pub mod distance;
 pub mod level;
 pub mod loudness;
 pub mod spectrum;
+pub mod timbre;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
 // [cli] The workspace's tasks, and a CLAP host that plays the bundled plugin.
-//! `cargo xtask <task>`: bundle, render, demo, tidy, test, install. The host is a library, so that the
+//! `cargo xtask <task>`: bundle, render, demo, load, tidy, test, install. The host is a library, so that the
 //! tests of the bundled plugin use the same one.
 
 pub mod automation;
@@ -7,6 +7,8 @@ pub mod bundle;
 pub mod demo;
 pub mod host;
 pub mod install;
+pub mod listen;
+pub mod load;
 pub mod packages;
 pub mod picture;
 pub mod render;

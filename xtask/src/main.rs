@@ -24,6 +24,8 @@ enum Task {
     Tidy,
     Test(xtask::test::Args),
     Install(xtask::install::Args),
+    Listen(xtask::listen::Args),
+    Load(xtask::load::Args),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         Task::Tidy => xtask::tidy::run(),
         Task::Test(args) => xtask::test::run(&args),
         Task::Install(args) => xtask::install::run(&args),
+        Task::Listen(args) => xtask::listen::run(&args),
+        Task::Load(args) => xtask::load::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -103,6 +103,52 @@ pub fn before_after(
     canvas.save(path)
 }
 
+/// Left edge, width and whole width in pixels of the pictures' time axis.
+pub const PANEL_PLACE: (usize, usize, usize) = (LEFT, PANEL.0, LEFT + PANEL.0 + RIGHT);
+
+/// Rows of a waveform, odd: the middle is zero.
+const WAVE: usize = 121;
+
+/// Draws the waveform (extremes and RMS of the channels' mean a column, full scale at the edges) above
+/// the spectrogram.
+///
+/// # Errors
+/// If the file can't be written.
+pub fn waveform_and_spectrogram(path: &Path, audio: &AudioBuffer) -> Result<()> {
+    let seconds = audio.seconds();
+    let spectrum = spectrogram(audio, seconds);
+    let top_db = spectrum
+        .iter()
+        .flatten()
+        .fold(f64::NEG_INFINITY, |m, &v| m.max(v));
+    let panel = Panel {
+        top: WAVE + 8,
+        seconds,
+    };
+    let height = panel.top + TITLE + PANEL.1 + AXIS;
+    let mut canvas = Canvas::new(LEFT + PANEL.0 + RIGHT, height);
+    let mono = audio.mono();
+    let y = |v: f32| ((1.0 - f64::from(v.clamp(-1.0, 1.0))) / 2.0 * (WAVE - 1) as f64).round();
+    for x in 0..PANEL.0 {
+        let edge = |x: usize| x * mono.len() / PANEL.0;
+        let column = &mono[edge(x)..edge(x + 1)];
+        let (low, high, square) = column
+            .iter()
+            .fold((0.0f32, 0.0f32, 0.0f32), |(l, h, s), &v| {
+                (l.min(v), h.max(v), s + v * v)
+            });
+        let rms = (square / column.len().max(1) as f32).sqrt();
+        for (top, bottom, colour) in [(high, low, [92, 120, 160]), (rms, -rms, [150, 190, 240])] {
+            let (top, bottom) = (y(top) as usize, y(bottom) as usize);
+            canvas.fill((LEFT + x, 4 + top), (1, bottom - top + 1), colour);
+        }
+    }
+    panel.spectrum(&mut canvas, &spectrum, top_db);
+    panel.frequencies(&mut canvas);
+    panel.times(&mut canvas, 0);
+    canvas.save(path)
+}
+
 /// Where a panel lies and what its width means.
 struct Panel {
     top: usize,

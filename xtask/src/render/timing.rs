@@ -51,6 +51,11 @@ impl Timing {
         }
     }
 
+    /// Blocks that took longer than their audio lasts: a host playing them would have dropped out.
+    pub fn late(&self) -> usize {
+        self.shares.iter().filter(|&&share| share > 1.0).count()
+    }
+
     /// Number of blocks.
     pub fn blocks(&self) -> usize {
         self.shares.len()
@@ -87,5 +92,8 @@ mod tests {
         assert!((timing.quantile(1.0) - 1.0).abs() < 1e-9);
         assert!((timing.quantile(0.0) - 0.001).abs() < 1e-9);
         assert_eq!(Timing::new(48_000).quantile(0.5), 0.0);
+        assert_eq!(timing.late(), 0);
+        timing.add(1_000, Duration::from_millis(1_001));
+        assert_eq!(timing.late(), 1);
     }
 }
