@@ -99,9 +99,16 @@ pub fn run(args: &Args) -> Result<()> {
         let shares = outputs.iter().map(|(_, timing)| timing.quantile(quantile));
         100.0 * shares.fold(0.0, f64::max)
     };
-    let late: usize = outputs.iter().map(|(_, t)| t.late()).sum();
+    let late = match pass.pace {
+        Pace::Realtime => {
+            let late: usize = outputs.iter().map(|(_, t)| t.late()).sum();
+            format!("{late} blocks late")
+        }
+        // All play as fast as they can, on fewer cores than instances: they wait for each other.
+        _ => "not paced by a clock: --realtime tells whether blocks are late".to_owned(),
+    };
     println!(
-        "{} instances, {:.1} s of audio, blocks of {}: the busiest instance's median block {:.1} % of its audio, 99.9 % {:.1} %, max {:.1} %; {late} blocks late",
+        "{} instances, {:.1} s of audio, blocks of {}: the busiest instance's median block {:.1} % of its audio, 99.9 % {:.1} %, max {:.1} %; {late}",
         args.instances,
         input.frames() as f64 / f64::from(input.sample_rate),
         args.block,
