@@ -6,6 +6,7 @@ pub mod automation;
 pub mod bundle;
 pub mod demo;
 pub mod host;
+pub mod hosts;
 pub mod install;
 pub mod listen;
 pub mod load;

@@ -1,0 +1,469 @@
+// [cli] `cargo xtask hosts`: the bundles in other people's hosts, compared with this one's render.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use uncook::audio::AudioBuffer;
+
+use crate::{
+    automation::Change,
+    bundle,
+    host::{HostedPlugin, RenderMode},
+    render::{Blocks, Pace, Pass, play},
+    song,
+};
+
+/// Samples in a block, in every host: the scripts have the same number.
+const BLOCK: usize = 512;
+/// Largest difference between two hosts' exports, full scale being 1.
+const TOLERANCE: f32 = 1e-6;
+/// What the scripts share.
+const COMMON: &str = include_str!("hosts/common.py");
+/// Hosts that are driven from Python: package and script.
+const PYTHON_HOSTS: [(&str, &str); 2] = [
+    ("pedalboard", include_str!("hosts/pedalboard.py")),
+    ("dawdreamer", include_str!("hosts/dawdreamer.py")),
+];
+/// A host that takes longer than this hangs.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Plays the bundles in the hosts that are installed: CLAP in clack, VST3 in pedalboard and DawDreamer
+/// (`pip install pedalboard dawdreamer`), and prints a table.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// The Python that has the hosts.
+    #[arg(long, default_value = "python3")]
+    pub python: PathBuf,
+    /// Seconds of the test song.
+    #[arg(long, default_value_t = 6.0)]
+    pub seconds: f64,
+    /// Fail where a host is not installed.
+    #[arg(long)]
+    pub all: bool,
+    /// Keep what the hosts wrote in this folder.
+    #[arg(long)]
+    pub keep: Option<PathBuf>,
+}
+
+/// What is played in every host.
+struct Scene {
+    name: &'static str,
+    /// Visible name and normalised value, before audio runs.
+    set: Vec<(&'static str, f64)>,
+    /// Frame (the start of a block), visible name, normalised value.
+    changes: Vec<(usize, &'static str, f64)>,
+}
+
+/// Nothing is captured, so that no host's speed decides what is heard.
+fn scenes() -> Vec<Scene> {
+    let quiet = ("Capture", 0.0);
+    vec![
+        Scene {
+            name: "repaired",
+            set: vec![quiet],
+            changes: Vec::new(),
+        },
+        Scene {
+            name: "transparent",
+            set: vec![quiet, ("Repair", 0.0)],
+            changes: Vec::new(),
+        },
+        Scene {
+            name: "automated",
+            set: vec![quiet, ("Repair", 1.0), ("Blend", 1.0), ("Mix", 1.0)],
+            changes: vec![
+                (100 * BLOCK, "Repair", 0.25),
+                (150 * BLOCK, "Blend", 0.5),
+                (200 * BLOCK, "Mix", 0.5),
+                (250 * BLOCK, "Repair", 1.0),
+            ],
+        },
+    ]
+}
+
+/// One line of the table.
+struct Line {
+    host: String,
+    checks: Vec<(&'static str, Result<String, String>)>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If the bundles are missing, a host fails, or one's export differs.
+pub fn run(args: &Args) -> Result<()> {
+    let [clap, vst3] = <[PathBuf; 2]>::try_from(bundle::bundles()?)
+        .map_err(|_| anyhow::anyhow!("two bundles expected"))?;
+    ensure!(
+        clap.exists() && vst3.exists(),
+        "the bundles are missing: run `cargo xtask bundle` first"
+    );
+    let temporary = std::env::temp_dir().join(format!("uncook-hosts-{}", std::process::id()));
+    let folder = args.keep.clone().unwrap_or_else(|| temporary.clone());
+    fs::create_dir_all(&folder)?;
+    let input = song::song(args.seconds).damaged;
+    let input = match input.channels.as_slice() {
+        [mono] => AudioBuffer::new(vec![mono.clone(), mono.clone()], input.sample_rate),
+        _ => input,
+    };
+    let scenes = scenes();
+    let reference = clack(&clap, &input, &scenes)?;
+    let mut lines = vec![reference.line];
+    let mut missing = Vec::new();
+    for (package, script) in PYTHON_HOSTS {
+        if !has(&args.python, package) {
+            missing.push(package);
+            continue;
+        }
+        let place = folder.join(package);
+        let line = python_host(args, package, script, &vst3, &place, &input, &scenes)
+            .map(|report| {
+                judge(
+                    package,
+                    &report,
+                    &place,
+                    &reference.renders,
+                    &input,
+                    &reference.parameters,
+                    reference.latency,
+                )
+            })
+            .unwrap_or_else(|error| Line {
+                host: package.to_owned(),
+                checks: vec![("load", Err(format!("{error:#}")))],
+            });
+        lines.push(line);
+    }
+    print!("{}", table(&lines));
+    for package in &missing {
+        println!(
+            "{package} is not installed; `pip install {package}` for {}",
+            args.python.display()
+        );
+    }
+    if args.keep.is_none() {
+        fs::remove_dir_all(&temporary)?;
+    }
+    let failures = lines
+        .iter()
+        .flat_map(|line| &line.checks)
+        .filter(|(_, result)| result.is_err())
+        .count();
+    ensure!(failures == 0, "{failures} check(s) failed");
+    ensure!(
+        !args.all || missing.is_empty(),
+        "not installed: {}",
+        missing.join(", ")
+    );
+    Ok(())
+}
+
+/// What clack gave.
+struct Reference {
+    line: Line,
+    /// In the scenes' order, latency taken off.
+    renders: Vec<AudioBuffer>,
+    latency: usize,
+    parameters: Vec<String>,
+}
+
+fn clack(bundle: &Path, input: &AudioBuffer, scenes: &[Scene]) -> Result<Reference> {
+    let mut renders = Vec::new();
+    let mut latency = 0;
+    let mut parameters = Vec::new();
+    for scene in scenes {
+        let mut plugin = HostedPlugin::load(bundle)?;
+        plugin.select_channels(2)?;
+        parameters = plugin.params()?.into_iter().map(|p| p.name).collect();
+        parameters.sort();
+        for &(name, value) in &scene.set {
+            let (id, value) = plain(&mut plugin, name, value)?;
+            plugin.set_params(&[(id, value)])?;
+        }
+        let mut changes = Vec::new();
+        for &(frame, name, value) in &scene.changes {
+            let (param, value) = plain(&mut plugin, name, value)?;
+            changes.push(Change {
+                sample: frame as u64,
+                param,
+                value,
+            });
+        }
+        plugin.set_render_mode(RenderMode::Offline)?;
+        plugin.activate(input.sample_rate, BLOCK)?;
+        let pass = Pass {
+            blocks: Blocks::Fixed(BLOCK),
+            pace: Pace::Free,
+            start: 0,
+            changes: &changes,
+        };
+        let played = play(&mut plugin, input, &pass)?;
+        latency = played.latency;
+        renders.push(played.audio);
+    }
+    let state = clack_state(bundle)?;
+    let transparent = scenes
+        .iter()
+        .position(|scene| scene.name == "transparent")
+        .and_then(|at| renders.get(at))
+        .context("the transparent scene is missing")?;
+    let line = Line {
+        host: "clack (CLAP)".into(),
+        checks: vec![
+            ("parameters", Ok(format!("{}", parameters.len()))),
+            ("latency", in_time(transparent, input, latency)),
+            ("state", state),
+            ("export", Ok("is the reference".into())),
+        ],
+    };
+    Ok(Reference {
+        line,
+        renders,
+        latency,
+        parameters,
+    })
+}
+
+/// A parameter and a value of 0..1 in CLAP's range.
+fn plain(
+    plugin: &mut HostedPlugin,
+    name: &str,
+    normalised: f64,
+) -> Result<(crate::host::ParamId, f64)> {
+    let param = plugin.param(name)?;
+    Ok((param.id, param.min + normalised * (param.max - param.min)))
+}
+
+/// What is set comes back in another instance, and the state with it byte for byte.
+fn clack_state(bundle: &Path) -> Result<Result<String, String>> {
+    let (mut first, mut second) = (HostedPlugin::load(bundle)?, HostedPlugin::load(bundle)?);
+    let mut values = Vec::new();
+    for (name, value) in [("Repair", 0.37), ("Denoise", 0.62), ("Blend", 0.25)] {
+        values.push(plain(&mut first, name, value)?);
+    }
+    first.set_params(&values)?;
+    let state = first.state_save()?;
+    second.state_load(&state)?;
+    for &(param, value) in &values {
+        if (second.param_value(param)? - value).abs() > 1e-4 {
+            return Ok(Err("a value did not come back".into()));
+        }
+    }
+    Ok(if second.state_save()? == state {
+        Ok("same bytes".into())
+    } else {
+        Err("saved again, the state has other bytes".into())
+    })
+}
+
+fn has(python: &Path, package: &str) -> bool {
+    Command::new(python)
+        .args(["-c", &format!("import {package}")])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// Runs a script in a folder of its own; returns what it reports.
+fn python_host(
+    args: &Args,
+    package: &str,
+    script: &str,
+    bundle: &Path,
+    folder: &Path,
+    input: &AudioBuffer,
+    scenes: &[Scene],
+) -> Result<Value> {
+    let scripts = folder.join("scripts");
+    fs::create_dir_all(&scripts)?;
+    fs::write(scripts.join("common.py"), COMMON)?;
+    // Not under the package's own name: Python would import the script instead of it.
+    let main = scripts.join(format!("run_{package}.py"));
+    fs::write(&main, script)?;
+    let samples: Vec<u8> = input
+        .channels
+        .iter()
+        .flatten()
+        .flat_map(|sample| sample.to_le_bytes())
+        .collect();
+    fs::write(folder.join("input.f32"), samples)?;
+    let scenes: Vec<Value> = scenes
+        .iter()
+        .map(|scene| json!({"name": scene.name, "set": scene.set, "changes": scene.changes}))
+        .collect();
+    let job = json!({"rate": input.sample_rate, "scenes": scenes});
+    fs::write(folder.join("job.json"), job.to_string())?;
+
+    let log = fs::File::create(folder.join("log.txt"))?;
+    let mut child = Command::new(&args.python)
+        .arg(&main)
+        .arg(bundle)
+        .arg(folder)
+        .env("UNCOOK_DATA_DIR", folder.join("data"))
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("{} can't be started", args.python.display()))?;
+    let began = std::time::Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if began.elapsed() > PATIENCE {
+            child.kill()?;
+            child.wait()?;
+            bail!("it hung for {} s", PATIENCE.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let log = fs::read_to_string(folder.join("log.txt"))?;
+    let tail: Vec<&str> = log.lines().rev().take(3).collect();
+    ensure!(status.success(), "{status}: {}", tail.join(" | "));
+    let report = log
+        .lines()
+        .find_map(|line| line.strip_prefix("REPORT "))
+        .with_context(|| format!("no report: {}", tail.join(" | ")))?;
+    Ok(serde_json::from_str(report)?)
+}
+
+/// Compares what a host wrote with the reference.
+fn judge(
+    package: &str,
+    report: &Value,
+    folder: &Path,
+    renders: &[AudioBuffer],
+    input: &AudioBuffer,
+    parameters: &[String],
+    latency: usize,
+) -> Line {
+    let version = report["version"].as_str().unwrap_or("?");
+    let theirs: Vec<&str> = report["parameters"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let lacking: Vec<&str> = parameters
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !theirs.contains(name))
+        .collect();
+    let parameters = if lacking.is_empty() {
+        Ok(format!("{}", theirs.len()))
+    } else {
+        Err(format!("lacking {}", lacking.join(", ")))
+    };
+    let number = |field: &str| report[field].as_u64().unwrap_or(0) as usize;
+    let (measured, reported) = (number("latency"), number("reported_latency"));
+    let same_latency = if measured == latency && reported == latency {
+        read(folder, "transparent", input).map_or_else(Err, |out| in_time(&out, input, latency))
+    } else {
+        Err(format!(
+            "{measured} samples measured, {reported} reported, {latency} in CLAP"
+        ))
+    };
+    let mut checks = vec![
+        ("parameters", parameters),
+        ("latency", same_latency),
+        (
+            "state",
+            match report["state"].as_bool() {
+                Some(true) => Ok("comes back".into()),
+                _ => Err("a value did not come back".into()),
+            },
+        ),
+    ];
+    let scenes = scenes();
+    let exports = scenes
+        .iter()
+        .zip(renders)
+        .map(|(scene, render)| {
+            read(folder, scene.name, input)
+                .and_then(|out| alike(&out, render).map_err(|e| format!("{}: {e}", scene.name)))
+        })
+        .collect::<Result<Vec<f32>, String>>()
+        .map(|differences| {
+            let largest = differences.into_iter().fold(0.0, f32::max);
+            format!("differs by {largest:.0e}")
+        });
+    checks.push(("export", exports));
+    if folder.join("whole.f32").exists() {
+        let whole = read(folder, "whole", input).and_then(|out| {
+            let render = renders.first().ok_or("nothing to compare with")?;
+            alike(&out, render).map(|d| format!("differs by {d:.0e}"))
+        });
+        checks.push(("in one call", whole));
+    }
+    Line {
+        host: format!("{package} {version} (VST3)"),
+        checks,
+    }
+}
+
+/// A host's raw floats, which must be as long as the input.
+fn read(folder: &Path, name: &str, input: &AudioBuffer) -> Result<AudioBuffer, String> {
+    let path = folder.join(format!("{name}.f32"));
+    let bytes = fs::read(&path).map_err(|error| format!("{name}: {error}"))?;
+    let samples: Vec<f32> = bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect();
+    let frames = input.frames();
+    if samples.len() != 2 * frames {
+        return Err(format!(
+            "{name}: {} samples, {} expected",
+            samples.len() / 2,
+            frames
+        ));
+    }
+    let channels = samples.chunks_exact(frames).map(<[f32]>::to_vec).collect();
+    Ok(AudioBuffer::new(channels, input.sample_rate))
+}
+
+/// The largest difference, or where it is too large.
+fn alike(out: &AudioBuffer, render: &AudioBuffer) -> Result<f32, String> {
+    let mut largest = (0.0f32, 0);
+    for (a, b) in out.channels.iter().zip(&render.channels) {
+        for (at, (a, b)) in a.iter().zip(b).enumerate() {
+            let difference = (a - b).abs();
+            if difference.is_nan() || difference > largest.0 {
+                largest = (difference, at);
+            }
+        }
+    }
+    let (difference, at) = largest;
+    if difference <= TOLERANCE {
+        Ok(difference)
+    } else {
+        Err(format!("differs by {difference:.1e} at sample {at}"))
+    }
+}
+
+/// With nothing to do the plugin only delays: in time means bit for bit the input.
+fn in_time(out: &AudioBuffer, input: &AudioBuffer, latency: usize) -> Result<String, String> {
+    match crate::render::first_difference(out, input) {
+        None => Ok(format!("{latency}, exact")),
+        Some((_, frame)) => Err(format!("off by more than nothing from sample {frame}")),
+    }
+}
+
+fn table(lines: &[Line]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let _ = writeln!(text, "{}", line.host);
+        for (check, result) in &line.checks {
+            let (mark, words) = match result {
+                Ok(words) => ("ok  ", words),
+                Err(words) => ("FAIL", words),
+            };
+            let _ = writeln!(text, "  {mark} {check:<12} {words}");
+        }
+    }
+    text
+}
