@@ -16,6 +16,8 @@ mod detector;
 mod engine;
 mod exchange;
 mod metrics;
+#[cfg(feature = "ml")]
+mod models;
 mod pipeline;
 mod player;
 mod profile;

@@ -1,0 +1,3 @@
+// [worker] Models: which there are, where they come from, and how their files are read.
+
+pub mod checkpoint;
