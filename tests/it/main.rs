@@ -15,6 +15,8 @@ mod dereverb;
 mod detector;
 mod engine;
 mod exchange;
+#[cfg(feature = "ml")]
+mod htdemucs;
 mod metrics;
 #[cfg(feature = "ml")]
 mod models;

@@ -1,0 +1,320 @@
+// [worker] Matrix products with a packed right side: every linear layer and every convolution.
+//!
+//! The left side is read where it lies. Its rows may consist of several pieces of equal length at fixed
+//! distances, so that a convolution over a channels-last, zero-padded buffer needs no copy: the pieces are
+//! the taps. The right side is packed once into panels of two vectors of columns.
+
+use super::{
+    aligned::Aligned,
+    kernels::{Kernel, Tile, kernels},
+    level::Level,
+};
+
+/// Rows are worked on in groups of this many: a multiple of every kernel's rows, and few enough that the
+/// results of wide layers stay in the second cache.
+pub const BLOCK_ROWS: usize = 48;
+
+/// Most rows and columns of a tile.
+const MAX_TILE: usize = 12 * 32;
+
+/// The right side of a product, `[depth][columns]`, with a bias.
+#[derive(Clone)]
+pub struct Packed {
+    level: Level,
+    depth: usize,
+    columns: usize,
+    /// Panels of `2 * lanes` columns (the last may have `lanes`), each `[depth][width]`, padded with zeros.
+    panels: Aligned,
+    /// `[columns]`, padded with zeros to whole panels.
+    bias: Aligned,
+}
+
+/// The left side of a product: row `i` begins at `start + i * stride`, and consists of pieces of
+/// `segment_len` floats that lie `segments[..]` after its beginning.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    pub data: &'a [f32],
+    pub start: usize,
+    pub stride: usize,
+    pub segments: &'a [usize],
+    pub segment_len: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Plain rows of `width` floats, `stride` apart.
+    pub fn plain(data: &'a [f32], width: usize, stride: usize) -> Self {
+        Self {
+            data,
+            start: 0,
+            stride,
+            segments: &[0],
+            segment_len: width,
+        }
+    }
+
+    /// The rows from `row` on.
+    #[must_use]
+    pub fn from(mut self, row: usize) -> Self {
+        self.start += row * self.stride;
+        self
+    }
+}
+
+impl Packed {
+    /// Packs `weight(k, j)` for `k < depth` and `j < columns`; `bias` has `columns` values or none.
+    pub fn new(
+        depth: usize,
+        columns: usize,
+        bias: &[f32],
+        weight: impl FnMut(usize, usize) -> f32,
+    ) -> Self {
+        Self::with_level(Level::best(), depth, columns, bias, weight)
+    }
+
+    /// As [`Self::new`] for a level that this processor has.
+    ///
+    /// # Panics
+    /// If the processor lacks it: the caller's defect.
+    pub fn with_level(
+        level: Level,
+        depth: usize,
+        columns: usize,
+        bias: &[f32],
+        mut weight: impl FnMut(usize, usize) -> f32,
+    ) -> Self {
+        let mut packed = Self::empty(level, depth, columns);
+        packed.bias[..bias.len()].copy_from_slice(bias);
+        let lanes = level.lanes();
+        for (first, width, at) in panels(depth, columns, lanes) {
+            let panel = &mut packed.panels[at..at + depth * width];
+            for (k, line) in panel.chunks_exact_mut(width).enumerate() {
+                let used = width.min(columns - first);
+                for (j, x) in line[..used].iter_mut().enumerate() {
+                    *x = weight(k, first + j);
+                }
+            }
+        }
+        packed
+    }
+
+    /// Zeros, to be filled by [`Self::fill_rows`] or [`Self::fill_columns`].
+    pub fn zeroed(depth: usize, columns: usize) -> Self {
+        Self::empty(Level::best(), depth, columns)
+    }
+
+    fn empty(level: Level, depth: usize, columns: usize) -> Self {
+        assert!(
+            level == Level::Scalar || Level::available().contains(&level),
+            "{level:?} on a processor without it"
+        );
+        let lanes = level.lanes();
+        let padded = columns.div_ceil(lanes) * lanes;
+        Self {
+            level,
+            depth,
+            columns,
+            panels: Aligned::zeroed(depth * padded),
+            bias: Aligned::zeroed(padded),
+        }
+    }
+
+    /// Sets the first `rows` lines of the depth from `source`, row `k` at `k * stride`, and the rest of the
+    /// depth to zero.
+    pub fn fill_rows(&mut self, source: &[f32], stride: usize) {
+        for (first, width, at) in panels(self.depth, self.columns, self.level.lanes()) {
+            let used = width.min(self.columns - first);
+            let panel = &mut self.panels[at..at + self.depth * width];
+            for (k, line) in panel.chunks_exact_mut(width).enumerate() {
+                line[..used].copy_from_slice(&source[k * stride + first..][..used]);
+            }
+        }
+    }
+
+    /// Sets column `j` from `source[j * stride..][..depth]`, times `scale`: the transpose of
+    /// [`Self::fill_rows`].
+    pub fn fill_columns(&mut self, source: &[f32], stride: usize, scale: f32) {
+        for (first, width, at) in panels(self.depth, self.columns, self.level.lanes()) {
+            let used = width.min(self.columns - first);
+            let panel = &mut self.panels[at..at + self.depth * width];
+            for j in 0..used {
+                let column = &source[(first + j) * stride..][..self.depth];
+                for (line, x) in panel.chunks_exact_mut(width).zip(column) {
+                    line[j] = scale * x;
+                }
+            }
+        }
+    }
+
+    /// Length of the left side's rows.
+    pub const fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Columns of the product.
+    pub const fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        4 * (self.panels.len() + self.bias.len())
+    }
+
+    /// `out[i][j] = bias[j] + Σ_k rows[i][k] · weight[k][j]` for `count` rows; row `i` of `out` begins at
+    /// `i * out_stride`.
+    ///
+    /// # Panics
+    /// If the rows' length is not the depth, or a row lies outside `rows.data` or `out`.
+    pub fn multiply(&self, rows: Rows<'_>, count: usize, out: &mut [f32], out_stride: usize) {
+        if count == 0 || self.columns == 0 {
+            return;
+        }
+        assert_eq!(rows.segments.len() * rows.segment_len, self.depth, "depth");
+        let farthest = rows.segments.iter().max().copied().unwrap_or(0) + rows.segment_len;
+        assert!(rows.start + (count - 1) * rows.stride + farthest <= rows.data.len());
+        assert!(out_stride >= self.columns);
+        assert!((count - 1) * out_stride + self.columns <= out.len());
+        let kernels = kernels(self.level);
+        let lanes = self.level.lanes();
+        let mut spare = [0.0f32; MAX_TILE];
+        for block in (0..count).step_by(BLOCK_ROWS) {
+            let block_end = (block + BLOCK_ROWS).min(count);
+            for (first, width, at) in panels(self.depth, self.columns, lanes) {
+                let mut row = block;
+                while row < block_end {
+                    let (height, kernel) = pick(kernels, block_end - row, width > lanes);
+                    let whole = first + width <= self.columns;
+                    let target = row * out_stride + first;
+                    let (c, c_stride) = if whole {
+                        (out[target..].as_mut_ptr(), out_stride)
+                    } else {
+                        (spare.as_mut_ptr(), width)
+                    };
+                    let tile = Tile {
+                        a: rows.data[rows.start + row * rows.stride..].as_ptr(),
+                        a_stride: rows.stride,
+                        segments: rows.segments,
+                        segment_len: rows.segment_len,
+                        b: self.panels[at..].as_ptr(),
+                        bias: self.bias[first..].as_ptr(),
+                        c,
+                        c_stride,
+                    };
+                    // SAFETY: `empty` checked the processor. The asserts above hold every row inside
+                    // `data` and `out`; a panel holds `depth * width` floats, the bias is padded to whole
+                    // panels, and a tile that is cut off goes to `spare`, which holds the largest tile.
+                    unsafe { kernel(&tile) };
+                    if !whole {
+                        let used = self.columns - first;
+                        for i in 0..height {
+                            out[target + i * out_stride..][..used]
+                                .copy_from_slice(&spare[i * width..][..used]);
+                        }
+                    }
+                    row += height;
+                }
+            }
+        }
+    }
+}
+
+/// First column, width and place of every panel.
+fn panels(
+    depth: usize,
+    columns: usize,
+    lanes: usize,
+) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..columns).step_by(2 * lanes).map(move |first| {
+        let width = if columns - first > lanes {
+            2 * lanes
+        } else {
+            lanes
+        };
+        (first, width, first * depth)
+    })
+}
+
+fn pick(kernels: &[(usize, Kernel, Kernel)], left: usize, wide: bool) -> (usize, Kernel) {
+    for (height, wide_kernel, narrow_kernel) in kernels {
+        if *height <= left {
+            return (*height, if wide { *wide_kernel } else { *narrow_kernel });
+        }
+    }
+    unreachable!("every level has a kernel of one row")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(n: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        (0..n)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / 8_388_608.0 - 1.0
+            })
+            .collect()
+    }
+
+    /// Against sums in double precision, for every kernel, odd sizes and rows in pieces.
+    #[test]
+    fn a_product_equals_its_sums() {
+        let segments = [0usize, 40, 90];
+        for level in Level::available() {
+            for (count, len, columns) in
+                [(1, 1, 1), (2, 3, 5), (7, 4, 16), (13, 9, 17), (50, 8, 33), (61, 13, 100), (31, 6, 64)]
+            {
+                let stride = 11;
+                let data = values(5 + count * stride + 120, 3);
+                let depth = len * segments.len();
+                let weight = values(depth * columns, 5);
+                let bias = values(columns, 9);
+                let packed = Packed::with_level(level, depth, columns, &bias, |k, j| {
+                    weight[k * columns + j]
+                });
+                let rows = Rows {
+                    data: &data,
+                    start: 5,
+                    stride,
+                    segments: &segments,
+                    segment_len: len,
+                };
+                let out_stride = columns + 3;
+                let mut out = vec![7.0f32; count * out_stride];
+                packed.multiply(rows, count, &mut out, out_stride);
+                for i in 0..count {
+                    for j in 0..columns {
+                        let mut sum = f64::from(bias[j]);
+                        for (s, at) in segments.iter().enumerate() {
+                            for k in 0..len {
+                                sum += f64::from(data[5 + i * stride + at + k])
+                                    * f64::from(weight[(s * len + k) * columns + j]);
+                            }
+                        }
+                        let got = f64::from(out[i * out_stride + j]);
+                        assert!((got - sum).abs() < 1e-5, "{level:?} {count} {len} {columns}");
+                    }
+                    // What lies between the rows is left alone.
+                    assert!(out[i * out_stride + columns..(i + 1) * out_stride].iter().all(|x| *x == 7.0));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn filling_by_rows_and_by_columns_packs_the_same() {
+        let (depth, columns) = (10, 45);
+        let source = values(depth * columns, 1);
+        let transposed: Vec<f32> = (0..columns * depth)
+            .map(|i| source[(i % depth) * columns + i / depth])
+            .collect();
+        let mut a = Packed::zeroed(depth, columns);
+        a.fill_rows(&source, columns);
+        let mut b = Packed::zeroed(depth, columns);
+        b.fill_columns(&transposed, depth, 1.0);
+        let c = Packed::new(depth, columns, &[], |k, j| source[k * columns + j]);
+        assert_eq!(&*a.panels, &*c.panels);
+        assert_eq!(&*b.panels, &*c.panels);
+    }
+}
