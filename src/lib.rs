@@ -11,6 +11,8 @@ pub mod editor;
 pub mod exchange;
 pub mod mastering;
 pub mod metrics;
+#[cfg(feature = "ml")]
+pub mod models;
 #[cfg(feature = "plugin")]
 pub mod params;
 #[cfg(feature = "plugin")]

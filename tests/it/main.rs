@@ -18,6 +18,8 @@ mod encodec;
 mod engine;
 mod exchange;
 mod metrics;
+#[cfg(feature = "ml")]
+mod models;
 mod pipeline;
 mod player;
 mod profile;

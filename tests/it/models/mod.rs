@@ -1,0 +1,3 @@
+// The models' room: checkpoints, hostile files, the manifest, the library and downloads.
+
+mod checkpoint;
