@@ -19,6 +19,8 @@ mod engine;
 mod exchange;
 mod metrics;
 #[cfg(feature = "ml")]
+mod multiband_diffusion;
+#[cfg(feature = "ml")]
 mod models;
 mod pipeline;
 mod player;
