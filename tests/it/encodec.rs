@@ -104,7 +104,7 @@ fn every_layer_equals_the_reference() {
     let encodec = Encodec::load(&weights, "", hugging_face_config(), &Device::Cpu).unwrap();
     let mut seen = 0;
     let encoder = encodec.encoder_activations(&io["b.x"]).unwrap();
-    let decoder = encodec.decoder_activations(&io["b.quantized"]).unwrap();
+    let decoder = encodec.decoder_activations(&io["b.latents"]).unwrap();
     for (half, layers) in [("enc", encoder), ("dec", decoder)] {
         for (layer, actual) in layers {
             let Some(expected) = io.get(&format!("b.{half}.layer{layer}")) else { continue };

@@ -329,7 +329,7 @@ fn strange_configurations_are_refused() {
         ("\"depth\": 3", "\"depth\": -1"),
         ("\"num_steps\": 1000", "\"num_steps\": 3"),
         ("\"beta_exp\": 7.5", "\"beta_exp\": \"x\""),
-        ("\"power\"", "\"cosine\""),
+        ("\"repartition\": \"power\"", "\"repartition\": \"cosine\""),
     ] {
         assert!(text.contains(from), "{from}");
         let cfg = Value::from_json(&text.replacen(from, to, 1)).unwrap();
