@@ -13,11 +13,15 @@ mod declip;
 mod denoise;
 mod dereverb;
 mod detector;
+#[cfg(feature = "ml")]
+mod encodec;
 mod engine;
 mod exchange;
 #[cfg(feature = "ml")]
 mod htdemucs;
 mod metrics;
+#[cfg(feature = "ml")]
+mod multiband_diffusion;
 #[cfg(feature = "ml")]
 mod models;
 mod pipeline;
