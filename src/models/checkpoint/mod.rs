@@ -139,8 +139,13 @@ impl TensorInfo {
     }
 }
 
+/// The metadata of a converted file that holds the source's pickle, a character a byte.
+pub(super) const PICKLE_KEY: &str = "uncook.pickle";
+
 /// What a reader of a form finds.
 struct Contents {
+    /// Where the pickle lies in the file, if it is a zip.
+    pickle: Option<Range<usize>>,
     root: Value,
     tensors: Vec<TensorInfo>,
     /// Dotted path and index into `tensors`.
@@ -328,6 +333,24 @@ impl Checkpoint {
     /// The whole tree.
     pub fn root(&self) -> &Value {
         &self.contents.root
+    }
+
+    /// The pickle, if the file is a zip.
+    pub(super) fn pickle(&self) -> Option<&[u8]> {
+        self.map.get(self.contents.pickle.clone()?)
+    }
+
+    /// Every tensor once, under the first of its names.
+    pub(super) fn distinct(&self) -> impl Iterator<Item = (&str, DType, &[usize])> {
+        let mut seen = vec![false; self.contents.tensors.len()];
+        self.contents
+            .names
+            .iter()
+            .filter_map(move |(name, index)| {
+                let first = !std::mem::replace(seen.get_mut(*index)?, true);
+                let info = self.contents.tensors.get(*index)?;
+                first.then_some((name.as_str(), info.dtype, info.shape.as_slice()))
+            })
     }
 
     /// Compares every part of the file with its checksum, where the form has them (PyTorch's zips do).

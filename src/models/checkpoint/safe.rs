@@ -1,12 +1,13 @@
 // [worker] Safetensors files: the header, and where each tensor lies in the file.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use safetensors::{Dtype as Safe, SafeTensors};
 
 use super::{
-    CheckpointError, Contents, DType, TensorInfo,
+    CheckpointError, Contents, DType, PICKLE_KEY, TensorInfo,
     limits::Limits,
+    pickle, torch,
     value::{Dict, Key, Value},
 };
 
@@ -95,10 +96,67 @@ pub(super) fn read(
         (Key::Str(a), Key::Str(b)) => a.cmp(b),
         _ => std::cmp::Ordering::Equal,
     });
+    if let Some(pickle) = metadata.metadata().as_ref().and_then(|m| m.get(PICKLE_KEY)) {
+        return converted(path, pickle, &tensors, &names, limits);
+    }
     Ok(Contents {
+        pickle: None,
         root: Value::Dict(Dict(pairs)),
         tensors,
         names,
+        sums: Vec::new(),
+    })
+}
+
+/// The contents of a converted file: the tree of the source's pickle over the tensors of this file.
+fn converted(
+    path: &Path,
+    pickle: &str,
+    tensors: &[TensorInfo],
+    stored: &[(String, usize)],
+    limits: &Limits,
+) -> Result<Contents, CheckpointError> {
+    let damaged = |what: String| CheckpointError::Damaged {
+        path: path.to_owned(),
+        what,
+    };
+    let bytes: Vec<u8> = pickle
+        .chars()
+        .map(|c| u8::try_from(u32::from(c)))
+        .collect::<Result<_, _>>()
+        .map_err(|_| damaged("its pickle is not bytes".into()))?;
+    let parsed = pickle::parse(&bytes, limits).map_err(|error| torch::of_pickle(path, error))?;
+    let names = torch::names(path, &parsed.root, limits)?;
+    let stored: BTreeMap<&str, usize> = stored
+        .iter()
+        .map(|(name, place)| (name.as_str(), *place))
+        .collect();
+    // Index in the pickle → place in this file, from the first name of each.
+    let mut places: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut found = Vec::with_capacity(names.len());
+    for (name, index) in names {
+        let place = match (places.get(&index), stored.get(name.as_str())) {
+            (Some(&place), _) => place,
+            (None, Some(&place)) => {
+                places.insert(index, place);
+                place
+            }
+            (None, None) => return Err(damaged(format!("{name} is missing"))),
+        };
+        let same = tensors
+            .get(place)
+            .zip(parsed.tensors.get(index))
+            .is_some_and(|(info, raw)| info.shape == raw.shape);
+        if !same {
+            return Err(damaged(format!("{name} has another shape")));
+        }
+        found.push((name, place));
+    }
+    Ok(Contents {
+        pickle: None,
+        root: parsed.root,
+        tensors: tensors.to_vec(),
+        names: found,
         sums: Vec::new(),
     })
 }

@@ -64,20 +64,15 @@ pub(super) fn read(
             what: format!("its tensors claim {logical} bytes, at most {bound} are accepted"),
         });
     }
-    let mut names = Names {
-        path,
-        limits,
-        prefix: String::new(),
-        found: Vec::new(),
-    };
-    names.walk(&parsed.root)?;
-    let names = names.found;
+    let names = names(path, &parsed.root, limits)?;
+    let pickle = Some(entry.bytes.clone());
     let sums = archive
         .entries
         .into_values()
         .map(|entry| (entry.bytes, entry.crc32))
         .collect();
     Ok(Contents {
+        pickle,
         root: parsed.root,
         tensors,
         names,
@@ -85,7 +80,7 @@ pub(super) fn read(
     })
 }
 
-fn of_pickle(path: &Path, error: PickleError) -> CheckpointError {
+pub(super) fn of_pickle(path: &Path, error: PickleError) -> CheckpointError {
     let path = path.to_owned();
     let what = error.to_string();
     match error {
@@ -220,6 +215,22 @@ fn place(
         strides: raw.strides.clone(),
         bytes: start..entry.bytes.end,
     })
+}
+
+/// The dotted paths of all tensors below `root`, in the order of the tree.
+pub(super) fn names(
+    path: &Path,
+    root: &Value,
+    limits: &Limits,
+) -> Result<Vec<(String, usize)>, CheckpointError> {
+    let mut names = Names {
+        path,
+        limits,
+        prefix: String::new(),
+        found: Vec::new(),
+    };
+    names.walk(root)?;
+    Ok(names.found)
 }
 
 /// Collects the dotted paths of all tensors, in the order of the tree.
