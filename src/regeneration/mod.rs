@@ -1,6 +1,8 @@
 // [worker] From a damaged stem and what the music says to a rebuilt stem.
 
 pub mod blend;
+#[cfg(feature = "ml")]
+pub mod encodec;
 pub mod resynthesis;
 
 use crate::{

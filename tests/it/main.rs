@@ -13,6 +13,8 @@ mod declip;
 mod denoise;
 mod dereverb;
 mod detector;
+#[cfg(feature = "ml")]
+mod encodec;
 mod engine;
 mod exchange;
 mod metrics;

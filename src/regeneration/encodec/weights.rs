@@ -1,0 +1,220 @@
+// [worker] Where a codec's tensors come from: names in both spellings, weight norm folded, every fault named.
+
+use super::EncodecError;
+
+/// Named tensors, wherever they come from.
+pub trait Weights: Send + Sync {
+    /// Dimensions of a tensor, outermost first; `None` if there is none of that name.
+    fn shape(&self, name: &str) -> Option<Vec<usize>>;
+
+    /// Its values as f32, row-major.
+    ///
+    /// # Errors
+    /// A plain sentence, if it cannot be read or has not the shape `expected`.
+    fn tensor_f32(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, String>;
+}
+
+/// Tensors of a safetensors file in memory (or mapped).
+pub struct Safetensors<B: AsRef<[u8]>> {
+    bytes: B,
+}
+
+impl<B: AsRef<[u8]>> Safetensors<B> {
+    /// Checks the header.
+    ///
+    /// # Errors
+    /// A plain sentence if `bytes` is no safetensors file.
+    pub fn new(bytes: B) -> Result<Self, String> {
+        safetensors::SafeTensors::deserialize(bytes.as_ref()).map_err(|e| e.to_string())?;
+        Ok(Self { bytes })
+    }
+}
+
+impl<B: AsRef<[u8]> + Send + Sync> Weights for Safetensors<B> {
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        let tensors = safetensors::SafeTensors::deserialize(self.bytes.as_ref()).ok()?;
+        Some(tensors.tensor(name).ok()?.shape().to_vec())
+    }
+
+    fn tensor_f32(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, String> {
+        use safetensors::Dtype;
+        let tensors = safetensors::SafeTensors::deserialize(self.bytes.as_ref())
+            .map_err(|e| e.to_string())?;
+        let tensor = tensors.tensor(name).map_err(|e| e.to_string())?;
+        if tensor.shape() != expected {
+            return Err(format!("shape {:?}, expected {expected:?}", tensor.shape()));
+        }
+        let data = tensor.data();
+        let halves = || data.chunks_exact(2).map(|b| [b[0], b[1]]);
+        Ok(match tensor.dtype() {
+            Dtype::F32 => {
+                data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            }
+            Dtype::F16 => halves().map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
+            Dtype::BF16 => halves().map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
+            other => return Err(format!("type {other:?}, expected F32, F16 or BF16")),
+        })
+    }
+}
+
+/// How an EnCodec's tensors are called.
+#[derive(Clone, Debug)]
+pub(super) struct Naming {
+    prefix: String,
+    /// AudioCraft's own names, not Hugging Face's.
+    native: bool,
+}
+
+/// Where a weight-normed convolution keeps magnitude and direction; last, a plain weight.
+const WEIGHT_NORM: [(&str, &str); 2] = [
+    ("weight_g", "weight_v"),
+    ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+];
+
+impl Naming {
+    /// The naming under `prefix` (with its dot, or empty), if there is an EnCodec.
+    pub fn find(weights: &dyn Weights, prefix: &str) -> Option<Self> {
+        [false, true].into_iter().find_map(|native| {
+            let naming = Self {
+                prefix: prefix.to_owned(),
+                native,
+            };
+            naming.conv_shape(weights, &naming.conv("encoder", 0)).map(|_| naming)
+        })
+    }
+
+    pub fn conv(&self, half: &str, layer: usize) -> String {
+        let p = &self.prefix;
+        if self.native {
+            format!("{p}{half}.model.{layer}.conv.conv")
+        } else {
+            format!("{p}{half}.layers.{layer}.conv")
+        }
+    }
+
+    pub fn transposed(&self, layer: usize) -> String {
+        let p = &self.prefix;
+        if self.native {
+            format!("{p}decoder.model.{layer}.convtr.convtr")
+        } else {
+            format!("{p}decoder.layers.{layer}.conv")
+        }
+    }
+
+    pub fn block(&self, half: &str, layer: usize, part: usize) -> String {
+        let p = &self.prefix;
+        if self.native {
+            format!("{p}{half}.model.{layer}.block.{part}.conv.conv")
+        } else {
+            format!("{p}{half}.layers.{layer}.block.{part}.conv")
+        }
+    }
+
+    pub fn lstm(&self, half: &str, layer: usize, what: &str, l: usize) -> String {
+        let p = &self.prefix;
+        let list = if self.native { "model" } else { "layers" };
+        format!("{p}{half}.{list}.{layer}.lstm.{what}_l{l}")
+    }
+
+    pub fn codebook(&self, q: usize) -> String {
+        let p = &self.prefix;
+        if self.native {
+            format!("{p}quantizer.vq.layers.{q}._codebook.embed")
+        } else {
+            format!("{p}quantizer.layers.{q}.codebook.embed")
+        }
+    }
+
+    /// The shape of a convolution's weight, in any spelling.
+    pub fn conv_shape(&self, weights: &dyn Weights, name: &str) -> Option<[usize; 3]> {
+        WEIGHT_NORM
+            .iter()
+            .map(|(_, v)| *v)
+            .chain(["weight"])
+            .find_map(|v| weights.shape(&format!("{name}.{v}")))
+            .and_then(|s| s.try_into().ok())
+    }
+}
+
+/// Reads tensors and collects what is wrong, so that one error names everything.
+pub(crate) struct Loader<'a> {
+    weights: &'a dyn Weights,
+    missing: Vec<String>,
+    faulty: Vec<String>,
+}
+
+impl<'a> Loader<'a> {
+    pub fn new(weights: &'a dyn Weights) -> Self {
+        Self {
+            weights,
+            missing: Vec::new(),
+            faulty: Vec::new(),
+        }
+    }
+
+    /// A tensor of the shape; zeros, noted as a fault, if it is not there.
+    pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
+        let Some(actual) = self.weights.shape(name) else {
+            self.missing.push(name.to_owned());
+            return Vec::new();
+        };
+        if actual != shape {
+            self.faulty.push(format!("{name} (shape {actual:?}, expected {shape:?})"));
+            return Vec::new();
+        }
+        let values = self.weights.tensor_f32(name, shape).unwrap_or_else(|e| {
+            self.faulty.push(format!("{name} ({e})"));
+            Vec::new()
+        });
+        if values.iter().any(|v| !v.is_finite()) {
+            self.faulty.push(format!("{name} (holds values that are not numbers)"));
+        }
+        values
+    }
+
+    /// The folded weight `[dim 0][dim 1][kernel]` of a convolution: `g·v/‖v‖` for each index of dimension 0 (the
+    /// output channel of a convolution, the input channel of a transposed one), or a plain weight.
+    pub fn conv(&mut self, name: &str, shape: [usize; 3]) -> Vec<f32> {
+        for (g, v) in WEIGHT_NORM {
+            let (g, v) = (format!("{name}.{g}"), format!("{name}.{v}"));
+            if self.weights.shape(&v).is_none() {
+                continue;
+            }
+            let mut weight = self.tensor(&v, &shape);
+            let magnitude = self.tensor(&g, &[shape[0], 1, 1]);
+            let row = (shape[1] * shape[2]).max(1);
+            for (w, g) in weight.chunks_exact_mut(row).zip(&magnitude) {
+                let norm = w.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+                // A direction of length 0 has no meaning: it stays 0 rather than becoming NaN.
+                let scale = if norm > 0.0 { f64::from(*g) / norm } else { 0.0 };
+                for x in w {
+                    *x = (f64::from(*x) * scale) as f32;
+                }
+            }
+            return weight;
+        }
+        let plain = format!("{name}.weight");
+        if self.weights.shape(&plain).is_some() {
+            return self.tensor(&plain, &shape);
+        }
+        self.missing.push(format!("{name}.weight_g and {name}.weight_v"));
+        Vec::new()
+    }
+
+    /// Whether nothing was wrong so far: only then may what was read be used.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty() && self.faulty.is_empty()
+    }
+
+    /// # Errors
+    /// Everything that was missing or faulty.
+    pub fn finish(self) -> Result<(), EncodecError> {
+        if self.is_complete() {
+            return Ok(());
+        }
+        Err(EncodecError::Tensors {
+            missing: self.missing,
+            faulty: self.faulty,
+        })
+    }
+}
