@@ -17,6 +17,8 @@ mod detector;
 mod encodec;
 mod engine;
 mod exchange;
+#[cfg(feature = "ml")]
+mod jasco;
 mod metrics;
 #[cfg(feature = "ml")]
 mod models;
