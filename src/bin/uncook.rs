@@ -12,6 +12,9 @@ use uncook::worker::{
 mod analyze;
 #[path = "uncook/files.rs"]
 mod files;
+#[cfg(feature = "ml")]
+#[path = "uncook/models.rs"]
+mod models;
 #[path = "uncook/restore.rs"]
 mod restore;
 #[path = "uncook/run.rs"]
@@ -33,6 +36,10 @@ enum Command {
     Restore(RestoreArgs),
     /// Say what is wrong with recordings
     Analyze(AnalyzeArgs),
+    /// See, fetch, add, check and remove models
+    #[cfg(feature = "ml")]
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
 }
 
 /// What both commands take.
@@ -182,6 +189,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Restore(args) => restore::run(&args),
         Command::Analyze(args) => analyze::run(&args),
+        #[cfg(feature = "ml")]
+        Command::Models(command) => models::run(&command),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

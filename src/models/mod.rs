@@ -5,4 +5,7 @@
 
 pub mod checkpoint;
 pub mod convert;
+pub mod fetch;
 pub mod hash;
+pub mod library;
+pub mod manifest;

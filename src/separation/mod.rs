@@ -1,5 +1,7 @@
 // [worker] From a mix to four stems that sum to it.
 
+#[cfg(feature = "ml")]
+pub mod htdemucs;
 pub mod spectral;
 
 use crate::{audio::AudioBuffer, damage::Stem, worker::progress::Progress};
@@ -12,13 +14,91 @@ pub type Stems = [AudioBuffer; Stem::COUNT];
 pub enum SeparationError {
     #[error("cancelled")]
     Cancelled,
+    /// Another separator has to do it.
+    #[cfg(feature = "ml")]
+    #[error("{0}")]
+    Model(htdemucs::ModelError),
+}
+
+#[cfg(feature = "ml")]
+impl From<htdemucs::ModelError> for SeparationError {
+    fn from(error: htdemucs::ModelError) -> Self {
+        match error {
+            htdemucs::ModelError::Cancelled => Self::Cancelled,
+            error => Self::Model(error),
+        }
+    }
 }
 
 /// Splits a mix into stems.
 pub trait Separator: Send + Sync {
     /// Stable name with version, part of cache keys: `spectral-1`.
-    fn id(&self) -> &'static str;
+    fn id(&self) -> &str;
 
     /// `mix`: 1 or 2 channels, any rate and length.
     fn separate(&self, mix: &AudioBuffer, progress: &Progress) -> Result<Stems, SeparationError>;
+
+    /// Whether it wants to hear everything at once and cuts and keeps its own pieces:
+    /// [`Self::separate_whole`] is called then.
+    fn wants_whole(&self) -> bool {
+        false
+    }
+
+    /// As [`Self::separate`], with a place for finished pieces, and with notes on what went wrong.
+    fn separate_whole(
+        &self,
+        mix: &AudioBuffer,
+        shelf: &dyn Shelf,
+        progress: &Progress,
+    ) -> Result<Separated, SeparationError> {
+        let _ = shelf;
+        let stems = self.separate(mix, progress)?;
+        Ok(Separated {
+            stems,
+            notes: Vec::new(),
+        })
+    }
+}
+
+/// Stems, and sentences for the user about what a separator could not do itself.
+pub struct Separated {
+    pub stems: Stems,
+    pub notes: Vec<String>,
+}
+
+/// What a piece of a separation was made from: equal pieces have equal results.
+pub struct Piece<'a> {
+    /// The separator with its version.
+    pub id: &'a str,
+    pub numbers: &'a [u64],
+    /// The channels that it hears.
+    pub heard: &'a [&'a [f32]],
+}
+
+/// Keeps finished pieces between runs.
+pub trait Shelf: Sync {
+    fn find(&self, piece: &Piece<'_>) -> Option<Vec<AudioBuffer>>;
+    fn keep(&self, piece: &Piece<'_>, buffers: &[AudioBuffer]);
+}
+
+/// Keeps nothing.
+pub struct NoShelf;
+
+impl Shelf for NoShelf {
+    fn find(&self, _: &Piece<'_>) -> Option<Vec<AudioBuffer>> {
+        None
+    }
+
+    fn keep(&self, _: &Piece<'_>, _: &[AudioBuffer]) {}
+}
+
+/// Sets `other` to what the other stems leave of the mix; 0 where the mix is not finite.
+pub(crate) fn rest_into_other(mix: &AudioBuffer, stems: &mut Stems) {
+    let [drums, bass, other, vocals] = stems;
+    for (c, channel) in mix.channels.iter().enumerate() {
+        for (n, x) in channel.iter().enumerate() {
+            let sum = drums.channels[c][n] + bass.channels[c][n] + vocals.channels[c][n];
+            other.channels[c][n] = if x.is_finite() { x - sum } else { 0.0 };
+        }
+    }
 }

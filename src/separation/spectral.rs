@@ -14,7 +14,7 @@ mod stft;
 use crate::{
     audio::AudioBuffer,
     damage::Stem,
-    separation::{SeparationError, Separator, Stems},
+    separation::{SeparationError, Separator, Stems, rest_into_other},
     worker::progress::Progress,
 };
 use pitch::Register;
@@ -46,7 +46,7 @@ const NEWS_SHARE: f32 = 0.35;
 pub struct Spectral;
 
 impl Separator for Spectral {
-    fn id(&self) -> &'static str {
+    fn id(&self) -> &str {
         "spectral-1"
     }
 
@@ -95,13 +95,7 @@ impl Separator for Spectral {
             }
             start = end - overlap;
         }
-        let [drums, bass, other, vocals] = &mut stems;
-        for (c, channel) in mix.channels.iter().enumerate() {
-            for (n, x) in channel.iter().enumerate() {
-                let sum = drums.channels[c][n] + bass.channels[c][n] + vocals.channels[c][n];
-                other.channels[c][n] = if x.is_finite() { x - sum } else { 0.0 };
-            }
-        }
+        rest_into_other(mix, &mut stems);
         Ok(stems)
     }
 }

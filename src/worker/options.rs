@@ -30,8 +30,10 @@ pub enum Quality {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SeparatorChoice {
-    /// Model-free masks in the spectrum.
+    /// The best model that is installed, else [`Self::Spectral`].
     #[default]
+    Automatic,
+    /// Model-free masks in the spectrum.
     Spectral,
 }
 

@@ -7,11 +7,11 @@ use crate::{
     metrics,
     profile::{self, MusicalProfile, quality},
     regeneration::{RegenerationError, Regenerator, Request, blend, resynthesis::Resynthesis},
-    separation::{SeparationError, Separator, Stems, spectral::Spectral},
+    separation::{SeparationError, Stems},
     worker::{
-        options::{Options, Quality, RegeneratorChoice, SeparatorChoice},
+        options::{Options, Quality, RegeneratorChoice},
         progress::{Progress, Step},
-        restore, segments,
+        restore, segments, separate,
         view::{Findings, StemFindings},
     },
 };
@@ -19,7 +19,6 @@ use crate::{
 /// Versions of the stages that have no id of their own: raise one when the stage's output changes.
 const RESTORE_VERSION: u32 = 1;
 const PROFILE_VERSION: u32 = 1;
-const SEPARATE_VERSION: u32 = 1;
 
 /// Stems that are rebuilt where they are damaged.
 const REBUILT: [Stem; 2] = [Stem::Drums, Stem::Bass];
@@ -47,6 +46,9 @@ impl From<SeparationError> for PipelineError {
     fn from(error: SeparationError) -> Self {
         match error {
             SeparationError::Cancelled => Self::Cancelled,
+            // The model-free separator never says this.
+            #[cfg(feature = "ml")]
+            SeparationError::Model(_) => Self::Cancelled,
         }
     }
 }
@@ -67,8 +69,9 @@ pub fn run(
     let base = restored(take, options, cache, &progress.part(0.0, 0.35))?;
 
     progress.set(Step::Separating, 0.35);
-    let separator = separator(options.separator);
-    let stems = separated(&base, separator.as_ref(), cache, &progress.part(0.35, 0.60))?;
+    let separation =
+        separate::separated(&base, options.separator, cache, &progress.part(0.35, 0.60))?;
+    let stems = separation.stems;
 
     progress.set(Step::Assessing, 0.60);
     let damage = metrics::damage::damage_map(take);
@@ -79,7 +82,7 @@ pub fn run(
     let profile = profiled(
         &base,
         &stems,
-        separator.id(),
+        &separation.id,
         cache,
         &progress.part(0.65, 0.80),
     )?;
@@ -99,7 +102,7 @@ pub fn run(
         options,
         &progress.part(0.80, 0.99),
     )?;
-    findings.lines = describe(&findings, spared, separator.id(), options);
+    findings.lines = describe(&findings, spared, separation.lines, options);
     progress.report(0.99);
     Ok(Outcome {
         base,
@@ -125,12 +128,6 @@ fn check(progress: &Progress) -> Result<(), PipelineError> {
         return Err(PipelineError::Cancelled);
     }
     Ok(())
-}
-
-fn separator(choice: SeparatorChoice) -> Box<dyn Separator> {
-    match choice {
-        SeparatorChoice::Spectral => Box::new(Spectral),
-    }
 }
 
 fn regenerator(choice: RegeneratorChoice) -> Option<Box<dyn Regenerator>> {
@@ -194,22 +191,6 @@ fn restore_segment(
     }
 }
 
-fn separated(
-    base: &AudioBuffer,
-    separator: &dyn Separator,
-    cache: Option<&Cache>,
-    progress: &Progress,
-) -> Result<Stems, PipelineError> {
-    segments::map(base, |part, share| {
-        check(progress)?;
-        let progress = progress.part(share.start, share.end);
-        let key = audio_key("separate", SEPARATE_VERSION, &part)
-            .str(separator.id())
-            .finish();
-        cached_audio(cache, &key, || Ok(separator.separate(&part, &progress)?))
-    })
-}
-
 fn profiled(
     base: &AudioBuffer,
     stems: &Stems,
@@ -220,7 +201,7 @@ fn profiled(
     // The stems follow from the mix and the separator.
     let key = audio_key("profile", PROFILE_VERSION, base)
         .str(separator)
-        .u64(SEPARATE_VERSION.into())
+        .u64(separate::VERSION.into())
         .finish();
     if let Some(bytes) = cache.and_then(|c| c.get(&key))
         && let Ok(profile) = cache::decode_value(&bytes)
@@ -320,7 +301,7 @@ fn stem_findings(stem: Stem, damage: &DamageMap) -> StemFindings {
 fn describe(
     findings: &Findings,
     spared: [usize; Stem::COUNT],
-    separator: &str,
+    separation: Vec<String>,
     options: &Options,
 ) -> Vec<String> {
     let mut lines = Vec::new();
@@ -366,7 +347,7 @@ fn describe(
     if lines.is_empty() {
         lines.push("No damage found".to_owned());
     }
-    lines.push(format!("stems separated by {separator}"));
+    lines.extend(separation);
     lines
 }
 
@@ -388,7 +369,7 @@ pub fn report_regions(map: &DamageMap) -> Vec<Region> {
     regions
 }
 
-fn audio_key(stage: &str, version: u32, audio: &AudioBuffer) -> KeyBuilder {
+pub(super) fn audio_key(stage: &str, version: u32, audio: &AudioBuffer) -> KeyBuilder {
     let key = KeyBuilder::new(stage, version).u64(audio.sample_rate.into());
     audio
         .channels
@@ -397,13 +378,14 @@ fn audio_key(stage: &str, version: u32, audio: &AudioBuffer) -> KeyBuilder {
 }
 
 /// The `N` buffers under `key`, or those that `build` makes.
-fn cached_audio<const N: usize, E>(
+pub(super) fn cached_audio<const N: usize, E>(
     cache: Option<&Cache>,
     key: &Key,
     build: impl FnOnce() -> Result<[AudioBuffer; N], E>,
 ) -> Result<[AudioBuffer; N], E> {
     if let Some(bytes) = cache.and_then(|c| c.get(key))
         && let Some(buffers) = decode_all(&bytes)
+        && let Ok(buffers) = buffers.try_into()
     {
         return Ok(buffers);
     }
@@ -416,7 +398,7 @@ fn cached_audio<const N: usize, E>(
 }
 
 /// Buffers one after the other, each with its length in bytes before it.
-fn encode_all(buffers: &[AudioBuffer]) -> Vec<u8> {
+pub(super) fn encode_all(buffers: &[AudioBuffer]) -> Vec<u8> {
     let mut out = Vec::new();
     for buffer in buffers {
         let bytes = cache::encode_audio(buffer);
@@ -426,14 +408,15 @@ fn encode_all(buffers: &[AudioBuffer]) -> Vec<u8> {
     out
 }
 
-fn decode_all<const N: usize>(mut bytes: &[u8]) -> Option<[AudioBuffer; N]> {
-    let mut buffers = Vec::with_capacity(N);
-    for _ in 0..N {
+/// The buffers that [`encode_all`] wrote, however many.
+pub(super) fn decode_all(mut bytes: &[u8]) -> Option<Vec<AudioBuffer>> {
+    let mut buffers = Vec::new();
+    while !bytes.is_empty() {
         let (head, rest) = bytes.split_first_chunk::<8>()?;
         let len = usize::try_from(u64::from_le_bytes(*head)).ok()?;
         let (body, rest) = rest.split_at_checked(len)?;
         buffers.push(cache::decode_audio(body).ok()?);
         bytes = rest;
     }
-    buffers.try_into().ok()
+    Some(buffers)
 }

@@ -19,6 +19,7 @@ mod engine;
 mod exchange;
 #[cfg(feature = "ml")]
 mod jasco;
+mod htdemucs;
 mod metrics;
 #[cfg(feature = "ml")]
 mod models;

@@ -343,14 +343,11 @@ impl Checkpoint {
     /// Every tensor once, under the first of its names.
     pub(super) fn distinct(&self) -> impl Iterator<Item = (&str, DType, &[usize])> {
         let mut seen = vec![false; self.contents.tensors.len()];
-        self.contents
-            .names
-            .iter()
-            .filter_map(move |(name, index)| {
-                let first = !std::mem::replace(seen.get_mut(*index)?, true);
-                let info = self.contents.tensors.get(*index)?;
-                first.then_some((name.as_str(), info.dtype, info.shape.as_slice()))
-            })
+        self.contents.names.iter().filter_map(move |(name, index)| {
+            let first = !std::mem::replace(seen.get_mut(*index)?, true);
+            let info = self.contents.tensors.get(*index)?;
+            first.then_some((name.as_str(), info.dtype, info.shape.as_slice()))
+        })
     }
 
     /// Compares every part of the file with its checksum, where the form has them (PyTorch's zips do).

@@ -29,6 +29,8 @@ pub enum ModelError {
         samples: usize,
         most: usize,
     },
+    #[error("{bytes} bytes of memory are needed and can't be had")]
+    Memory { bytes: usize },
     #[error("{0}")]
     File(String),
 }

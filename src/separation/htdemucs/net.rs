@@ -159,7 +159,10 @@ impl Net {
     }
 
     /// Room for passes of this network.
-    pub fn workspace(&self) -> Workspace {
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn workspace(&self) -> Result<Workspace, ModelError> {
         let hyper = &self.hyper;
         let (frames, audio) = (hyper.frames(), hyper.audio_channels);
         let bins = hyper.nfft / 2;
@@ -177,6 +180,14 @@ impl Net {
         }
         let width = hyper.transformer_channels();
         let outs = audio * hyper.sources.len();
+        let floats: usize = skips.iter().map(|p| p.data().len()).sum::<usize>()
+            + skips_t.iter().map(|l| l.data().len()).sum::<usize>()
+            + 4 * rows * frames * width
+            + 4 * bins * frames * audio * (1 + hyper.sources.len());
+        // Asked for first, so that a system that is out of memory says so and ends nothing.
+        if Vec::<f32>::new().try_reserve_exact(2 * floats).is_err() {
+            return Err(ModelError::Memory { bytes: 8 * floats });
+        }
         // The largest of each is the first: each level has a quarter of the positions and `growth` times the channels.
         let largest = |i: &usize| skips[*i].data().len();
         let at = (0..skips.len()).max_by_key(largest).unwrap_or(0);
@@ -184,7 +195,7 @@ impl Net {
         let largest = |i: &usize| skips_t[*i].data().len();
         let at = (0..skips_t.len()).max_by_key(largest).unwrap_or(0);
         let z_t = Line::new(skips_t[at].len, skips_t[at].channels);
-        Workspace {
+        Ok(Workspace {
             input: Aligned::zeroed(frames * (bins + 2 * PAD) * 2 * audio),
             input_t: Line::new(hyper.segment_samples, audio),
             skips,
@@ -197,7 +208,7 @@ impl Net {
             hidden: Aligned::zeroed(hidden),
             output: Aligned::zeroed((bins / STRIDE + 1) * frames * STRIDE * 2 * outs),
             output_t: Line::new(hyper.segment_samples, outs),
-        }
+        })
     }
 
     /// The stems of `mix`, `[audio channels][samples]` with at most a segment's samples, which are extended

@@ -3,8 +3,9 @@
 /// `module → what it may import`, besides itself and crates. An entry with two parts opens only that
 /// part. `plugin.rs` passes plain settings to the audio thread, so `realtime` never sees parameters;
 /// the editor sees views of the worker's results (a profile's words among them), never its jobs.
-const TABLE: [(&str, &[&str]); 17] = [
+const TABLE: [(&str, &[&str]); 18] = [
     ("damage", &[]),
+    ("dense", &[]),
     ("audio", &[]),
     ("exchange", &["damage"]),
     ("realtime", &["damage", "exchange"]),
@@ -12,7 +13,18 @@ const TABLE: [(&str, &[&str]); 17] = [
     ("models", &["worker::progress"]),
     ("cache", &["audio", "damage", "exchange"]),
     ("mastering", KERNELS),
-    ("separation", KERNELS),
+    (
+        "separation",
+        &[
+            "audio",
+            "damage",
+            "dense",
+            "metrics",
+            "models",
+            "realtime",
+            "worker::progress",
+        ],
+    ),
     ("profile", KERNELS),
     (
         "regeneration",

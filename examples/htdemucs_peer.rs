@@ -1,0 +1,77 @@
+//! Runs HTDemucs over raw audio for `benches/peers/htdemucs.py`: MODEL INPUT OUTPUT THREADS. Audio is planar
+//! stereo float32 at 44.1 kHz, stems one after the other. Prints seconds and memory as JSON.
+
+use std::{error::Error, fs, path::PathBuf, time::Instant};
+
+use uncook::{
+    audio::AudioBuffer,
+    separation::{
+        NoShelf,
+        htdemucs::{HtDemucs, Settings, file::ModelFile, net::Net},
+    },
+    worker::progress::Progress,
+};
+
+/// Processor seconds of this process, and its peak memory in bytes.
+#[cfg(unix)]
+fn usage() -> (f64, f64) {
+    // SAFETY: `getrusage` fills the structure it is given; zeros are valid for it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage
+    };
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + 1e-6 * t.tv_usec as f64;
+    let unit = if cfg!(target_os = "macos") { 1.0 } else { 1024.0 };
+    (
+        seconds(usage.ru_utime) + seconds(usage.ru_stime),
+        usage.ru_maxrss as f64 * unit,
+    )
+}
+
+/// Not measured here.
+#[cfg(not(unix))]
+fn usage() -> (f64, f64) {
+    (0.0, 0.0)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [model, input, output, threads] = args.as_slice() else {
+        return Err("MODEL INPUT OUTPUT THREADS".into());
+    };
+    let samples: Vec<f32> = fs::read(input)?
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect();
+    let (left, right) = samples.split_at(samples.len() / 2);
+    let mix = AudioBuffer::new(vec![left.to_vec(), right.to_vec()], 44_100);
+    let settings = Settings {
+        threads: threads.parse()?,
+        ..Settings::default()
+    };
+    let separator = HtDemucs::open("peer", &[PathBuf::from(model)], settings)?;
+    // Loading happens with the first segment: measure it alone and take it off.
+    let before = usage().0;
+    let file = ModelFile::open(model.as_ref())?;
+    drop(Net::load(&file, file.hyper.clone())?);
+    let loading = usage().0 - before;
+    let (start, before) = (Instant::now(), usage().0);
+    let (stems, notes) = separator.sources_of(&mix, &NoShelf, &Progress::new())?;
+    let wall = start.elapsed().as_secs_f64();
+    let cpu = usage().0 - before - loading;
+    for note in notes {
+        eprintln!("{note}");
+    }
+    let bytes: Vec<u8> = stems
+        .iter()
+        .flat_map(|s| s.channels.iter().flatten())
+        .flat_map(|x| x.to_le_bytes())
+        .collect();
+    let peak = usage().1;
+    println!(
+        "{{\"wall_s\": {wall}, \"cpu_s\": {cpu}, \"peak_bytes\": {peak}, \"loading_cpu_s\": {loading}}}"
+    );
+    fs::write(output, bytes)?;
+    Ok(())
+}

@@ -1,0 +1,134 @@
+// [worker] A model's file: which network it is, and its tensors.
+
+use std::path::Path;
+
+use serde_json::{Map, Value as Json};
+
+use super::{
+    ModelError,
+    hyper::{CLASS, Hyper},
+    weights::Weights,
+};
+use crate::models::checkpoint::{Checkpoint, Limits, Value};
+
+/// An open model file: a PyTorch zip as the authors publish it, or safetensors.
+pub struct ModelFile {
+    checkpoint: Checkpoint,
+    /// What stands before the tensors' names.
+    prefix: &'static str,
+    pub hyper: Hyper,
+}
+
+impl ModelFile {
+    /// Opens a file and reads what it holds, but no tensors.
+    ///
+    /// # Errors
+    /// If it is damaged, hostile, of another class, or has settings that are not supported.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let checkpoint = Checkpoint::open(path, &Limits::default())
+            .map_err(|e| ModelError::File(e.to_string()))?;
+        let class = checkpoint.value("klass").map(described).unwrap_or_default();
+        if class.rsplit('.').next() != Some(CLASS) {
+            return Err(ModelError::Class {
+                actual: if class.is_empty() {
+                    "file without a class".into()
+                } else {
+                    class
+                },
+                expected: CLASS,
+            });
+        }
+        let kwargs = match checkpoint.value("kwargs") {
+            // The safetensors form keeps JSON in its metadata.
+            Some(Value::Str(text)) => serde_json::from_str(text)
+                .map_err(|e| ModelError::File(format!("its kwargs are no JSON: {e}")))?,
+            Some(value) => json(value, 0),
+            None => Json::Null,
+        };
+        let args = match checkpoint.value("args") {
+            Some(Value::Str(text)) => text.trim() == "[]",
+            Some(value) => value.as_slice().is_some_and(<[Value]>::is_empty),
+            None => true,
+        };
+        if !args {
+            return Err(ModelError::Unsupported {
+                name: "args",
+                value: "positional arguments".into(),
+            });
+        }
+        let quantised = checkpoint.value("state.__quantized").is_some();
+        if quantised || checkpoint.value("structure").is_some() {
+            return Err(ModelError::Unsupported {
+                name: "state",
+                value: "quantised weights".into(),
+            });
+        }
+        let prefix = if checkpoint.names().any(|n| n.starts_with("state.")) {
+            "state."
+        } else {
+            ""
+        };
+        Ok(Self {
+            checkpoint,
+            prefix,
+            hyper: Hyper::read(&kwargs)?,
+        })
+    }
+}
+
+impl Weights for ModelFile {
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+        let full = format!("{}{name}", self.prefix);
+        match self.checkpoint.shape(&full) {
+            None => Err(ModelError::Missing { name: name.into() }),
+            Some(actual) if actual != shape => Err(ModelError::Shape {
+                name: name.into(),
+                actual: actual.to_vec(),
+                expected: shape.to_vec(),
+            }),
+            Some(_) => self
+                .checkpoint
+                .tensor_f32(&full, shape)
+                .map_err(|e| ModelError::File(e.to_string())),
+        }
+    }
+}
+
+fn described(value: &Value) -> String {
+    match value {
+        Value::Class(name) | Value::Str(name) => name.to_string(),
+        Value::Object(object) => object.class.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// A value of a pickle as the JSON that the safetensors form would have.
+fn json(value: &Value, depth: usize) -> Json {
+    if depth > 4 {
+        return Json::Null;
+    }
+    match value {
+        Value::Bool(b) => Json::Bool(*b),
+        Value::Int(i) => Json::from(*i),
+        Value::Float(x) => Json::from(*x),
+        Value::Str(s) => Json::from(&**s),
+        Value::List(items) | Value::Tuple(items) => {
+            Json::Array(items.iter().map(|v| json(v, depth + 1)).collect())
+        }
+        Value::Dict(dict) => {
+            let mut map = Map::new();
+            for (key, value) in &dict.0 {
+                if let crate::models::checkpoint::Key::Str(key) = key {
+                    map.insert(key.to_string(), json(value, depth + 1));
+                }
+            }
+            Json::Object(map)
+        }
+        other => match other.as_fraction() {
+            Some((numerator, denominator)) => serde_json::json!({
+                "_type": "fraction", "numerator": numerator, "denominator": denominator
+            }),
+            None => Json::Null,
+        },
+    }
+}

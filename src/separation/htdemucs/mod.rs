@@ -1,0 +1,522 @@
+// [worker] Hybrid Transformer Demucs: stems from a released network.
+//!
+//! The network is that of Rouard, Massa & Défossez, "Hybrid Transformers for Music Source Separation"
+//! (ICASSP 2023), as PyPI's `demucs` 4.1 runs it: a spectral and a time branch, a transformer between them.
+//! [`net`] is one pass over a segment, [`grid`] cuts a signal into segments and joins them, and this file
+//! does the rest: rates, channels, normalisation, bags of models, and what happens when a segment fails.
+//!
+//! Weights are in no release of Uncook; a [`file::ModelFile`] is opened where the user has fetched one.
+
+mod dconv;
+mod decoder;
+mod encoder;
+mod error;
+pub mod file;
+pub mod grid;
+pub mod hyper;
+pub mod net;
+mod spectrum;
+mod transformer;
+mod weights;
+pub mod work;
+
+use std::path::{Path, PathBuf};
+
+pub use error::ModelError;
+pub use weights::Weights;
+
+use self::{
+    file::ModelFile,
+    grid::{Grid, Overlap},
+    net::{Net, Workspace},
+    work::{Context, Scratch},
+};
+use super::{NoShelf, Piece, Separated, SeparationError, Separator, Shelf, Stems, spectral::Spectral};
+use crate::{
+    audio::AudioBuffer,
+    damage::Stem,
+    dense::{
+        norm::Moments,
+        pool::{PerWorker, Pool},
+    },
+    worker::progress::Progress,
+};
+
+/// Raised when the same model gives other results.
+const VERSION: u32 = 1;
+
+/// Added to the mix's standard deviation before dividing by it.
+const FLOOR: f32 = 1e-8;
+
+/// How a model is applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub overlap: Overlap,
+    /// Shifted passes over the whole signal, averaged: how far the signal is moved against the grid, in
+    /// samples at the model's rate, up to half a second. Empty: one pass that isn't shifted.
+    pub offsets: Vec<usize>,
+    /// Threads that compute, the caller's among them. The result doesn't depend on it.
+    pub threads: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            overlap: Overlap::default(),
+            offsets: Vec::new(),
+            threads: default_threads(),
+        }
+    }
+}
+
+/// All processors but one, which the host and its audio thread need, and no more than four.
+pub fn default_threads() -> usize {
+    let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    all.saturating_sub(1).clamp(1, 4)
+}
+
+/// A separator with a model, or a bag of models, from files.
+pub struct HtDemucs {
+    id: String,
+    models: Vec<Model>,
+    /// Names of the stems, in the models' order.
+    sources: Vec<String>,
+    settings: Settings,
+}
+
+struct Model {
+    path: PathBuf,
+    /// What this model's estimate of each source counts.
+    weights: Vec<f32>,
+}
+
+/// A signal at the model's rate: `[channels][samples]`.
+type Signal = Vec<Vec<f32>>;
+
+impl HtDemucs {
+    /// Opens the files of the model `name`, several for a bag. Reads what they are; tensors are read when
+    /// the first segment needs them.
+    ///
+    /// # Errors
+    /// If a file is damaged, of another class or not supported, or the files don't go together.
+    pub fn open(name: &str, files: &[PathBuf], settings: Settings) -> Result<Self, ModelError> {
+        let mut sources: Option<(Vec<String>, usize, u32)> = None;
+        let mut names = Vec::new();
+        for path in files {
+            let hyper = ModelFile::open(path)?.hyper;
+            let kind = (hyper.sources, hyper.audio_channels, hyper.samplerate);
+            if *sources.get_or_insert_with(|| kind.clone()) != kind {
+                return Err(ModelError::File(format!(
+                    "the files of {name} separate different things: fetch them again"
+                )));
+            }
+            names.push(fingerprint(path));
+        }
+        let Some((sources, ..)) = sources else {
+            return Err(ModelError::File(format!("{name} has no files")));
+        };
+        // The fine-tuned bag has one model for each source; any other bag is a mean.
+        let specialists = name.ends_with("_ft") && files.len() == sources.len();
+        let models = files
+            .iter()
+            .enumerate()
+            .map(|(m, path)| Model {
+                path: path.clone(),
+                weights: (0..sources.len())
+                    .map(|s| if !specialists || m == s { 1.0 } else { 0.0 })
+                    .collect(),
+            })
+            .collect();
+        let mut id = format!("{name}-{VERSION}-{}", names.join("+"));
+        for offset in &settings.offsets {
+            id += &format!("-shift{offset}");
+        }
+        Ok(Self {
+            id,
+            models,
+            sources,
+            settings,
+        })
+    }
+
+    /// Names of the stems that the model knows, in its order.
+    pub fn sources(&self) -> &[String] {
+        &self.sources
+    }
+
+    /// Every source of the model, at the mix's rate, channels and length, and what went wrong on the way.
+    ///
+    /// # Errors
+    /// If cancelled, or the model's tensors can't be used.
+    pub fn sources_of(
+        &self,
+        mix: &AudioBuffer,
+        shelf: &dyn Shelf,
+        progress: &Progress,
+    ) -> Result<(Vec<AudioBuffer>, Vec<String>), SeparationError> {
+        let channels = mix.channels.len();
+        if channels == 0 || mix.frames() == 0 {
+            return Ok((vec![mix.clone(); self.sources.len()], Vec::new()));
+        }
+        let first = ModelFile::open(&self.models[0].path)?.hyper;
+        let (rate, wanted) = (first.samplerate, first.audio_channels);
+        let mut signal = clean(mix).resampled(rate).channels;
+        match (channels, wanted) {
+            (1, 2) => signal.push(signal[0].clone()),
+            (2, 1) => signal = vec![AudioBuffer::new(signal, rate).mono()],
+            _ => {}
+        }
+        let mono = AudioBuffer::new(signal.clone(), rate).mono();
+        let moments = Moments::of(&mono);
+        let (mean, deviation) = (moments.mean() as f32, moments.deviation() as f32 + FLOOR);
+        for x in signal.iter_mut().flatten() {
+            *x = (*x - mean) / deviation;
+        }
+        drop(mono);
+        let mut notes = Vec::new();
+        let estimates = self.estimate(&signal, rate, deviation, shelf, progress, &mut notes)?;
+        let outs = estimates
+            .into_iter()
+            .map(|mut channels_of| {
+                for x in channels_of.iter_mut().flatten() {
+                    *x = *x * deviation + mean;
+                }
+                let mut audio = AudioBuffer::new(channels_of, rate);
+                if channels == 1 {
+                    audio = AudioBuffer::new(vec![audio.mono()], rate);
+                }
+                audio = audio.resampled(mix.sample_rate);
+                for channel in &mut audio.channels {
+                    channel.resize(mix.frames(), 0.0);
+                }
+                if channels == 2 && audio.channels.len() == 1 {
+                    audio.channels.push(audio.channels[0].clone());
+                }
+                audio
+            })
+            .collect();
+        Ok((outs, notes))
+    }
+
+    /// Every source of a normalised signal.
+    fn estimate(
+        &self,
+        signal: &Signal,
+        rate: u32,
+        deviation: f32,
+        shelf: &dyn Shelf,
+        progress: &Progress,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Signal>, SeparationError> {
+        let len = signal[0].len();
+        let max_shift = rate as usize / 2;
+        // The signal's sample at which each view begins: silence is before the first.
+        let origins: Vec<isize> = match self.settings.offsets.as_slice() {
+            [] => vec![0],
+            offsets => offsets
+                .iter()
+                .map(|offset| (*offset).min(max_shift) as isize - max_shift as isize)
+                .collect(),
+        };
+        let silence = || vec![vec![0.0f32; len]; signal.len()];
+        let mut total: Vec<Signal> = self.sources.iter().map(|_| silence()).collect();
+        let runs = (self.models.len() * origins.len()) as f64;
+        let mut run = 0.0;
+        for model in &self.models {
+            let file = ModelFile::open(&model.path)?;
+            let mut engine = Engine::new(&file, self.settings.threads);
+            for &origin in &origins {
+                let lead = origin.unsigned_abs();
+                let grid = Grid::new(
+                    file.hyper.segment_samples,
+                    self.settings.overlap,
+                    origin,
+                    len + lead,
+                );
+                let wanted: Vec<usize> = (0..self.sources.len())
+                    .filter(|s| model.weights[*s] > 0.0)
+                    .collect();
+                let mut sums: Vec<Signal> = wanted
+                    .iter()
+                    .map(|_| vec![vec![0.0f32; len + lead]; signal.len()])
+                    .collect();
+                let part = progress.part(run / runs, (run + 1.0) / runs);
+                for piece in 0..grid.pieces() {
+                    let share = grid.pieces() as f64;
+                    let progress = part.part(piece as f64 / share, (piece + 1) as f64 / share);
+                    let (start, span) = grid.span(piece);
+                    let task = Task {
+                        grid: &grid,
+                        piece,
+                        signal,
+                        rate,
+                        deviation,
+                        wanted: &wanted,
+                        sources: &self.sources,
+                    };
+                    let kept = self.kept(&task, &fingerprint(&model.path), shelf, || {
+                        engine.piece(&task, &progress, notes)
+                    })?;
+                    for (sums, kept) in sums.iter_mut().zip(kept) {
+                        for (sums, kept) in sums.iter_mut().zip(kept.channels) {
+                            for (to, x) in sums[start..start + span].iter_mut().zip(kept) {
+                                *to += x;
+                            }
+                        }
+                    }
+                    progress.report(1.0);
+                }
+                for (s, sums) in wanted.iter().zip(&mut sums) {
+                    let weight = model.weights[*s] / origins.len() as f32;
+                    for (sums, total) in sums.iter_mut().zip(&mut total[*s]) {
+                        grid.finish(sums);
+                        for (total, x) in total.iter_mut().zip(&sums[lead..]) {
+                            *total += weight * x;
+                        }
+                    }
+                }
+                run += 1.0;
+            }
+        }
+        for (s, total) in total.iter_mut().enumerate() {
+            let weight: f32 = self.models.iter().map(|m| m.weights[s]).sum();
+            if weight != 1.0 {
+                total.iter_mut().flatten().for_each(|x| *x /= weight);
+            }
+        }
+        Ok(total)
+    }
+
+    /// A piece from the shelf, or made and put there.
+    fn kept(
+        &self,
+        task: &Task<'_>,
+        model: &str,
+        shelf: &dyn Shelf,
+        make: impl FnOnce() -> Result<(Vec<AudioBuffer>, bool), SeparationError>,
+    ) -> Result<Vec<AudioBuffer>, SeparationError> {
+        let (from, count) = task.grid.heard(task.piece, task.signal[0].len());
+        let heard: Vec<&[f32]> = task.signal.iter().map(|c| &c[from..from + count]).collect();
+        let mut numbers = Vec::new();
+        for chunk in task.grid.piece(task.piece) {
+            numbers.push((chunk.heard - from as isize) as u64);
+            numbers.push(chunk.skip as u64);
+            numbers.push(chunk.len as u64);
+        }
+        let overlap = self.settings.overlap;
+        numbers.extend([overlap.share.to_bits(), overlap.power.to_bits()]);
+        let name = Piece {
+            id: &format!("htdemucs-{VERSION}-{model}"),
+            numbers: &numbers,
+            heard: &heard,
+        };
+        let buffers = task.wanted.len();
+        if let Some(found) = shelf.find(&name)
+            && found.len() == buffers
+            && found.iter().all(|b| {
+                b.channels.len() == heard.len() && b.frames() == task.grid.span(task.piece).1
+            })
+        {
+            return Ok(found);
+        }
+        let (made, whole) = make()?;
+        // What stands in for a failed segment is not worth keeping.
+        if whole {
+            shelf.keep(&name, &made);
+        }
+        Ok(made)
+    }
+}
+
+impl Separator for HtDemucs {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn separate(&self, mix: &AudioBuffer, progress: &Progress) -> Result<Stems, SeparationError> {
+        Ok(self.separate_whole(mix, &NoShelf, progress)?.stems)
+    }
+
+    fn wants_whole(&self) -> bool {
+        true
+    }
+
+    fn separate_whole(
+        &self,
+        mix: &AudioBuffer,
+        shelf: &dyn Shelf,
+        progress: &Progress,
+    ) -> Result<Separated, SeparationError> {
+        let (sources, notes) = self.sources_of(mix, shelf, progress)?;
+        let mut stems: Stems = std::array::from_fn(|_| {
+            AudioBuffer::silence(mix.channels.len(), mix.frames(), mix.sample_rate)
+        });
+        for (name, audio) in self.sources.iter().zip(sources) {
+            let stem = Stem::ALL.into_iter().find(|s| s.name() == name);
+            // `other` follows from the rest, so that the stems sum to the mix: guitar, piano and the
+            // residual are in it.
+            if let Some(stem) = stem.filter(|s| *s != Stem::Other) {
+                stems[stem as usize] = audio;
+            }
+        }
+        super::rest_into_other(mix, &mut stems);
+        Ok(Separated { stems, notes })
+    }
+}
+
+/// What a piece is made from.
+struct Task<'a> {
+    grid: &'a Grid,
+    piece: usize,
+    /// Normalised, at the model's rate.
+    signal: &'a Signal,
+    rate: u32,
+    deviation: f32,
+    /// The sources to be kept.
+    wanted: &'a [usize],
+    sources: &'a [String],
+}
+
+/// A network that is loaded when it is first needed, with its threads and its workspace.
+struct Engine<'a> {
+    file: &'a ModelFile,
+    threads: usize,
+    loaded: Option<Loaded>,
+}
+
+struct Loaded {
+    net: Net,
+    work: Workspace,
+    pool: Pool,
+    scratch: PerWorker<Scratch>,
+}
+
+impl<'a> Engine<'a> {
+    const fn new(file: &'a ModelFile, threads: usize) -> Self {
+        Self {
+            file,
+            threads,
+            loaded: None,
+        }
+    }
+
+    fn loaded(&mut self) -> Result<&mut Loaded, ModelError> {
+        if self.loaded.is_none() {
+            let net = Net::load(self.file, self.file.hyper.clone())?;
+            let pool = Pool::new(self.threads);
+            self.loaded = Some(Loaded {
+                work: net.workspace()?,
+                scratch: PerWorker::new(pool.threads(), Scratch::default),
+                net,
+                pool,
+            });
+        }
+        self.loaded.as_mut().ok_or(ModelError::Cancelled)
+    }
+
+    /// The weighted sums of a piece's chunks, one buffer a wanted source, and whether the network gave all
+    /// of them.
+    fn piece(
+        &mut self,
+        task: &Task<'_>,
+        progress: &Progress,
+        notes: &mut Vec<String>,
+    ) -> Result<(Vec<AudioBuffer>, bool), SeparationError> {
+        let (start, span) = task.grid.span(task.piece);
+        let channels = task.signal.len();
+        let mut sums: Vec<Signal> = vec![vec![vec![0.0; span]; channels]; task.wanted.len()];
+        let mut whole = true;
+        let count = task.grid.piece(task.piece).count() as f64;
+        for (i, chunk) in task.grid.piece(task.piece).enumerate() {
+            let heard: Signal = task
+                .signal
+                .iter()
+                .map(|c| task.grid.cut(c, &chunk))
+                .collect();
+            let loaded = self.loaded()?;
+            let cancelled = || progress.is_cancelled();
+            let context = Context {
+                pool: &loaded.pool,
+                cancelled: &cancelled,
+                scratch: &loaded.scratch,
+            };
+            let mut result = loaded.net.forward(&heard, &mut loaded.work, &context, None)?;
+            if !result.iter().flatten().flatten().all(|x| x.is_finite()) {
+                whole = false;
+                let from = chunk.offset as f64 / f64::from(task.rate);
+                let to = (chunk.offset + chunk.len) as f64 / f64::from(task.rate);
+                notes.push(format!(
+                    "the model gave no numbers from {from:.1} to {to:.1} s: separated by {} there",
+                    Spectral.id()
+                ));
+                result = stand_in(task, &heard, progress)?;
+            }
+            for (sums, source) in sums.iter_mut().zip(task.wanted) {
+                for (sums, result) in sums.iter_mut().zip(&result[*source]) {
+                    task.grid.add(&chunk, result, start, sums);
+                }
+            }
+            progress.report((i + 1) as f64 / count);
+        }
+        let buffers = sums
+            .into_iter()
+            .map(|channels| AudioBuffer::new(channels, task.rate))
+            .collect();
+        Ok((buffers, whole))
+    }
+}
+
+/// The model-free separator's stems of a chunk, in the model's order; what it doesn't know is silent.
+fn stand_in(
+    task: &Task<'_>,
+    heard: &Signal,
+    progress: &Progress,
+) -> Result<Vec<Signal>, SeparationError> {
+    let scaled = heard
+        .iter()
+        .map(|c| c.iter().map(|x| x * task.deviation).collect())
+        .collect();
+    let stems = Spectral.separate(&AudioBuffer::new(scaled, task.rate), progress)?;
+    Ok(task
+        .sources
+        .iter()
+        .map(|name| {
+            match Stem::ALL.into_iter().find(|s| s.name() == name) {
+                Some(stem) => stems[stem as usize]
+                    .channels
+                    .iter()
+                    .map(|c| c.iter().map(|x| x / task.deviation).collect())
+                    .collect(),
+                None => vec![vec![0.0; heard[0].len()]; heard.len()],
+            }
+        })
+        .collect())
+}
+
+/// `count` offsets for [`Settings::offsets`] from a seed, for a model of `rate` Hz (a linear congruential
+/// generator with Knuth's constants).
+pub fn offsets(seed: u64, count: usize, rate: u32) -> Vec<usize> {
+    let most = rate as usize / 2;
+    let mut state = seed ^ 0x5eed;
+    (0..count)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % (most + 1)
+        })
+        .collect()
+}
+
+/// A name for a model's file that changes with the file: the authors' names end in its hash.
+fn fingerprint(path: &Path) -> String {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
+    format!("{name}:{bytes}")
+}
+
+fn clean(mix: &AudioBuffer) -> AudioBuffer {
+    let finite = |x: &f32| if x.is_finite() { *x } else { 0.0 };
+    let channels = mix.channels.iter().map(|c| c.iter().map(finite).collect());
+    AudioBuffer::new(channels.collect(), mix.sample_rate)
+}
