@@ -44,7 +44,7 @@ pub enum FetchError {
     )]
     Forbidden { url: String },
     #[error(
-        "{url} is not there (404): the authors may have moved it; download it from the model's page yourself and use `uncook models add`"
+        "{url} is not there (404, 410): the authors may have moved it; download it from the model's page yourself and use `uncook models add`"
     )]
     NotFound { url: String },
     #[error("{url} answers with an error ({status}); try again later")]
