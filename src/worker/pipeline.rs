@@ -40,6 +40,8 @@ pub enum PipelineError {
     Cancelled,
     #[error("{actual} channels can't be analysed: use mono or stereo audio")]
     Channels { actual: usize },
+    #[error("the drums and bass can't be rebuilt: {0}")]
+    Regeneration(String),
 }
 
 impl From<SeparationError> for PipelineError {
@@ -273,6 +275,7 @@ fn rebuilt(
             }
             Ok(None) | Err(RegenerationError::Unsupported { .. }) => {}
             Err(RegenerationError::Cancelled) => return Err(PipelineError::Cancelled),
+            Err(RegenerationError::Failed(why)) => return Err(PipelineError::Regeneration(why)),
         }
     }
     Ok((layers, spared))

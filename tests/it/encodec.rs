@@ -4,8 +4,9 @@ use std::{collections::HashMap, path::PathBuf};
 
 use candle_core::{Device, Tensor};
 use uncook::regeneration::encodec::{
-    Encodec, EncodecConfig, EncodecError, PadMode, Safetensors, Weights,
+    Encodec, EncodecConfig, EncodecError, PadMode, Weights,
 };
+use uncook::models::checkpoint::{Checkpoint, Limits};
 
 pub(super) fn golden(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests/golden", name].iter().collect()
@@ -15,8 +16,8 @@ pub(super) fn tensors(name: &str) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(golden(name), &Device::Cpu).expect("golden")
 }
 
-fn safetensors(name: &str) -> Safetensors<Vec<u8>> {
-    Safetensors::new(std::fs::read(golden(name)).expect("golden")).expect("safetensors")
+fn checkpoint(name: &str) -> Checkpoint {
+    Checkpoint::open(golden(name), &Limits::default()).expect("golden")
 }
 
 /// Tensors in memory, to be renamed, left out or misshapen.
@@ -87,7 +88,7 @@ fn check_cases(encodec: &Encodec, io: &HashMap<String, Tensor>, cases: &[&str]) 
 
 #[test]
 fn equals_the_reference_with_hugging_face_names_and_mirrored_edges() {
-    let weights = safetensors("encodec/hf_model.safetensors");
+    let weights = checkpoint("encodec/hf_model.safetensors");
     let io = tensors("encodec/hf_io.safetensors");
     let encodec = Encodec::load(&weights, "", hugging_face_config(), &Device::Cpu).unwrap();
     assert_eq!((encodec.sample_rate(), encodec.channels(), encodec.hop()), (32_000, 1, 640));
@@ -98,7 +99,7 @@ fn equals_the_reference_with_hugging_face_names_and_mirrored_edges() {
 
 #[test]
 fn every_layer_equals_the_reference() {
-    let weights = safetensors("encodec/hf_model.safetensors");
+    let weights = checkpoint("encodec/hf_model.safetensors");
     let io = tensors("encodec/hf_io.safetensors");
     let encodec = Encodec::load(&weights, "", hugging_face_config(), &Device::Cpu).unwrap();
     let mut seen = 0;
@@ -118,7 +119,7 @@ fn every_layer_equals_the_reference() {
 
 #[test]
 fn candle_operators_give_the_same() {
-    let weights = safetensors("encodec/hf_model.safetensors");
+    let weights = checkpoint("encodec/hf_model.safetensors");
     let io = tensors("encodec/hf_io.safetensors");
     let encodec =
         Encodec::load_with_candle(&weights, "", hugging_face_config(), &Device::Cpu).unwrap();
@@ -129,24 +130,28 @@ fn candle_operators_give_the_same() {
 #[test]
 fn equals_the_reference_with_native_names_and_zero_edges() {
     let io = tensors("encodec/native_io.safetensors");
-    let weights = native();
-    let config = EncodecConfig::from_shapes(&weights, "", 32_000, PadMode::Zeros).unwrap();
-    assert_eq!((config.codebooks, config.codebook_size), (4, 256));
-    for load in [Encodec::load, Encodec::load_with_candle] {
-        let encodec = load(&weights, "", config.clone(), &Device::Cpu).unwrap();
-        check_cases(&encodec, &io, &["a", "b"]);
-    }
+    let encodec = native();
+    assert_eq!((encodec.config().codebooks, encodec.config().codebook_size), (4, 256));
+    check_cases(&encodec, &io, &["a", "b"]);
+    let weights = checkpoint("encodec/native_compression_state_dict.bin");
+    let config = encodec.config().clone();
+    let candle =
+        Encodec::load_with_candle(&weights, "best_state.", config, &Device::Cpu).unwrap();
+    check_cases(&candle, &io, &["a", "b"]);
+    assert!(candle.take_notices().is_empty(), "it fell back");
 }
 
-pub(super) fn native() -> Memory {
-    let path = golden("encodec/native_compression_state_dict.bin");
-    let all = candle_core::pickle::read_all_with_key(path, Some("best_state")).unwrap();
-    Memory(all.into_iter().collect())
+/// AudioCraft's own file, whose tensors lie under `best_state.`.
+pub(super) fn native() -> Encodec {
+    let weights = checkpoint("encodec/native_compression_state_dict.bin");
+    let config = EncodecConfig::from_native(&weights).unwrap();
+    assert_eq!(config.pad_mode, PadMode::Zeros);
+    Encodec::load(&weights, "best_state.", config, &Device::Cpu).unwrap()
 }
 
 #[test]
 fn sizes_are_read_off_the_tensors() {
-    let weights = safetensors("encodec/hf_model.safetensors");
+    let weights = checkpoint("encodec/hf_model.safetensors");
     let found = EncodecConfig::from_shapes(&weights, "", 32_000, PadMode::Reflect).unwrap();
     assert_eq!(found, hugging_face_config());
 }
@@ -172,7 +177,7 @@ fn both_spellings_of_weight_norm_and_a_prefix_are_read() {
 
 #[test]
 fn a_batch_equals_its_signals_one_by_one() {
-    let weights = safetensors("encodec/hf_model.safetensors");
+    let weights = checkpoint("encodec/hf_model.safetensors");
     let io = tensors("encodec/hf_io.safetensors");
     for load in [Encodec::load, Encodec::load_with_candle] {
         let encodec = load(&weights, "", hugging_face_config(), &Device::Cpu).unwrap();
@@ -193,7 +198,7 @@ fn a_batch_equals_its_signals_one_by_one() {
 /// Tiles must leave no seam: lengths around multiples of tiles and hops against candle's whole-signal path.
 #[test]
 fn tiles_leave_no_seam_at_any_length() {
-    let weights = safetensors("encodec/hf_model.safetensors");
+    let weights = checkpoint("encodec/hf_model.safetensors");
     let [host, candle] = [Encodec::load, Encodec::load_with_candle]
         .map(|load| load(&weights, "", hugging_face_config(), &Device::Cpu).unwrap());
     for len in [1, 2, 3, 7, 639, 640, 641, 6145, 98_303, 131_073] {
@@ -230,7 +235,7 @@ fn every_missing_or_misshapen_tensor_is_named() {
 
 #[test]
 fn wrong_shapes_and_codes_are_refused_in_words() {
-    let weights = safetensors("encodec/hf_model.safetensors");
+    let weights = checkpoint("encodec/hf_model.safetensors");
     let encodec = Encodec::load(&weights, "", hugging_face_config(), &Device::Cpu).unwrap();
     let zeros = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
     for shape in [&[100][..], &[1, 100], &[1, 2, 100], &[1, 1, 0], &[0, 1, 5]] {

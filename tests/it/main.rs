@@ -18,9 +18,12 @@ mod encodec;
 mod engine;
 mod exchange;
 #[cfg(feature = "ml")]
-mod jasco;
 mod htdemucs;
+#[cfg(feature = "ml")]
+mod jasco;
 mod metrics;
+#[cfg(feature = "ml")]
+mod multiband_diffusion;
 #[cfg(feature = "ml")]
 mod models;
 mod pipeline;

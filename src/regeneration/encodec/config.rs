@@ -6,6 +6,7 @@ use super::{
     EncodecError,
     weights::{Naming, Weights},
 };
+use crate::models::checkpoint::Checkpoint;
 
 /// What stands beyond a signal's ends where a convolution reaches over them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,6 +200,33 @@ impl EncodecConfig {
         };
         config.check()?;
         Ok(config)
+    }
+
+    /// AudioCraft's own file: sizes from the tensors under `best_state.`, rate and padding from `xp.cfg`.
+    ///
+    /// # Errors
+    /// [`EncodecError::NoEncodec`], or [`EncodecError::Config`] if `xp.cfg` does not say, or names another kind.
+    pub fn from_native(file: &Checkpoint) -> Result<Self, EncodecError> {
+        let text = file.value("xp.cfg").and_then(|v| v.as_str()).unwrap_or_default();
+        // The keys needed are unique in the file or come first, at the start of a line.
+        let key = |name: &str| {
+            text.lines()
+                .find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))
+                .map(|value| value.trim().trim_matches(['"', '\'']))
+        };
+        let refuse = |what: &str| Err(EncodecError::Config(format!("xp.cfg {what}")));
+        let Some(sample_rate) = key("sample_rate").and_then(|v| v.parse().ok()) else {
+            return refuse("has no sample_rate");
+        };
+        if text.lines().any(|l| matches!(l.trim(), "causal: true" | "renormalize: true" | "true_skip: false")) {
+            return refuse("asks for a causal or renormalising EnCodec, which is not supported");
+        }
+        let pad_mode = match key("pad_mode") {
+            Some("constant") => PadMode::Zeros,
+            Some("reflect") => PadMode::Reflect,
+            _ => return refuse("has no pad_mode that is supported (constant or reflect)"),
+        };
+        Self::from_shapes(file, "best_state.", sample_rate, pad_mode)
     }
 
     /// Audio samples of one latent frame.

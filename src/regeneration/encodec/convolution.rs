@@ -2,13 +2,23 @@
 
 use super::{
     config::PadMode,
-    kernels::{Into, Packed, product},
+    kernels::{Into, Packed, for_pieces, product},
     raw::RawConv,
 };
 
+/// Values of a tile's widest buffer: with its neighbours it fits a core's L2 cache.
+const TILE_VALUES: usize = 64 * 1024;
+/// Least output rows of a tile, so that weights are read for more than a few rows.
+const TILE_ROWS: usize = 48;
+
+/// Rows of a tile of `rows` in all, whose widest buffer has so many values a row.
+pub(super) fn tile_rows(rows: usize, values_a_row: usize) -> usize {
+    (TILE_VALUES / values_a_row.max(1)).max(TILE_ROWS).min(rows.div_ceil(4).max(TILE_ROWS))
+}
+
 /// What lies around a signal for one convolution.
 #[derive(Clone, Copy)]
-pub(super) struct Edge {
+pub(crate) struct Edge {
     /// Rows of the signal.
     len: usize,
     mode: PadMode,
@@ -82,7 +92,7 @@ impl Edge {
 }
 
 /// A convolution that pads so that a signal of `len` rows gives `len / stride`, rounded up.
-pub(super) struct Conv {
+pub(crate) struct Conv {
     kernel: usize,
     stride: usize,
     pub inputs: usize,
@@ -141,13 +151,28 @@ impl Conv {
     pub fn run(&self, padded: &[f32], rows: usize, out: &mut [f32], into: Into) {
         product(padded, self.stride * self.inputs, rows, &self.packed, out, self.outputs, into);
     }
+
+    /// Over a whole signal `[time][inputs]`: `[time / stride][outputs]`.
+    pub fn whole(&self, x: &[f32]) -> Vec<f32> {
+        let len = x.len() / self.inputs;
+        let rows = self.rows_out(len);
+        let mut out = vec![0.0; rows * self.outputs];
+        let tile = tile_rows(rows, self.inputs.max(self.outputs));
+        for_pieces(&mut out, tile * self.outputs, |i, piece, edge: &mut Vec<f32>| {
+            let rows = piece.len() / self.outputs;
+            let (lo, hi) = self.span(i * tile, i * tile + rows);
+            let padded = self.edge(len).rows(lo, hi, x, 0, self.inputs, edge);
+            self.run(padded, rows, piece, Into::Replace);
+        });
+        out
+    }
 }
 
 /// A transposed convolution of kernel `2·stride`, trimmed so that a row gives `stride` rows.
 ///
 /// Row `g·stride + j` of its untrimmed output is `x[g]·W[j] + x[g − 1]·W[j + stride]`: one product of two rows
 /// side by side with a weight of `stride·outputs` columns writes `stride` rows at once.
-pub(super) struct Transposed {
+pub(crate) struct Transposed {
     pub stride: usize,
     pub inputs: usize,
     pub outputs: usize,
@@ -192,6 +217,22 @@ impl Transposed {
     pub fn run(&self, input: &[f32], groups: usize, out: &mut [f32]) {
         let width = self.stride * self.outputs;
         product(input, self.inputs, groups, &self.packed, out, width, Into::Replace);
+    }
+
+    /// Over a whole signal `[time][inputs]`: `[time · stride][outputs]`.
+    pub fn whole(&self, x: &[f32]) -> Vec<f32> {
+        let len = x.len() / self.inputs;
+        let mut padded = vec![0.0; (len + 2) * self.inputs];
+        padded[self.inputs..(len + 1) * self.inputs].copy_from_slice(x);
+        let width = self.stride * self.outputs;
+        let mut full = vec![0.0; (len + 1) * width];
+        let tile = tile_rows(len + 1, self.inputs.max(width));
+        for_pieces(&mut full, tile * width, |i, piece, (): &mut ()| {
+            self.run(&padded[i * tile * self.inputs..], piece.len() / width, piece);
+        });
+        full.drain(..self.trim() * self.outputs);
+        full.truncate(len * width);
+        full
     }
 }
 

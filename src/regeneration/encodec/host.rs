@@ -2,16 +2,11 @@
 
 use super::{
     config::{EncodecConfig, PadMode},
-    convolution::{Conv, Transposed},
+    convolution::{Conv, Transposed, tile_rows},
     kernels::{Into, elu, for_pieces},
     lstm::Lstm,
-    raw::{RawHalf, RawStage},
+    raw::{RawConv, RawHalf, RawStage},
 };
-
-/// Values of a tile's widest buffer: with its neighbours it fits a core's L2 cache.
-const TILE_VALUES: usize = 64 * 1024;
-/// Least output rows of a tile, so that weights are read for more than a few rows.
-const TILE_ROWS: usize = 48;
 
 /// Buffers of one thread.
 #[derive(Default)]
@@ -79,10 +74,6 @@ pub(super) struct Encoder {
     last: Conv,
 }
 
-fn tile_rows(values_a_row: usize) -> usize {
-    (TILE_VALUES / values_a_row.max(1)).max(TILE_ROWS)
-}
-
 impl Encoder {
     pub fn new(raw: RawHalf, config: &EncodecConfig) -> Self {
         let mode = config.pad_mode;
@@ -118,32 +109,17 @@ impl Encoder {
         watch(lstm, &rows);
         rows.iter_mut().for_each(|x| elu(x));
         watch(lstm + 1, &rows);
-        let latents: Vec<Vec<f32>> = rows.iter().map(|x| whole(&self.last, x)).collect();
+        let latents: Vec<Vec<f32>> = rows.iter().map(|x| self.last.whole(x)).collect();
         watch(lstm + 2, &latents);
         latents
     }
 }
 
-fn block(narrow: super::raw::RawConv, widen: super::raw::RawConv, mode: PadMode) -> Block {
+fn block(narrow: RawConv, widen: RawConv, mode: PadMode) -> Block {
     Block {
         narrow: Conv::new(narrow, mode),
         widen: Conv::new(widen, mode),
     }
-}
-
-/// A convolution over a whole signal.
-fn whole(conv: &Conv, x: &[f32]) -> Vec<f32> {
-    let len = x.len() / conv.inputs;
-    let rows = conv.rows_out(len);
-    let mut out = vec![0.0; rows * conv.outputs];
-    let tile = tile_rows(conv.inputs.max(conv.outputs)).min(rows.div_ceil(4).max(TILE_ROWS));
-    for_pieces(&mut out, tile * conv.outputs, |i, piece, edge: &mut Vec<f32>| {
-        let rows = piece.len() / conv.outputs;
-        let (lo, hi) = conv.span(i * tile, i * tile + rows);
-        let padded = conv.edge(len).rows(lo, hi, x, 0, conv.inputs, edge);
-        conv.run(padded, rows, piece, Into::Replace);
-    });
-    out
 }
 
 impl Down {
@@ -154,9 +130,8 @@ impl Down {
         let rows = self.down.rows_out(len);
         let mut out = vec![0.0; rows * self.down.outputs];
         let stride = len.div_ceil(rows.max(1));
-        let tile = tile_rows(channels * stride).min(rows.div_ceil(4).max(TILE_ROWS));
-        let (edge_block, edge_down) = (self.block.narrow.edge(len), self.down.edge(len));
-        let _ = edge_block;
+        let tile = tile_rows(rows, channels * stride);
+        let edge_down = self.down.edge(len);
         for_pieces(&mut out, tile * self.down.outputs, |i, piece, s: &mut Scratch| {
             let rows = piece.len() / self.down.outputs;
             let (lo, hi) = self.down.span(i * tile, i * tile + rows);
@@ -224,7 +199,7 @@ impl Decoder {
     /// Latents `[frames][dimension]` of each signal, all of one length; returns `[samples][channels]` each. `watch`
     /// as in [`Encoder::run`].
     pub fn run(&self, latents: &[&[f32]], watch: &mut dyn FnMut(usize, &[Vec<f32>])) -> Vec<Vec<f32>> {
-        let mut rows: Vec<Vec<f32>> = latents.iter().map(|x| whole(&self.first, x)).collect();
+        let mut rows: Vec<Vec<f32>> = latents.iter().map(|x| self.first.whole(x)).collect();
         watch(0, &rows);
         self.lstm.run(&mut rows);
         watch(1, &rows);
@@ -245,7 +220,7 @@ impl Up {
         let len = len_in * self.up.stride;
         let outputs = last.map_or(channels, |l| l.outputs);
         let mut out = vec![0.0; len * outputs];
-        let tile = tile_rows(channels).min(len.div_ceil(4).max(TILE_ROWS));
+        let tile = tile_rows(len, channels);
         for_pieces(&mut out, tile * outputs, |i, piece, s: &mut Scratch| {
             let rows = piece.len() / outputs;
             let asked = (i * tile, i * tile + rows);

@@ -4,7 +4,7 @@
 // operators. If a device runs out of memory or lacks an operator, the processor takes over, and a notice says so.
 
 mod config;
-mod convolution;
+pub(crate) mod convolution;
 mod device;
 mod host;
 pub(crate) mod kernels;
@@ -22,8 +22,9 @@ use device::DeviceNet;
 use host::{Decoder, Encoder};
 use quantizer::Quantizer;
 use raw::Raw;
+pub(crate) use raw::RawConv;
 pub(crate) use weights::Loader;
-pub use weights::{Safetensors, Weights};
+pub use weights::Weights;
 
 /// Why an EnCodec could not be loaded or used. The text says what was expected.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use super::{
 };
 
 /// A convolution's weight and bias.
-pub(super) struct RawConv {
+pub(crate) struct RawConv {
     /// `[out][in][kernel]`; `[in][out][kernel]` if transposed.
     pub weight: Vec<f32>,
     pub bias: Vec<f32>,

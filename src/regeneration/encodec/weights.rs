@@ -1,6 +1,7 @@
 // [worker] Where a codec's tensors come from: names in both spellings, weight norm folded, every fault named.
 
 use super::EncodecError;
+use crate::models::checkpoint::Checkpoint;
 
 /// Named tensors, wherever they come from.
 pub trait Weights: Send + Sync {
@@ -14,46 +15,13 @@ pub trait Weights: Send + Sync {
     fn tensor_f32(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, String>;
 }
 
-/// Tensors of a safetensors file in memory (or mapped).
-pub struct Safetensors<B: AsRef<[u8]>> {
-    bytes: B,
-}
-
-impl<B: AsRef<[u8]>> Safetensors<B> {
-    /// Checks the header.
-    ///
-    /// # Errors
-    /// A plain sentence if `bytes` is no safetensors file.
-    pub fn new(bytes: B) -> Result<Self, String> {
-        safetensors::SafeTensors::deserialize(bytes.as_ref()).map_err(|e| e.to_string())?;
-        Ok(Self { bytes })
-    }
-}
-
-impl<B: AsRef<[u8]> + Send + Sync> Weights for Safetensors<B> {
+impl Weights for Checkpoint {
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        let tensors = safetensors::SafeTensors::deserialize(self.bytes.as_ref()).ok()?;
-        Some(tensors.tensor(name).ok()?.shape().to_vec())
+        Checkpoint::shape(self, name).map(<[usize]>::to_vec)
     }
 
     fn tensor_f32(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, String> {
-        use safetensors::Dtype;
-        let tensors = safetensors::SafeTensors::deserialize(self.bytes.as_ref())
-            .map_err(|e| e.to_string())?;
-        let tensor = tensors.tensor(name).map_err(|e| e.to_string())?;
-        if tensor.shape() != expected {
-            return Err(format!("shape {:?}, expected {expected:?}", tensor.shape()));
-        }
-        let data = tensor.data();
-        let halves = || data.chunks_exact(2).map(|b| [b[0], b[1]]);
-        Ok(match tensor.dtype() {
-            Dtype::F32 => {
-                data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-            }
-            Dtype::F16 => halves().map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
-            Dtype::BF16 => halves().map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
-            other => return Err(format!("type {other:?}, expected F32, F16 or BF16")),
-        })
+        Checkpoint::tensor_f32(self, name, expected).map_err(|e| e.to_string())
     }
 }
 
@@ -141,6 +109,8 @@ pub(crate) struct Loader<'a> {
     weights: &'a dyn Weights,
     missing: Vec<String>,
     faulty: Vec<String>,
+    /// Look at names and shapes, read nothing.
+    checks: bool,
 }
 
 impl<'a> Loader<'a> {
@@ -149,7 +119,13 @@ impl<'a> Loader<'a> {
             weights,
             missing: Vec::new(),
             faulty: Vec::new(),
+            checks: false,
         }
+    }
+
+    /// Whether tensors are only looked for, not read: they come back empty.
+    pub fn only_check(&mut self, checks: bool) {
+        self.checks = checks;
     }
 
     /// A tensor of the shape; zeros, noted as a fault, if it is not there.
@@ -160,6 +136,9 @@ impl<'a> Loader<'a> {
         };
         if actual != shape {
             self.faulty.push(format!("{name} (shape {actual:?}, expected {shape:?})"));
+            return Vec::new();
+        }
+        if self.checks {
             return Vec::new();
         }
         let values = self.weights.tensor_f32(name, shape).unwrap_or_else(|e| {

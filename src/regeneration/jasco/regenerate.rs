@@ -439,7 +439,7 @@ impl Regenerator for Jasco {
         let made = self.generate(request, twin.as_ref(), &progress.part(0.05, 1.0));
         let Some(made) = made.map_err(|e| match e {
             JascoError::Cancelled => RegenerationError::Cancelled,
-            e => RegenerationError::Model(e.to_string()),
+            e => RegenerationError::Failed(e.to_string()),
         })?
         else {
             return Ok(None);

@@ -4,6 +4,7 @@ use candle_core::{DType, Device};
 use serde_json::Value;
 use uncook::{
     dense::pool::Pool,
+    models::checkpoint::Checkpoint,
     regeneration::{
         encodec::Weights,
         jasco::{
@@ -19,7 +20,7 @@ use uncook::{
     worker::progress::Progress,
 };
 
-use super::{Arrays, Spoiled, checkpoint, error, folder, safetensors};
+use super::{Arrays, Spoiled, checkpoint, error, folder, open};
 
 /// What the issue allows.
 const TOLERANCE: f64 = 2e-6;
@@ -43,6 +44,13 @@ fn json(path: std::path::PathBuf) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).expect("golden")).expect("golden")
 }
 
+fn plain(checkpoint: &Checkpoint) -> Stored<'_> {
+    Stored {
+        checkpoint,
+        prefix: "",
+    }
+}
+
 impl Model {
     fn load(name: &str) -> Self {
         let dir = folder("jasco").join(name);
@@ -63,7 +71,8 @@ impl Model {
 
         let t5_config = std::fs::read_to_string(dir.join("t5_config.json")).expect("golden");
         let t5_config = T5Config::parse(&t5_config).expect("golden");
-        let t5 = T5::load(&safetensors(dir.join("t5.safetensors")), t5_config).expect("T5");
+        let weights = open(dir.join("t5.safetensors"));
+        let t5 = T5::load(&plain(&weights), t5_config).expect("T5");
         let ids: Vec<u32> = io.get("t5.input_ids")[..5].iter().map(|x| *x as u32).collect();
         let hidden = t5.encode(&ids, None, &pool).expect("in the vocabulary");
         let stored = &io.get("t5.last_hidden_state")[..5 * t5.width()];
@@ -294,7 +303,8 @@ fn t5_with_a_mask_and_alone() {
     let io = Arrays::read(dir.join("io.safetensors"));
     let config = std::fs::read_to_string(dir.join("t5_config.json")).expect("golden");
     let config = T5Config::parse(&config).expect("golden");
-    let t5 = T5::load(&safetensors(dir.join("t5.safetensors")), config).expect("T5");
+    let weights = open(dir.join("t5.safetensors"));
+    let t5 = T5::load(&plain(&weights), config).expect("T5");
     let pool = Pool::new(2);
     assert_eq!(t5.biases(0, 160), io.get("bias_head0"));
     let n = 160;

@@ -8,7 +8,7 @@ use std::{collections::HashMap, path::PathBuf};
 
 use uncook::{
     models::checkpoint::{Checkpoint, Limits},
-    regeneration::encodec::{Safetensors, Weights},
+    regeneration::encodec::Weights,
 };
 
 /// A folder of goldens.
@@ -55,13 +55,12 @@ impl Arrays {
     }
 }
 
-pub fn safetensors(path: PathBuf) -> Safetensors<Vec<u8>> {
-    Safetensors::new(std::fs::read(path).expect("golden")).expect("golden")
+pub fn open(path: PathBuf) -> Checkpoint {
+    Checkpoint::open(path, &Limits::default()).expect("golden")
 }
 
 pub fn checkpoint(name: &str) -> Checkpoint {
-    let path = folder("jasco").join(name).join("state_dict.bin");
-    Checkpoint::open(path, &Limits::default()).expect("golden")
+    open(folder("jasco").join(name).join("state_dict.bin"))
 }
 
 /// Largest difference, relative to the reference's peak.
