@@ -100,11 +100,6 @@ impl Jasco {
         })
     }
 
-    /// What the user should know. Empties the list.
-    pub fn take_notices(&self) -> Vec<String> {
-        self.model.take_notices()
-    }
-
     /// The rebuilt stem, mono at the model's rate, and the holes that were filled, in frames.
     fn generate(
         &self,
@@ -421,6 +416,10 @@ impl Regenerator for Jasco {
 
     fn supports(&self, _: Stem) -> bool {
         true
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.model.take_notices()
     }
 
     fn regenerate(

@@ -81,19 +81,6 @@ impl Settings {
             .take_while(|i| self.values.contains_key(&format!("{path}.{i}")))
             .count()
     }
-
-    /// The keys directly under `path`.
-    pub fn keys(&self, path: &str) -> Vec<&str> {
-        let prefix = format!("{path}.");
-        let mut keys: Vec<&str> = self
-            .values
-            .keys()
-            .filter_map(|k| k.strip_prefix(&prefix))
-            .filter_map(|rest| rest.split('.').next())
-            .collect();
-        keys.dedup();
-        keys
-    }
 }
 
 /// `key: value` or `key:`.
@@ -137,7 +124,6 @@ mod tests {
         assert_eq!((s.items("a.list"), s.items("empty")), (2, 0));
         assert_eq!((s.get("a.none"), s.get("d.loop"), s.get("d.env")), (None, None, None));
         assert_eq!(s.get("f"), Some("last"));
-        assert_eq!(s.keys("a"), ["b", "c", "list", "none"]);
     }
 
     #[test]
