@@ -150,6 +150,8 @@ enum Regenerator {
     Resynthesis,
     /// The same over the whole file, damaged or not
     Everywhere,
+    /// The installed generating model (slow without a graphics processor), else as resynthesis
+    Jasco,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -170,6 +172,7 @@ impl CommonArgs {
                 Regenerator::Off => RegeneratorChoice::Off,
                 Regenerator::Resynthesis => RegeneratorChoice::Resynthesis,
                 Regenerator::Everywhere => RegeneratorChoice::Everywhere,
+                Regenerator::Jasco => RegeneratorChoice::Jasco,
             },
             seed: self.seed,
             style: self.style.clone(),

@@ -4,6 +4,8 @@ pub mod blend;
 #[cfg(feature = "ml")]
 pub mod encodec;
 #[cfg(feature = "ml")]
+pub mod jasco;
+#[cfg(feature = "ml")]
 pub mod multiband_diffusion;
 pub mod resynthesis;
 
@@ -49,6 +51,11 @@ pub trait Regenerator: Send + Sync {
 
     /// Whether this regenerator can rebuild `stem`.
     fn supports(&self, stem: Stem) -> bool;
+
+    /// Sentences for the user about what went otherwise than wanted since the last call.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// A raw rebuilt stem of the request's length, meaningful inside `regions` (plus 250 ms of margin on
     /// each side for crossfades), otherwise silent. `None` if nothing usable could be made (then the

@@ -10,6 +10,7 @@ pub mod progress;
 pub mod report;
 pub mod restore;
 pub mod segments;
+mod regenerate;
 mod separate;
 pub mod session;
 pub mod takes;

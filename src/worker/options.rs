@@ -49,6 +49,8 @@ pub enum RegeneratorChoice {
     Resynthesis,
     /// The same over the whole take, damaged or not, for the user to judge by ear.
     Everywhere,
+    /// The installed generating model where a stem is damaged, else as [`Self::Resynthesis`].
+    Jasco,
 }
 
 /// Options of a job.

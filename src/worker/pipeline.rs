@@ -6,12 +6,12 @@ use crate::{
     damage::{DEFAULT_THRESHOLD, DamageKind, DamageMap, Region, Stem},
     metrics,
     profile::{self, MusicalProfile, quality},
-    regeneration::{RegenerationError, Regenerator, Request, blend, resynthesis::Resynthesis},
+    regeneration::{Request, blend},
     separation::{SeparationError, Stems},
     worker::{
         options::{Options, Quality, RegeneratorChoice},
         progress::{Progress, Step},
-        restore, segments, separate,
+        regenerate, restore, segments, separate,
         view::{Findings, StemFindings},
     },
 };
@@ -96,7 +96,7 @@ pub fn run(
         profile,
         lines: Vec::new(),
     };
-    let (layers, spared) = rebuilt(
+    let (layers, spared, rebuilders) = rebuilt(
         &base,
         &stems,
         &stem_damage,
@@ -104,7 +104,8 @@ pub fn run(
         options,
         &progress.part(0.80, 0.99),
     )?;
-    findings.lines = describe(&findings, spared, separation.lines, options);
+    let who = [separation.lines, rebuilders].concat();
+    findings.lines = describe(&findings, spared, who, options);
     progress.report(0.99);
     Ok(Outcome {
         base,
@@ -130,15 +131,6 @@ fn check(progress: &Progress) -> Result<(), PipelineError> {
         return Err(PipelineError::Cancelled);
     }
     Ok(())
-}
-
-fn regenerator(choice: RegeneratorChoice) -> Option<Box<dyn Regenerator>> {
-    match choice {
-        RegeneratorChoice::Off => None,
-        RegeneratorChoice::Resynthesis | RegeneratorChoice::Everywhere => {
-            Some(Box::new(Resynthesis))
-        }
-    }
 }
 
 /// Offline declick, declip, denoise: the order of the live chain.
@@ -218,8 +210,13 @@ fn profiled(
     Ok(profile)
 }
 
-/// Per stem a layer, and how many regions were spared because rebuilding would not have helped.
-type Rebuilt = ([Option<AudioBuffer>; Stem::COUNT], [usize; Stem::COUNT]);
+/// Per stem a layer, and how many regions were spared because rebuilding would not have helped; sentences for the
+/// user about who rebuilt.
+type Rebuilt = (
+    [Option<AudioBuffer>; Stem::COUNT],
+    [usize; Stem::COUNT],
+    Vec<String>,
+);
 
 fn rebuilt(
     base: &AudioBuffer,
@@ -231,9 +228,8 @@ fn rebuilt(
 ) -> Result<Rebuilt, PipelineError> {
     let mut layers = [const { None }; Stem::COUNT];
     let mut spared = [0; Stem::COUNT];
-    let Some(regenerator) = regenerator(options.regenerator) else {
-        return Ok((layers, spared));
-    };
+    // Opened when the first damaged stem is met: a model may be large.
+    let mut chosen = None;
     for (i, stem) in REBUILT.into_iter().enumerate() {
         check(progress)?;
         let everywhere = options.regenerator == RegeneratorChoice::Everywhere;
@@ -247,9 +243,15 @@ fn rebuilt(
         } else {
             quality::regions(&damage[stem as usize], &findings.profile.beats)
         };
-        if regions.is_empty() || !regenerator.supports(stem) {
+        if regions.is_empty() || options.regenerator == RegeneratorChoice::Off {
             continue;
         }
+        if chosen.is_none() {
+            chosen = regenerate::choose(options.regenerator, options.separator);
+        }
+        let Some(chosen) = &mut chosen else {
+            continue;
+        };
         let request = Request {
             stem,
             separated: &stems[stem as usize],
@@ -262,23 +264,18 @@ fn rebuilt(
         };
         let share = 1.0 / REBUILT.len() as f64;
         let progress = progress.part(i as f64 * share, (i + 1) as f64 * share);
-        match regenerator.regenerate(&request, &progress) {
-            Ok(Some(stem_audio)) => {
-                let mut layer = blend::layer(&request, &stem_audio);
-                if !everywhere {
-                    spared[stem as usize] = blend::gate::gate(&request, &mut layer);
-                }
-                if layer.wetness.iter().any(|(_, wetness)| *wetness > 0.0) {
-                    findings.stems[stem as usize].rebuilt = true;
-                    layers[stem as usize] = Some(layer.audio);
-                }
+        if let Some(stem_audio) = chosen.regenerate(&request, &progress)? {
+            let mut layer = blend::layer(&request, &stem_audio);
+            if !everywhere {
+                spared[stem as usize] = blend::gate::gate(&request, &mut layer);
             }
-            Ok(None) | Err(RegenerationError::Unsupported { .. }) => {}
-            Err(RegenerationError::Cancelled) => return Err(PipelineError::Cancelled),
-            Err(RegenerationError::Failed(why)) => return Err(PipelineError::Regeneration(why)),
+            if layer.wetness.iter().any(|(_, wetness)| *wetness > 0.0) {
+                findings.stems[stem as usize].rebuilt = true;
+                layers[stem as usize] = Some(layer.audio);
+            }
         }
     }
-    Ok((layers, spared))
+    Ok((layers, spared, chosen.map_or_else(Vec::new, |c| c.lines)))
 }
 
 fn stem_findings(stem: Stem, damage: &DamageMap) -> StemFindings {
@@ -333,6 +330,10 @@ fn describe(
         if found.share >= 0.005 {
             let spared = spared[stem as usize];
             let done = match (found.rebuilt, options.regenerator, REBUILT.contains(&stem)) {
+                (true, RegeneratorChoice::Jasco, _) if spared > 0 => {
+                    "rebuilt, except where that would not have helped"
+                }
+                (true, RegeneratorChoice::Jasco, _) => "rebuilt",
                 (true, ..) if spared > 0 => {
                     "rebuilt from its own undamaged sound, except where that would not have helped"
                 }

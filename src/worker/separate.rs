@@ -90,7 +90,7 @@ pub(super) fn with(
 
 /// The best model that is installed, or why there is none.
 #[cfg(feature = "ml")]
-fn model() -> Result<Box<dyn Separator>, String> {
+pub(super) fn model() -> Result<Box<dyn Separator>, String> {
     use crate::{
         models::library::Library,
         separation::htdemucs::{HtDemucs, Settings},

@@ -19,6 +19,8 @@ mod engine;
 mod exchange;
 #[cfg(feature = "ml")]
 mod htdemucs;
+#[cfg(feature = "ml")]
+mod jasco;
 mod metrics;
 #[cfg(feature = "ml")]
 mod multiband_diffusion;
