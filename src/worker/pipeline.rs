@@ -90,6 +90,7 @@ pub fn run(
         damage,
         profile,
         lines: Vec::new(),
+        quality: None,
     };
     let (layers, spared) = rebuilt(
         &base,
