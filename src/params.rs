@@ -11,7 +11,7 @@ use std::sync::{
 
 use crossbeam::atomic::AtomicCell;
 use nice_plug::{params::persist::PersistentField, prelude::*};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::{
     damage::Stem,
@@ -29,7 +29,7 @@ pub const CEILING_RANGE_DB: (f32, f32) = (-12.0, 0.0);
 /// Largest seed: four digits that are easy to note down, and exact in the host's f32.
 pub const MAX_SEED: i32 = 9999;
 /// Size of the editor before anyone has resized it, in logical pixels.
-pub const DEFAULT_EDITOR_SIZE: [f32; 2] = [980.0, 720.0];
+pub const DEFAULT_EDITOR_SIZE: [f32; 2] = [1120.0, 800.0];
 
 /// Everything a project stores of one instance.
 #[derive(Params)]
@@ -60,6 +60,13 @@ pub struct UncookParams {
     /// Width and height of the editor in logical pixels.
     #[persist = "editor-size"]
     pub editor_size: Arc<AtomicCell<[f32; 2]>>,
+    /// Whether the editor has the light palette.
+    #[persist = "editor-light"]
+    pub light: Arc<AtomicCell<bool>>,
+    /// Name of the preset that the settings came from; empty if none. Read and written by the editor and
+    /// the host's main thread only.
+    #[persist = "preset"]
+    pub preset: Arc<RwLock<String>>,
 
     /// See [`UncookParams::options_version`]: the audio thread compares it with the last number it saw
     /// and has the options handed over from another thread.
@@ -239,6 +246,8 @@ impl Default for UncookParams {
             },
             session: SessionField::default(),
             editor_size: Arc::new(AtomicCell::new(DEFAULT_EDITOR_SIZE)),
+            light: Arc::new(AtomicCell::new(false)),
+            preset: Arc::default(),
             options_version,
         }
     }

@@ -11,9 +11,12 @@
 mod clock;
 mod patience;
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use nice_plug::prelude::*;
@@ -27,7 +30,7 @@ use crate::{
     worker::{
         engine::{Engine, Instance},
         options::{CaptureMode, Options},
-        session::Session,
+        session::{Edits, Listening, Regenerate, Session},
         view::View,
     },
 };
@@ -155,6 +158,28 @@ impl Backend for EditorBackend {
         if let Some(instance) = self.link.instance() {
             instance.clear();
         }
+    }
+
+    fn set_edits(&self, edits: &Edits) {
+        if let Some(instance) = self.link.instance() {
+            instance.set_edits(edits);
+        }
+    }
+
+    fn regenerate(&self, focus: Regenerate) {
+        if let Some(instance) = self.link.instance() {
+            instance.regenerate(focus);
+        }
+    }
+
+    fn listen(&self, listening: Listening) {
+        if let Some(instance) = self.link.instance() {
+            instance.listen(listening);
+        }
+    }
+
+    fn presets_folder(&self) -> Option<PathBuf> {
+        Engine::data_folder().map(|folder| folder.join("presets"))
     }
 }
 

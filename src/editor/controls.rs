@@ -1,174 +1,361 @@
 // [main] Widgets for parameters. They read the parameter and return gestures; nothing is set here.
+//!
+//! All of them: drag sets, Shift-drag sets finely, a double-click resets, a click on the value lets it be
+//! typed, arrow keys step (Shift: finely), Home and End go to the ends, and screen readers can read and set.
 
 use egui::{
-    Align2, Color32, ComboBox, CornerRadius, FontSelection, Id, Key, Rect, Response, RichText,
-    Role, Sense, Stroke, StrokeKind, TextEdit, Ui, Vec2, WidgetInfo, pos2, vec2,
+    Align2, Color32, ComboBox, CornerRadius, EventFilter, FontId, FontSelection, Id, Key, Painter,
+    Pos2, Rect, Response, RichText, Role, Sense, Shape, Stroke, StrokeKind, TextEdit, Ui, Vec2,
+    WidgetInfo, pos2, vec2,
 };
 use nice_plug::prelude::{BoolParam, Enum, EnumParam, Param};
 
 use crate::editor::{
     model::{Command, Gesture},
-    theme,
+    theme::{self, Palette},
 };
 
 /// Width of a value's text.
-const VALUE_WIDTH: f32 = 72.0;
+const VALUE_WIDTH: f32 = 68.0;
 /// Height of a row.
 const ROW: f32 = 22.0;
-/// Share of a normalized value that one pixel moves while Shift is held.
-const FINE: f32 = 0.0015;
+/// Share of the range that one pixel of a knob moves, and the share of that while Shift is held.
+const COARSE: f32 = 1.0 / 180.0;
+const FINE: f32 = 0.12;
+/// Share of the range that an arrow key moves.
+const STEP: f32 = 0.05;
+/// A knob's width and height with its two lines of text.
+pub const KNOB: Vec2 = vec2(78.0, 86.0);
 
 /// One whole change of a parameter.
-fn change<P: Param>(param: &P, normalized: f32, out: &mut Vec<Command>) {
+pub fn change<P: Param>(param: &P, normalized: f32, out: &mut Vec<Command>) {
     let ptr = param.as_ptr();
     out.push(Command::Gesture(Gesture::Begin(ptr)));
     out.push(Command::Gesture(Gesture::Set(ptr, normalized)));
     out.push(Command::Gesture(Gesture::End(ptr)));
 }
 
-/// A row of label, slider and value. Drag or click sets, Shift-drag sets finely, double-click resets,
-/// a click on the value lets it be typed.
-pub fn slider<P: Param>(
-    ui: &mut Ui,
-    label: &str,
-    label_width: f32,
-    param: &P,
-    out: &mut Vec<Command>,
-) -> Response {
-    ui.horizontal(|ui| {
-        if label_width > 0.0 {
-            let (rect, _) = ui.allocate_exact_size(vec2(label_width, ROW), Sense::hover());
-            ui.painter().text(
-                rect.left_center(),
-                Align2::LEFT_CENTER,
-                label,
-                FontSelection::Default.resolve(ui.style()),
-                theme::TEXT,
-            );
-        }
-        let width = (ui.available_width() - VALUE_WIDTH - ui.spacing().item_spacing.x).max(40.0);
-        let response = bar(ui, width, label, param, out);
-        value(ui, label, param, out);
-        response
-    })
-    .inner
+/// What a parameter's text says, with its unit.
+pub fn text_of<P: Param>(param: &P) -> String {
+    param.normalized_value_to_string(param.modulated_normalized_value(), true)
 }
 
-/// The slider itself.
-fn bar<P: Param>(
-    ui: &mut Ui,
-    width: f32,
+/// Snaps to the parameter's steps, so that the host hears the value that will be in force.
+fn snapped<P: Param>(param: &P, share: f32) -> f32 {
+    param.preview_normalized(param.preview_plain(share.clamp(0.0, 1.0)))
+}
+
+/// How a drag moves the value.
+#[derive(Clone, Copy)]
+enum Hand {
+    /// To where the pointer is along the bar.
+    Along(Rect),
+    /// By as much as the pointer moves: up and right is more.
+    Turning,
+}
+
+/// Turns what hands, keys and screen readers do to `response` into gestures.
+fn handle<P: Param>(
+    ui: &Ui,
+    response: &Response,
     label: &str,
+    hand: Hand,
     param: &P,
     out: &mut Vec<Command>,
-) -> Response {
-    let (rect, response) = ui.allocate_exact_size(vec2(width, ROW), Sense::click_and_drag());
+) {
     let now = param.unmodulated_normalized_value();
-    response.widget_info(|| WidgetInfo::slider(ui.is_enabled(), f64::from(now), label));
+    response.widget_info(|| {
+        let mut info = WidgetInfo::slider(ui.is_enabled(), f64::from(now), label);
+        info.current_text_value = Some(text_of(param));
+        info
+    });
+    ui.ctx().accesskit_node_builder(response.id, |node| {
+        use egui::accesskit::Action;
+        node.set_min_numeric_value(0.0);
+        node.set_max_numeric_value(1.0);
+        node.add_action(Action::SetValue);
+        node.add_action(Action::Increment);
+        node.add_action(Action::Decrement);
+    });
 
     let ptr = param.as_ptr();
-    let at_pointer = |pointer: egui::Pos2| {
-        let share = (pointer.x - rect.left()) / rect.width().max(1.0);
-        // Snap to the parameter's steps, so that the host hears the value that will be in force.
-        param.preview_normalized(param.preview_plain(share.clamp(0.0, 1.0)))
-    };
+    let at = |pointer: Pos2, rect: Rect| (pointer.x - rect.left()) / rect.width().max(1.0);
     if response.double_clicked() {
         change(param, param.default_normalized_value(), out);
-    } else if response.clicked()
+    } else if let Hand::Along(rect) = hand
+        && response.clicked()
         && let Some(pointer) = response.interact_pointer_pos()
     {
-        change(param, at_pointer(pointer), out);
+        change(param, snapped(param, at(pointer, rect)), out);
     }
+    // The hand's own value, finer than the host's steps, from the start to the end of a drag.
+    let held = response.id.with("held");
     if response.drag_started() {
+        ui.data_mut(|data| data.insert_temp(held, now));
         out.push(Command::Gesture(Gesture::Begin(ptr)));
     }
     if response.dragged() {
         let fine = ui.input(|input| input.modifiers.shift);
-        let target = if fine {
-            Some((now + response.drag_delta().x * FINE).clamp(0.0, 1.0))
-        } else {
-            response.interact_pointer_pos().map(at_pointer)
+        let delta = response.drag_delta();
+        let before: f32 = ui.data(|data| data.get_temp(held)).unwrap_or(now);
+        let target = match hand {
+            Hand::Along(rect) if !fine => response.interact_pointer_pos().map(|p| at(p, rect)),
+            Hand::Along(rect) => Some(before + FINE * delta.x / rect.width().max(1.0)),
+            Hand::Turning => {
+                let scale = if fine { FINE * COARSE } else { COARSE };
+                Some(before + scale * (delta.x - delta.y))
+            }
         };
-        if let Some(target) = target.filter(|&target| target != now) {
-            out.push(Command::Gesture(Gesture::Set(ptr, target)));
+        if let Some(target) = target.map(|t| t.clamp(0.0, 1.0)) {
+            ui.data_mut(|data| data.insert_temp(held, target));
+            let (old, new) = (snapped(param, before), snapped(param, target));
+            if new != old || (response.drag_started() && new != now) {
+                out.push(Command::Gesture(Gesture::Set(ptr, new)));
+            }
         }
     }
     if response.drag_stopped() {
+        ui.data_mut(|data| data.remove_temp::<f32>(held));
         out.push(Command::Gesture(Gesture::End(ptr)));
     }
 
-    if ui.is_rect_visible(rect) {
-        let painter = ui.painter();
-        let track = Rect::from_center_size(rect.center(), vec2(rect.width(), 8.0));
-        let round = CornerRadius::same(4);
-        painter.rect_filled(track, round, theme::WELL);
-        let x = |share: f32| track.left() + share.clamp(0.0, 1.0) * track.width();
-        // From the default of a two-sided parameter (0 dB), else from the left.
-        let origin = param.default_normalized_value();
-        let origin = if (0.2..=0.8).contains(&origin) && param.unit().contains("dB") {
-            origin
-        } else {
-            0.0
+    let mut moved = 0.0;
+    let mut target = None;
+    if response.has_focus() {
+        let filter = EventFilter {
+            horizontal_arrows: true,
+            vertical_arrows: true,
+            ..EventFilter::default()
         };
-        let shown = param.modulated_normalized_value();
-        let fill =
-            Rect::from_x_y_ranges(x(origin.min(shown))..=x(origin.max(shown)), track.y_range());
-        let hot = response.hovered() || response.dragged();
-        let colour = if hot {
-            theme::ACCENT
-        } else {
-            theme::ACCENT.gamma_multiply(0.8)
-        };
-        painter.rect_filled(fill, round, colour);
-        painter.rect_stroke(
-            track,
-            round,
-            Stroke::new(1.0, theme::LINE),
-            StrokeKind::Inside,
-        );
-        painter.circle_filled(pos2(x(shown), track.center().y), 6.0, theme::TEXT);
-        if response.has_focus() {
-            let around = track.expand(3.0);
-            painter.rect_stroke(
-                around,
-                round,
-                Stroke::new(1.0, theme::ACCENT),
-                StrokeKind::Outside,
-            );
+        ui.memory_mut(|memory| memory.set_focus_lock_filter(response.id, filter));
+        ui.input(|input| {
+            let presses = |key: Key| input.num_presses(key) as f32;
+            let steps = presses(Key::ArrowUp) + presses(Key::ArrowRight)
+                - presses(Key::ArrowDown)
+                - presses(Key::ArrowLeft);
+            moved += steps * if input.modifiers.shift { 0.2 } else { 1.0 };
+            if input.key_pressed(Key::Home) {
+                target = Some(0.0);
+            }
+            if input.key_pressed(Key::End) {
+                target = Some(1.0);
+            }
+            if input.key_pressed(Key::Delete) {
+                target = Some(param.default_normalized_value());
+            }
+        });
+    }
+    ui.input(|input| {
+        use egui::accesskit::{Action, ActionData};
+        moved += input.num_accesskit_action_requests(response.id, Action::Increment) as f32;
+        moved -= input.num_accesskit_action_requests(response.id, Action::Decrement) as f32;
+        for request in input.accesskit_action_requests(response.id, Action::SetValue) {
+            if let Some(ActionData::NumericValue(value)) = request.data {
+                target = Some(value as f32);
+            }
+        }
+    });
+    if moved != 0.0 {
+        // At least one step of a stepped parameter.
+        let step = param
+            .step_count()
+            .map_or(STEP, |count| STEP.max(1.0 / count as f32));
+        target = Some(now + moved * step);
+    }
+    if let Some(target) = target {
+        let target = snapped(param, target);
+        if target != now {
+            change(param, target, out);
         }
     }
-    response
+}
+
+/// What every control says when pointed at.
+fn hinted<P: Param>(response: Response, label: &str, hint: &str, param: &P) -> Response {
+    response.on_hover_ui(|ui| {
+        ui.set_max_width(280.0);
+        ui.label(RichText::new(format!("{label}  {}", text_of(param))).strong());
+        if !hint.is_empty() {
+            ui.label(hint);
+        }
+        let p = theme::of(ui);
+        let reset = param.normalized_value_to_string(param.default_normalized_value(), true);
+        let help = format!("Drag · Shift: fine · double-click: {reset} · click the value to type");
+        ui.label(RichText::new(help).small().color(p.dim));
+    })
+}
+
+/// A row of label, slider and value.
+pub fn slider<P: Param>(
+    ui: &mut Ui,
+    name: &str,
+    (label, label_width): (&str, f32),
+    hint: &str,
+    param: &P,
+    out: &mut Vec<Command>,
+) {
+    ui.horizontal(|ui| {
+        let p = theme::of(ui);
+        if label_width > 0.0 {
+            let (rect, _) = ui.allocate_exact_size(vec2(label_width, ROW), Sense::hover());
+            let font = FontSelection::Default.resolve(ui.style());
+            ui.painter()
+                .text(rect.left_center(), Align2::LEFT_CENTER, label, font, p.text);
+        }
+        let width = (ui.available_width() - VALUE_WIDTH - ui.spacing().item_spacing.x).max(40.0);
+        let (rect, response) = ui.allocate_exact_size(vec2(width, ROW), Sense::click_and_drag());
+        handle(ui, &response, name, Hand::Along(rect), param, out);
+        if ui.is_rect_visible(rect) {
+            paint_bar(ui.painter(), p, rect, &response, param);
+        }
+        hinted(response, name, hint, param);
+        value(
+            ui,
+            name,
+            param,
+            (vec2(VALUE_WIDTH, ROW), Align2::RIGHT_CENTER),
+            out,
+        );
+    });
+}
+
+fn paint_bar<P: Param>(painter: &Painter, p: &Palette, rect: Rect, response: &Response, param: &P) {
+    let track = Rect::from_center_size(rect.center(), vec2(rect.width(), 6.0));
+    let round = CornerRadius::same(3);
+    painter.rect(
+        track,
+        round,
+        p.well,
+        Stroke::new(1.0, p.line),
+        StrokeKind::Outside,
+    );
+    let x = |share: f32| track.left() + share.clamp(0.0, 1.0) * track.width();
+    let shown = param.modulated_normalized_value();
+    let from = origin(param);
+    let fill = Rect::from_x_y_ranges(x(from.min(shown))..=x(from.max(shown)), track.y_range());
+    painter.rect_filled(fill, round, p.accent);
+    let hot = response.hovered() || response.dragged();
+    let middle = pos2(x(shown), track.center().y);
+    painter.circle(
+        middle,
+        if hot { 7.0 } else { 6.0 },
+        p.text,
+        Stroke::new(2.0, p.panel),
+    );
+    focus_ring(painter, p, rect, response);
+}
+
+/// Where the fill starts: the default of a two-sided parameter (0 dB), else the left end.
+fn origin<P: Param>(param: &P) -> f32 {
+    let default = param.default_normalized_value();
+    if (0.2..=0.8).contains(&default) && param.unit().contains("dB") {
+        default
+    } else {
+        0.0
+    }
+}
+
+fn focus_ring(painter: &Painter, p: &Palette, rect: Rect, response: &Response) {
+    if response.has_focus() {
+        let stroke = Stroke::new(1.5, p.accent);
+        painter.rect_stroke(rect, CornerRadius::same(4), stroke, StrokeKind::Inside);
+    }
+}
+
+/// A knob with its label above and its value below.
+pub fn knob<P: Param>(ui: &mut Ui, name: &str, hint: &str, param: &P, out: &mut Vec<Command>) {
+    let p = theme::of(ui);
+    ui.allocate_ui_with_layout(KNOB, egui::Layout::top_down(egui::Align::Center), |ui| {
+        ui.set_min_size(KNOB);
+        ui.spacing_mut().item_spacing.y = 0.0;
+        ui.add(egui::Label::new(RichText::new(name).small().color(p.dim)).truncate());
+        let (rect, response) = ui.allocate_exact_size(vec2(52.0, 50.0), Sense::click_and_drag());
+        handle(ui, &response, name, Hand::Turning, param, out);
+        if ui.is_rect_visible(rect) {
+            paint_knob(ui.painter(), p, rect, &response, param);
+        }
+        hinted(response, name, hint, param);
+        value(
+            ui,
+            name,
+            param,
+            (vec2(KNOB.x, 16.0), Align2::CENTER_CENTER),
+            out,
+        );
+    });
+}
+
+/// A knob turns from seven to five o'clock.
+const TURN: f32 = 0.75 * std::f32::consts::TAU;
+
+fn paint_knob<P: Param>(
+    painter: &Painter,
+    p: &Palette,
+    rect: Rect,
+    response: &Response,
+    param: &P,
+) {
+    let middle = rect.center() + vec2(0.0, 2.0);
+    let radius = 20.0;
+    let at = |share: f32, radius: f32| {
+        let angle = 0.375 * std::f32::consts::TAU + TURN * share;
+        middle + radius * vec2(angle.cos(), angle.sin())
+    };
+    let arc = |from: f32, to: f32, width: f32, colour: Color32| {
+        let n = (48.0 * (to - from).abs()).ceil().max(1.0) as usize;
+        let points: Vec<Pos2> = (0..=n)
+            .map(|i| at(from + (to - from) * i as f32 / n as f32, radius))
+            .collect();
+        painter.add(Shape::line(points, Stroke::new(width, colour)));
+    };
+    let shown = param.modulated_normalized_value().clamp(0.0, 1.0);
+    let from = origin(param);
+    arc(0.0, 1.0, 4.0, p.line);
+    if shown != from {
+        arc(from.min(shown), from.max(shown), 4.0, p.accent);
+    }
+    let hot = response.hovered() || response.dragged();
+    let body = if hot { p.line } else { p.raised };
+    painter.circle(middle, 14.0, body, Stroke::new(1.0, p.line));
+    painter.line_segment([at(shown, 5.0), at(shown, 12.5)], Stroke::new(2.5, p.text));
+    focus_ring(painter, p, rect, response);
 }
 
 /// The value as text; a click turns it into a field.
-fn value<P: Param>(ui: &mut Ui, label: &str, param: &P, out: &mut Vec<Command>) {
+fn value<P: Param>(
+    ui: &mut Ui,
+    name: &str,
+    param: &P,
+    (size, align): (Vec2, Align2),
+    out: &mut Vec<Command>,
+) {
     let id = Id::unique(("value", param.as_ptr()));
-    let size = vec2(VALUE_WIDTH, ROW);
+    let label = format!("{name} value");
     let editing: Option<String> = ui.data(|data| data.get_temp(id));
     let Some(mut text) = editing else {
-        let shown = param.normalized_value_to_string(param.modulated_normalized_value(), true);
+        let shown = text_of(param);
         let (rect, response) = ui.allocate_exact_size(size, Sense::click());
         response.widget_info(|| {
-            WidgetInfo::labeled(Role::Button, ui.is_enabled(), format!("{label} {shown}"))
+            let mut info = WidgetInfo::labeled(Role::Button, ui.is_enabled(), &label);
+            info.current_text_value = Some(shown.clone());
+            info
         });
+        let p = theme::of(ui);
+        let hot = response.hovered() || response.has_focus();
         ui.painter().text(
-            rect.right_center() - Vec2::X * 2.0,
-            Align2::RIGHT_CENTER,
+            align.pos_in_rect(&rect),
+            align,
             &shown,
-            FontSelection::Default.resolve(ui.style()),
-            if response.hovered() {
-                theme::ACCENT
-            } else {
-                theme::TEXT_DIM
-            },
+            FontId::proportional(12.0),
+            if hot { p.accent } else { p.text },
         );
-        let response = response.on_hover_text("Click to type a value");
-        if response.clicked() {
+        if response.on_hover_text("Click to type a value").clicked() {
             ui.data_mut(|data| data.insert_temp(id, shown));
         }
         return;
     };
-    let field = ui.add_sized(size, TextEdit::singleline(&mut text).id(id.with("field")));
+    let edit = TextEdit::singleline(&mut text).id(id.with("field"));
+    let field = ui.add_sized(size, edit).accessible_name(label);
     let (enter, escape) = ui.input(|input| {
         (
             input.key_pressed(Key::Enter),
@@ -183,54 +370,78 @@ fn value<P: Param>(ui: &mut Ui, label: &str, param: &P, out: &mut Vec<Command>) 
     } else {
         if !field.has_focus() {
             field.request_focus();
+            select_all(ui, field.id, text.chars().count());
         }
         ui.data_mut(|data| data.insert_temp(id, text));
     }
 }
 
-/// A button that stays down while the parameter is on.
-pub fn toggle(
-    ui: &mut Ui,
-    label: &str,
-    hint: &str,
-    colour: Color32,
-    param: &BoolParam,
-    out: &mut Vec<Command>,
-) -> Response {
-    let on = param.value();
-    let text = if on {
-        RichText::new(label).color(theme::BACKGROUND).strong()
+/// What is typed replaces what was there.
+fn select_all(ui: &Ui, id: Id, chars: usize) {
+    use egui::text::{CCursor, CCursorRange};
+    let mut state = egui::text_edit::TextEditState::load(ui.ctx(), id).unwrap_or_default();
+    let range = CCursorRange::two(CCursor::new(0), CCursor::new(chars));
+    state.cursor.set_char_range(Some(range));
+    state.store(ui.ctx(), id);
+}
+
+/// A button that stays down while `on`. Returns whether it was clicked.
+pub fn switch(ui: &mut Ui, name: &str, text: &str, hint: &str, on: bool, colour: Color32) -> bool {
+    let p = theme::of(ui);
+    let rich = if on {
+        RichText::new(text).color(p.on_accent).strong()
     } else {
-        RichText::new(label)
+        RichText::new(text)
     };
-    let mut button = egui::Button::new(text).min_size(vec2(54.0, 24.0));
+    let mut button = egui::Button::new(rich).min_size(vec2(26.0, 24.0));
     if on {
         button = button.fill(colour);
     }
     let response = ui.add(button).on_hover_text(hint);
-    if response.clicked() {
+    response.widget_info(|| WidgetInfo::selected(Role::Button, ui.is_enabled(), on, name));
+    response.clicked()
+}
+
+/// [`switch`] of a parameter.
+pub fn toggle(
+    ui: &mut Ui,
+    name: &str,
+    hint: &str,
+    colour: Color32,
+    param: &BoolParam,
+    out: &mut Vec<Command>,
+) {
+    let on = param.value();
+    if switch(ui, name, name, hint, on, colour) {
         change(param, if on { 0.0 } else { 1.0 }, out);
     }
-    response
 }
 
 /// A list of which one is chosen.
 pub fn choice<T: Enum + PartialEq + Copy + 'static>(
     ui: &mut Ui,
-    label: &str,
+    name: &str,
+    hint: &str,
     param: &EnumParam<T>,
     out: &mut Vec<Command>,
 ) {
     let current = param.value().to_index();
-    let name = |i: usize| T::variants().get(i).copied().unwrap_or_default();
-    ComboBox::from_id_salt(label)
-        .selected_text(name(current))
-        .width(110.0)
+    let variant = |i: usize| T::variants().get(i).copied().unwrap_or_default();
+    let response = ComboBox::from_id_salt(name)
+        .selected_text(variant(current))
+        .width(132.0)
         .show_ui(ui, |ui| {
             for i in 0..T::variants().len() {
-                if ui.selectable_label(i == current, name(i)).clicked() && i != current {
+                if ui.selectable_label(i == current, variant(i)).clicked() && i != current {
                     change(param, param.preview_normalized(T::from_index(i)), out);
                 }
             }
-        });
+        })
+        .response;
+    response.widget_info(|| {
+        let mut info = WidgetInfo::labeled(Role::ComboBox, ui.is_enabled(), name);
+        info.current_text_value = Some(variant(current).to_owned());
+        info
+    });
+    response.on_hover_text(hint);
 }

@@ -1,18 +1,29 @@
 // [main] The editor: shows what the worker and the meters say, and sends commands.
 //!
-//! [`ui`] draws a [`Model`] and returns [`Command`]s; it knows neither window nor host, so it can be
-//! drawn in tests. This file owns the window: it gathers the model, and carries the commands out.
+//! [`ui`] draws a [`Model`] with what the editor remembers ([`State`]) and returns [`Command`]s; it knows
+//! neither window nor host, so it can be drawn in tests. This file owns the window: it gathers the model, and carries the commands out.
 
 pub mod controls;
+pub mod history;
+pub mod lanes;
+pub mod live;
 pub mod model;
-pub mod panels;
+pub mod plan;
+pub mod presets;
+pub mod quality;
+pub mod spectrogram;
+pub mod state;
 pub mod status;
+pub mod stems;
 pub mod theme;
+pub mod timeline;
+pub mod top;
 pub mod ui;
 pub mod waveform;
 
 use std::{
     error::Error,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,18 +43,28 @@ use nice_plug_egui::{
 use parking_lot::Mutex;
 
 use crate::{
-    editor::model::{Command, Gesture, Levels, Model},
+    editor::{
+        model::{Command, Gesture, Levels, Model},
+        presets::Preset,
+        state::State,
+    },
     exchange::meters::Meters,
     params::{DEFAULT_EDITOR_SIZE, UncookParams},
-    worker::view::View,
+    worker::{
+        session::{Edits, Listening, Regenerate},
+        view::View,
+    },
 };
 
 /// Smallest size at which everything can be used, in logical pixels.
 const MIN_SIZE: [f32; 2] = [720.0, 480.0];
 /// Largest size a project file may ask for.
 const MAX_SIZE: [f32; 2] = [4096.0, 3072.0];
-/// Time between two pictures: meters look steady at 30 a second.
+/// Time between two pictures while something moves (hands and windows get theirs at once), and while
+/// nothing has moved for [`REST_AFTER`]: a resting editor costs next to nothing.
 const FRAME: Duration = Duration::from_millis(33);
+const REST_FRAME: Duration = Duration::from_millis(500);
+const REST_AFTER: Duration = Duration::from_millis(400);
 
 /// What the editor needs from the plugin.
 pub trait Backend: Send + Sync {
@@ -61,6 +82,14 @@ pub trait Backend: Send + Sync {
     fn cancel(&self);
     /// Forgets what was captured.
     fn clear(&self);
+    /// Hands the worker what the user decided about the rebuilt audio.
+    fn set_edits(&self, edits: &Edits);
+    /// Starts another rebuild of a span.
+    fn regenerate(&self, focus: Regenerate);
+    /// What of the repair is heard alone.
+    fn listen(&self, listening: Listening);
+    /// Where the user's presets are; `None` where there is no such place.
+    fn presets_folder(&self) -> Option<PathBuf>;
 }
 
 /// The editor as the host sees it. Opens windows on request only.
@@ -71,6 +100,8 @@ pub struct UncookEditor {
     /// The framework fixes the size when its editor is made; ours is made anew for every window, with
     /// the size that the project remembers.
     open: Mutex<Option<Arc<EguiEditorState>>>,
+    /// What the editor remembers from window to window.
+    state: Arc<Mutex<State>>,
 }
 
 impl UncookEditor {
@@ -81,6 +112,7 @@ impl UncookEditor {
             backend,
             repaint: RepaintNotifier::new(),
             open: Mutex::new(None),
+            state: Arc::default(),
         }
     }
 
@@ -108,6 +140,11 @@ impl UncookEditor {
             context: None,
             levels: Levels::default(),
             last_frame: None,
+            state: self.state.clone(),
+            presets: Vec::new(),
+            problems: Vec::new(),
+            moved: Instant::now(),
+            seen: Seen::default(),
         };
         let editor = create_egui_editor(state.clone(), self.repaint.clone(), settings, app)?;
         Some((editor, state))
@@ -171,10 +208,79 @@ struct App {
     context: Option<GuiContext>,
     levels: Levels,
     last_frame: Option<Instant>,
+    state: Arc<Mutex<State>>,
+    /// The user's presets as last read.
+    presets: Vec<Preset>,
+    /// What went wrong with presets, to be shown until the next attempt.
+    problems: Vec<String>,
+    /// When anything shown last changed, and what was shown then.
+    moved: Instant,
+    seen: Seen,
+}
+
+/// What a picture showed, as coarsely as the eye sees it: where it is the same, nothing has to be drawn.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Seen {
+    /// Which view; its address, as views are never changed.
+    view: usize,
+    /// Levels and damage in whole steps of the screen.
+    levels: [i32; 3],
+    severity: [i32; crate::damage::DamageKind::COUNT],
+    position: Option<i64>,
+    player: u32,
+    running: bool,
+    parameters: Vec<u32>,
+}
+
+impl Seen {
+    fn of(view: &Arc<View>, levels: &Levels, params: &UncookParams) -> Self {
+        use nice_plug::prelude::Params;
+        let parameters = (params.param_map().into_iter())
+            // SAFETY: the pointers come from `params`, which is borrowed meanwhile.
+            .map(|(_, param, _)| unsafe { param.modulated_normalized_value() }.to_bits())
+            .collect();
+        Self {
+            view: Arc::as_ptr(view) as usize,
+            levels: [levels.input_db, levels.output_db, levels.limiter_db * 5.0]
+                .map(|x| (4.0 * x) as i32),
+            severity: levels.severity.map(|s| (100.0 * s) as i32),
+            position: levels.position.map(|pos| pos.0),
+            player: levels.player as u32,
+            running: levels.running,
+            parameters,
+        }
+    }
 }
 
 impl App {
-    fn carry_out(&self, command: Command) {
+    fn read_presets(&mut self) {
+        if let Some(folder) = self.backend.presets_folder() {
+            let (presets, errors) = presets::list(&folder);
+            self.presets = presets;
+            self.problems.extend(errors.iter().map(ToString::to_string));
+        }
+    }
+
+    fn change_presets(
+        &mut self,
+        change: impl FnOnce(&std::path::Path) -> Result<(), presets::PresetError>,
+    ) {
+        self.problems.clear();
+        match self.backend.presets_folder() {
+            Some(folder) => {
+                if let Err(error) = change(&folder) {
+                    self.problems.push(error.to_string());
+                }
+            }
+            None => self.problems.push(
+                "There is no folder for presets on this computer: set UNCOOK_DATA_DIR to one"
+                    .to_owned(),
+            ),
+        }
+        self.read_presets();
+    }
+
+    fn carry_out(&mut self, command: Command) {
         match command {
             Command::Gesture(gesture) => {
                 let Some(context) = &self.context else {
@@ -201,6 +307,20 @@ impl App {
                 self.params.style.replace(text);
                 self.backend.options_changed();
             }
+            Command::SetEdits(edits) => self.backend.set_edits(&edits),
+            Command::Regenerate(focus) => {
+                self.backend.options_changed();
+                self.backend.regenerate(focus);
+            }
+            Command::Listen(listening) => self.backend.listen(listening),
+            Command::SavePreset(preset) => {
+                self.change_presets(|folder| presets::save(folder, &preset));
+            }
+            Command::DeletePreset(name) => {
+                self.change_presets(|folder| presets::delete(folder, &name));
+            }
+            Command::NamePreset(name) => *self.params.preset.write() = name,
+            Command::SetLight(light) => self.params.light.store(light),
         }
     }
 }
@@ -212,8 +332,9 @@ impl NiceEguiApp for App {
         context: GuiContext,
         _frame: &mut Frame,
     ) -> Result<(), baseview::HandlerError> {
-        theme::apply(&egui_ctx);
+        theme::apply(&egui_ctx, self.params.light.load());
         self.context = Some(context);
+        self.read_presets();
         Ok(())
     }
 
@@ -225,17 +346,46 @@ impl NiceEguiApp for App {
         self.last_frame = Some(now);
         self.levels.read(self.backend.meters(), elapsed);
 
-        let view = self.backend.view().unwrap_or_default();
+        let mut view = self.backend.view().unwrap_or_default();
+        let seen = Seen::of(&view, &self.levels, &self.params);
+        if seen != self.seen || ui.input(|input| !input.events.is_empty()) {
+            self.seen = seen;
+            self.moved = now;
+        }
+        if !self.problems.is_empty() {
+            Arc::make_mut(&mut view)
+                .problems
+                .extend(self.problems.iter().cloned());
+        }
+        let state = self.state.clone();
+        let mut state = state.lock();
+        let light = self.params.light.load();
+        if state.light != light {
+            state.light = light;
+            theme::apply(ui.ctx(), light);
+        }
+        let preset = self.params.preset.read().clone();
+        if state.preset != preset {
+            state.preset = preset;
+        }
         let model = Model {
             params: &self.params,
             view: &view,
             levels: &self.levels,
             sample_rate: self.backend.sample_rate(),
+            presets: &self.presets,
         };
-        for command in ui::draw(ui, &model) {
+        let commands = ui::draw(ui, &model, &mut state);
+        drop(state);
+        if !commands.is_empty() {
+            self.moved = now;
+        }
+        for command in commands {
             self.carry_out(command);
         }
-        ui.ctx().request_repaint_after(FRAME);
+        let rests = now.duration_since(self.moved) > REST_AFTER;
+        ui.ctx()
+            .request_repaint_after(if rests { REST_FRAME } else { FRAME });
     }
 
     fn resized(&mut self, size: baseview::WindowSize) {

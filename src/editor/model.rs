@@ -4,12 +4,16 @@ use nice_plug::prelude::ParamPtr;
 
 use crate::{
     damage::Severity,
+    editor::presets::Preset,
     exchange::{
         SamplePos,
         meters::{Meters, PlayerState},
     },
     params::UncookParams,
-    worker::view::{TakeView, View},
+    worker::{
+        session::{Edits, Listening, Regenerate},
+        view::{TakeView, View},
+    },
 };
 
 /// Everything one picture shows.
@@ -20,6 +24,8 @@ pub struct Model<'a> {
     pub levels: &'a Levels,
     /// The host's rate in Hz; `None` while the plugin is not activated.
     pub sample_rate: Option<f64>,
+    /// The user's presets, sorted by name.
+    pub presets: &'a [Preset],
 }
 
 /// What the user wants.
@@ -30,6 +36,18 @@ pub enum Command {
     Cancel,
     Clear,
     SetStyle(String),
+    /// What the user decided about the rebuilt audio, as a whole.
+    SetEdits(Edits),
+    /// Another rebuild of a span.
+    Regenerate(Regenerate),
+    Listen(Listening),
+    /// Keeps the present settings as a file; one of the same name is replaced.
+    SavePreset(Preset),
+    DeletePreset(String),
+    /// The name of the preset that the settings came from, for the project.
+    NamePreset(String),
+    /// The light palette instead of the dark one.
+    SetLight(bool),
 }
 
 /// A change of a parameter, as hosts record it: begun, any number of values, ended.

@@ -3,50 +3,76 @@
 use egui::Color32;
 
 use crate::{
-    editor::{model::Model, theme},
+    damage::Stem,
+    editor::{lanes, model::Model, stems, theme::Palette},
     exchange::meters::PlayerState,
     profile::{Chord, Mode, MusicalProfile, PITCH_CLASSES},
     worker::{options::CaptureMode, view::TakeState},
 };
 
 /// The status line: its colour and its words.
-pub fn line(model: &Model<'_>) -> (Color32, String) {
+pub fn line(p: &Palette, model: &Model<'_>) -> (Color32, String) {
     let params = model.params;
     let levels = model.levels;
     if !levels.running {
         return (
-            theme::TEXT_DIM,
+            p.dim,
             "The host is not sending audio. Start playback to begin.".to_owned(),
         );
     }
     if params.bypass.value() {
         return (
-            theme::WARNING,
+            p.warning,
             "Bypassed: you hear the input. Switch Bypass off to hear the repair.".to_owned(),
         );
     }
     if params.listen.compare.value() {
         return (
-            theme::WARNING,
+            p.warning,
             "A: you hear the input at the output's loudness. Switch A/B off to hear the repair."
                 .to_owned(),
         );
     }
     if params.listen.delta.value() {
         return (
-            theme::WARNING,
+            p.warning,
             "Delta: you hear only what is changed. Switch Delta off to hear the whole.".to_owned(),
         );
     }
+    if let Some(words) = listening(model) {
+        return (p.warning, words);
+    }
     match levels.player {
-        PlayerState::Patch => (theme::ACCENT, "Playing rebuilt audio.".to_owned()),
+        PlayerState::Patch => (p.accent, "Playing rebuilt audio.".to_owned()),
         PlayerState::OutOfDate => (
-            theme::WARNING,
+            p.warning,
             "Out of date: the audio here is not what was captured. Play it once more to renew it."
                 .to_owned(),
         ),
-        PlayerState::Live => (theme::ACCENT, live(model)),
+        PlayerState::Live => (p.accent, live(model)),
     }
+}
+
+/// "Listening to drums alone", if stems are.
+fn listening(model: &Model<'_>) -> Option<String> {
+    let listening = &model.view.listening;
+    let names = |flags: &[bool; Stem::COUNT]| -> Option<String> {
+        let names: Vec<&str> = (Stem::ALL.into_iter())
+            .filter(|stem| flags[*stem as usize])
+            .map(|stem| stems::title(stem))
+            .collect();
+        (!names.is_empty()).then(|| names.join(" and "))
+    };
+    let what = if let Some(names) = names(&listening.delta) {
+        format!("what was changed of {names}")
+    } else if let Some(names) = names(&listening.solo) {
+        format!("{names} alone")
+    } else {
+        format!("all but {}", names(&listening.mute)?)
+    };
+    Some(format!(
+        "You hear {what} where the repair plays, and so would a bounce. Switch S, M and Δ off to hear all."
+    ))
 }
 
 /// What to do next while the live chain plays.
@@ -88,7 +114,7 @@ pub fn profile(profile: &MusicalProfile, seconds: f64) -> Vec<(&'static str, Str
         out.push(("Key", format!("{tonic} {mode}")));
     }
     if let Some(chord) = chord_at(&profile.chords, seconds) {
-        out.push(("Chord", chord.label.clone()));
+        out.push(("Chord", lanes::readable(&chord.label)));
     }
     out
 }
@@ -97,6 +123,42 @@ fn chord_at(chords: &[Chord], seconds: f64) -> Option<&Chord> {
     chords
         .iter()
         .find(|chord| (chord.start..chord.end).contains(&seconds))
+}
+
+/// Words for the style field that the profile suggests.
+pub fn style_words(profile: &MusicalProfile) -> Vec<String> {
+    let mut out = Vec::new();
+    if let Some(tempo) = &profile.tempo_bpm {
+        let pace = match tempo.value {
+            bpm if bpm < 80.0 => "slow",
+            bpm if bpm < 115.0 => "mid-tempo",
+            bpm if bpm < 150.0 => "upbeat",
+            _ => "fast",
+        };
+        out.push(format!("{pace}, {:.0} BPM", tempo.value));
+    }
+    if let Some(key) = &profile.key {
+        let tonic = PITCH_CLASSES[usize::from(key.value.tonic) % PITCH_CLASSES.len()];
+        let (mode, mood) = match key.value.mode {
+            Mode::Major => ("major", "bright"),
+            Mode::Minor => ("minor", "dark"),
+        };
+        out.push(format!("{mood}, {tonic} {mode}"));
+    }
+    if let Some(meter) = profile.meter.filter(|m| m.value != (4, 4)) {
+        out.push(format!("{}/{} feel", meter.value.0, meter.value.1));
+    }
+    out.extend(["dry, close-miked drums", "round bass"].map(str::to_owned));
+    out
+}
+
+/// "1:05.20".
+pub fn fine_time(seconds: f64) -> String {
+    let sign = if seconds < 0.0 { "-" } else { "" };
+    let hundredths = (seconds.abs() * 100.0).round();
+    let minutes = (hundredths / 6000.0).floor();
+    let rest = (hundredths - 6000.0 * minutes) / 100.0;
+    format!("{sign}{minutes:.0}:{rest:05.2}")
 }
 
 /// "1:05".

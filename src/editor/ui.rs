@@ -1,112 +1,201 @@
 // [main] The whole picture, top to bottom.
 
-use egui::{Align, CentralPanel, Frame, Layout, Margin, RichText, ScrollArea, Ui};
-
-use crate::editor::{
-    controls,
-    model::{Command, Model},
-    panels::{self, panel},
-    status, theme, waveform,
+use egui::{
+    Align, CentralPanel, Frame, Layout, Margin, RichText, ScrollArea, Ui, UiBuilder, WidgetInfo,
+    vec2,
 };
 
-/// Height of the waveform.
-const WAVEFORM: f32 = 190.0;
-/// Width below which two columns become one.
-const NARROW: f32 = 640.0;
+use crate::editor::{
+    controls, live,
+    model::{Command, Model},
+    plan, quality,
+    state::{State, Tab, WaveMode},
+    status, stems, theme, top, waveform,
+};
+
+/// Least height of the waveform, and of what is below it.
+const WAVEFORM: f32 = 150.0;
+const PANELS: f32 = 268.0;
+/// Height of the row of knobs and meters at the bottom.
+const OUTPUT: f32 = controls::KNOB.y;
 
 /// Draws `model` and returns what the user wants, in order.
-pub fn draw(ui: &mut Ui, model: &Model<'_>) -> Vec<Command> {
+pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State) -> Vec<Command> {
     let mut out = Vec::new();
+    let p = theme::of(ui);
     let frame = Frame::new()
-        .fill(theme::BACKGROUND)
-        .inner_margin(Margin::same(12));
+        .fill(p.background)
+        .inner_margin(Margin::same(10));
     CentralPanel::default().frame(frame).show(ui, |ui| {
-        top(ui, model, &mut out);
-        status_line(ui, model);
-        ui.add_space(2.0);
-        ScrollArea::vertical()
-            .auto_shrink([false, false])
+        ui.spacing_mut().item_spacing.y = theme::GAP;
+        top::draw(ui, model, state, &mut out);
+        ui.horizontal(|ui| {
+            plan::next_step(ui, model, &mut out);
+            top::status_line(ui, model);
+        });
+        problems(ui, model);
+        // What is left is shared: a third and more for the waveform.
+        let rest = ui.available_height() - OUTPUT - 20.0 - 3.0 * theme::GAP - 60.0;
+        let height = (0.46 * rest)
+            .clamp(WAVEFORM, 460.0)
+            .min((rest - PANELS).max(WAVEFORM));
+        timeline(ui, model, state, height, &mut out);
+        let panels = (ui.available_height() - OUTPUT - 20.0 - 2.0 * theme::GAP).max(120.0);
+        ui.allocate_ui(vec2(ui.available_width(), panels), |ui| {
+            columns(ui, model, state, panels, &mut out);
+        });
+        theme::panel(p)
+            .inner_margin(Margin::symmetric(10, 8))
             .show(ui, |ui| {
-                ui.spacing_mut().item_spacing.y = theme::GAP;
-                problems(ui, model);
-                panel(ui, "", |ui| {
-                    waveform::draw(ui, model, WAVEFORM);
-                    panels::legend(ui, model);
-                    panels::job(ui, model, &mut out);
-                    panels::findings(ui, model);
-                });
-                columns(ui, model, &mut out);
+                ui.set_width(ui.available_width());
+                live::output(ui, model, &mut out);
             });
     });
     out
 }
 
-/// Name on the left, ways to listen on the right.
-fn top(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
-    ui.horizontal(|ui| {
-        ui.label(
-            RichText::new("Uncook")
-                .heading()
-                .color(theme::ACCENT)
-                .strong(),
-        );
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            let p = model.params;
-            let bypass = "Hear the input as the plugin receives it";
-            controls::toggle(ui, "Bypass", bypass, theme::WARNING, &p.bypass, out);
-            let delta = "Hear only what is changed";
-            controls::toggle(ui, "Delta", delta, theme::WARNING, &p.listen.delta, out);
-            let compare = "Hear the input at the output's loudness, so that louder does not win";
-            controls::toggle(ui, "A/B", compare, theme::WARNING, &p.listen.compare, out);
-        });
-    });
-}
-
-fn status_line(ui: &mut Ui, model: &Model<'_>) {
-    let (colour, text) = status::line(model);
-    ui.horizontal_wrapped(|ui| {
-        ui.label(RichText::new("●").color(colour));
-        ui.label(text);
-    });
-}
-
 /// What went wrong, with the cure.
 fn problems(ui: &mut Ui, model: &Model<'_>) {
-    if model.view.problems.is_empty() {
-        return;
+    let p = theme::of(ui);
+    for problem in &model.view.problems {
+        ui.horizontal(|ui| {
+            ui.label(RichText::new("⚠").color(p.problem));
+            ui.add(egui::Label::new(RichText::new(problem).color(p.problem)).wrap());
+        });
     }
-    panel(ui, "Needs attention", |ui| {
-        for problem in &model.view.problems {
-            ui.label(RichText::new(problem).color(theme::PROBLEM));
+}
+
+fn timeline(
+    ui: &mut Ui,
+    model: &Model<'_>,
+    state: &mut State,
+    height: f32,
+    out: &mut Vec<Command>,
+) {
+    ui.horizontal(|ui| {
+        let p = theme::of(ui);
+        for (mode, text, hint) in [
+            (
+                WaveMode::Overlaid,
+                "Overlaid",
+                "The repair over the recording",
+            ),
+            (
+                WaveMode::Split,
+                "Split",
+                "The recording above, the repair below",
+            ),
+            (
+                WaveMode::Spectrogram,
+                "Spectrogram",
+                "Frequencies over time, above before, below after",
+            ),
+        ] {
+            if controls::switch(ui, text, text, hint, state.wave == mode, p.accent) {
+                state.wave = mode;
+            }
         }
-    });
-}
-
-fn columns(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
-    if ui.available_width() < NARROW {
-        left(ui, model, out);
-        right(ui, model, out);
-        return;
-    }
-    ui.columns(2, |columns| {
-        if let [a, b] = columns {
-            left(a, model, out);
-            right(b, model, out);
+        let hint = "Chords, bass and drums on the beat grid";
+        if controls::switch(ui, "Music lanes", "♪", hint, state.lanes, p.accent) {
+            state.lanes = !state.lanes;
         }
-    });
-}
-
-fn left(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
-    panel(ui, "STEMS", |ui| panels::stems(ui, model, out));
-    panel(ui, "ANALYSIS", |ui| panels::analysis(ui, model, out));
-}
-
-fn right(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
-    panel(ui, "LIVE REPAIR", |ui| panels::live(ui, model, out));
-    panel(ui, "OUTPUT", |ui| {
-        panels::output(ui, model, out);
         ui.add_space(4.0);
-        panels::level_meters(ui, model);
+        for (name, text, notches) in [("Zoom in", "+", 2.0), ("Zoom out", "−", -2.0)] {
+            let button = ui
+                .button(text)
+                .on_hover_text(format!("{name} (wheel over the waveform)"));
+            button.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, name));
+            if button.clicked() {
+                waveform::zoom(model, state, notches);
+            }
+        }
+        let all = ui
+            .button("All")
+            .on_hover_text("Show everything (double-click the waveform)");
+        all.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Show all"));
+        if all.clicked() {
+            state.viewport = None;
+        }
+        ui.add_space(4.0);
+        stems::selection(ui, model, state, out);
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| facts(ui, model));
     });
-    panel(ui, "DAMAGE NOW", |ui| panels::damage_meters(ui, model));
+    waveform::draw(ui, model, state, height);
+    ui.horizontal_wrapped(|ui| live::legend(ui, model));
+}
+
+/// Tempo, metre, key and the chord under the playhead.
+fn facts(ui: &mut Ui, model: &Model<'_>) {
+    let p = theme::of(ui);
+    let take = model.current_take();
+    let Some((take, findings)) = take.and_then(|t| Some((t, t.findings.as_ref()?))) else {
+        return;
+    };
+    let pos = model.levels.position.unwrap_or(take.start);
+    let seconds = pos.since(take.start) as f64 / f64::from(take.sample_rate.max(1));
+    for (name, value) in status::profile(&findings.profile, seconds)
+        .into_iter()
+        .rev()
+    {
+        ui.label(RichText::new(value).strong());
+        ui.label(RichText::new(name).small().color(p.dim));
+        ui.add_space(2.0);
+    }
+}
+
+fn columns(ui: &mut Ui, model: &Model<'_>, state: &mut State, height: f32, out: &mut Vec<Command>) {
+    let whole = ui.available_rect_before_wrap();
+    let half = 0.5 * (whole.width() - theme::GAP);
+    let mut left = whole;
+    left.set_width(half);
+    left.set_height(height);
+    let right = left.translate(vec2(half + theme::GAP, 0.0));
+    let p = theme::of(ui);
+    for (i, rect) in [left, right].into_iter().enumerate() {
+        ui.scope_builder(UiBuilder::new().max_rect(rect), |ui| {
+            theme::panel(p).show(ui, |ui| {
+                ui.set_width(ui.available_width());
+                ui.set_height(height - 22.0);
+                if i == 0 {
+                    plan::draw(ui, model, state, out);
+                } else {
+                    tabs(ui, model, state, out);
+                }
+            });
+        });
+    }
+    ui.advance_cursor_after_rect(left.union(right));
+}
+
+fn tabs(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
+    ui.horizontal(|ui| {
+        let p = theme::of(ui);
+        for (tab, name, hint) in [
+            (Tab::Stems, "Stems", "What is rebuilt, how much of it plays"),
+            (Tab::Live, "Live repair", "What is repaired while it plays"),
+            (
+                Tab::Analysis,
+                "Analysis",
+                "Who analyses and rebuilds, how, in what style",
+            ),
+            (Tab::Quality, "Quality", "Measured before and after"),
+        ] {
+            let on = state.tab == tab;
+            let text = RichText::new(name).color(if on { p.text } else { p.dim });
+            let response = ui.selectable_label(on, text).on_hover_text(hint);
+            response.widget_info(|| WidgetInfo::selected(egui::Role::Tab, true, on, name));
+            if response.clicked() {
+                state.tab = tab;
+            }
+        }
+    });
+    ScrollArea::vertical()
+        .id_salt("tab")
+        .auto_shrink([false, false])
+        .show(ui, |ui| match state.tab {
+            Tab::Stems => stems::draw(ui, model, state, out),
+            Tab::Live => live::draw(ui, model, out),
+            Tab::Analysis => live::analysis(ui, model, state, out),
+            Tab::Quality => quality::draw(ui, model),
+        });
 }

@@ -1,310 +1,692 @@
-// [main] The captured audio along the timeline: peaks, damage by colour, patches, playhead.
+// [main] The captured audio along the timeline: zoom, pan, selection, before and after, damage, playhead.
 
 use egui::{
-    Align2, Color32, CornerRadius, FontId, Mesh, Rect, Response, Sense, Shape, Stroke, Ui,
-    emath::lerp, pos2, vec2,
+    Align2, Color32, CornerRadius, CursorIcon, EventFilter, FontId, Key, Mesh, Painter,
+    PointerButton, Rect, Response, Sense, Shape, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2,
 };
 
 use crate::{
     damage::{DEFAULT_THRESHOLD, DamageKind, FRAMES_PER_SECOND, Severity},
-    editor::{model::Model, status, theme},
-    exchange::SamplePos,
-    worker::view::{PEAKS_PER_SECOND, TakeState, TakeView},
+    editor::{
+        lanes,
+        model::Model,
+        spectrogram,
+        state::{State, WaveMode},
+        status,
+        theme::{self, Palette},
+        timeline::{self, Span, Viewport, take_end},
+    },
+    exchange::{SamplePos, meters::PlayerState},
+    worker::{
+        picture::{PEAK_SAMPLES, Picture},
+        pyramid::Cells,
+        view::{DamageCells, TakeState, TakeView},
+    },
 };
 
-/// Height of a row of the damage ribbon, of the ruler and of the line that shows a take's state.
-const RIBBON_ROW: f32 = 4.0;
+/// Height of a row of the damage ribbon, of the ruler, the state line and the overview.
+const RIBBON_ROW: f32 = 5.0;
 const RULER: f32 = 16.0;
-const STATE_LINE: f32 = 3.0;
-/// Least distance of two labels on the ruler.
-const LABEL_DISTANCE: f32 = 70.0;
-/// Width of a column of the waveform.
-const COLUMN: f32 = 1.0;
+const STATE_LINE: f32 = 4.0;
+const OVERVIEW: f32 = 20.0;
+/// Width of a column of the waveform, in physical pixels.
+const COLUMN_PIXELS: f32 = 1.0;
+/// Zoom of one notch of the wheel (50 points) or one press of a key.
+const ZOOM: f64 = 1.25;
+/// Share of the shown stretch that an arrow key pans.
+const PAN: f64 = 0.15;
+/// The severity that counts as damage, as cells hold it.
+const THRESHOLD: u8 = (DEFAULT_THRESHOLD * 255.0) as u8;
+/// A region under the pointer is followed for at most this long to either side, in frames.
+const MAX_REGION: usize = 60 * FRAMES_PER_SECOND;
+/// Gaps in a region that are bridged, in frames: 200 ms.
+const MAX_GAP: usize = 20;
 
-/// The stretch of the timeline that is shown.
-#[derive(Clone, Copy)]
-struct Span {
-    start: SamplePos,
-    /// Samples a second.
-    rate: f64,
-    seconds: f64,
-}
+type Severities = Cells<{ DamageKind::COUNT }>;
 
-impl Span {
-    /// All takes, at least ten seconds.
-    fn of(takes: &[TakeView]) -> Option<Self> {
-        let first = takes.first()?;
-        let end = takes.iter().map(take_end).max()?;
-        let rate = f64::from(first.sample_rate.max(1));
-        Some(Self {
-            start: first.start,
-            rate,
-            seconds: (end.since(first.start) as f64 / rate).max(10.0),
-        })
-    }
-
-    fn seconds_of(&self, pos: SamplePos) -> f64 {
-        pos.since(self.start) as f64 / self.rate
-    }
-
-    fn x(&self, rect: Rect, seconds: f64) -> f32 {
-        lerp(rect.left()..=rect.right(), (seconds / self.seconds) as f32)
-    }
-}
-
-fn take_end(take: &TakeView) -> SamplePos {
-    take.start.offset(take.frames.min(i64::MAX as u64) as i64)
-}
-
-/// Draws the waveform in a box of `height`.
-pub fn draw(ui: &mut Ui, model: &Model<'_>, height: f32) -> Response {
+/// Draws everything into a box of `height`.
+pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, height: f32) -> Response {
+    let p = theme::of(ui);
     let size = vec2(ui.available_width(), height);
-    let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
+    let (rect, response) = ui.allocate_exact_size(size, Sense::click_and_drag());
+    response.widget_info(|| WidgetInfo::labeled(egui::Role::Canvas, true, "Timeline"));
     if !ui.is_rect_visible(rect) {
         return response;
     }
     let painter = ui.painter_at(rect);
-    painter.rect_filled(rect, CornerRadius::same(theme::RADIUS), theme::WELL);
+    painter.rect_filled(rect, CornerRadius::same(theme::RADIUS), p.well);
     let takes = &model.view.takes;
-    let Some(span) = Span::of(takes) else {
-        painter.text(
-            rect.center(),
-            Align2::CENTER_CENTER,
-            "Play the song once: its waveform and its damage appear here.",
-            FontId::proportional(14.0),
-            theme::TEXT_DIM,
-        );
+    let Some(span) = Span::of(takes, state.viewport) else {
+        invite(&painter, p, rect);
         return response;
     };
 
-    let inner = rect.shrink2(vec2(8.0, 6.0));
-    let ruler = Rect::from_min_max(pos2(inner.left(), inner.bottom() - RULER), inner.max);
-    let kinds = present_kinds(takes);
-    let ribbon_height = kinds.len() as f32 * RIBBON_ROW;
-    let ribbon = Rect::from_min_max(
-        pos2(inner.left(), ruler.top() - ribbon_height),
-        pos2(inner.right(), ruler.top()),
-    );
-    let waves = Rect::from_min_max(inner.min, pos2(inner.right(), ribbon.top() - 4.0));
-
-    draw_ruler(&painter, ruler, &span);
-    let mut mesh = Mesh::default();
-    let repaired = takes.iter().any(|take| !take.repaired_peaks.is_empty());
-    let (before, after) = if repaired {
-        let middle = waves.top() + 0.58 * waves.height();
-        (
-            Rect::from_min_max(waves.min, pos2(waves.right(), middle)),
-            Rect::from_min_max(pos2(waves.left(), middle + 2.0), waves.max),
-        )
-    } else {
-        (waves, Rect::NOTHING)
+    let inner = rect.shrink2(vec2(8.0, 5.0));
+    let overview = Rect::from_min_max(pos2(inner.left(), inner.bottom() - OVERVIEW), inner.max);
+    let analysed = takes.iter().any(|take| take.findings.is_some());
+    let mut below = overview.top() - 4.0;
+    let mut take_off = |height: f32| {
+        let band = Rect::from_min_max(
+            pos2(inner.left(), below - height),
+            pos2(inner.right(), below),
+        );
+        below -= height;
+        band
     };
-    for take in takes {
-        draw_take(&mut mesh, &span, take, before, after, ribbon, &kinds);
+    // On a small window the waveform goes before the lanes.
+    let lanes = state.lanes && analysed && height > 230.0;
+    let lanes = lanes.then(|| take_off(lanes::HEIGHT));
+    let ruler = take_off(RULER);
+    let kinds = present_kinds(takes);
+    let ribbon = take_off(kinds.len() as f32 * RIBBON_ROW + 2.0);
+    let waves = Rect::from_min_max(inner.min, pos2(inner.right(), below - 3.0));
+    let main = Rect::from_min_max(inner.min, pos2(inner.right(), overview.top() - 4.0));
+
+    navigate(ui, &response, main, overview, &span, state);
+    // What the hands did shows in this picture already.
+    let span = Span::of(takes, state.viewport).unwrap_or(span);
+
+    let clipped = painter.with_clip_rect(inner);
+    timeline::ruler(&clipped, p, ruler, &span);
+    draw_waves(ui, &clipped, p, waves, &span, model, state);
+    draw_ribbon(&clipped, p, ribbon, &span, takes, &kinds);
+    if let Some(rect) = lanes {
+        lanes::draw(ui, &clipped, p, rect, &span, takes);
+    }
+    draw_overview(&painter, p, overview, takes, state);
+    draw_selection(&clipped, p, main, &span, state);
+    if let Some(pos) = model.levels.position {
+        let x = span.x_of(main, pos);
+        clipped.vline(x, main.y_range(), Stroke::new(1.5, p.text));
+        let head = [
+            pos2(x - 4.0, main.top()),
+            pos2(x + 4.0, main.top()),
+            pos2(x, main.top() + 6.0),
+        ];
+        clipped.add(Shape::convex_polygon(head.to_vec(), p.text, Stroke::NONE));
+    }
+    if response.has_focus() {
+        let stroke = Stroke::new(1.5, p.accent);
+        painter.rect_stroke(
+            rect,
+            CornerRadius::same(theme::RADIUS),
+            stroke,
+            StrokeKind::Inside,
+        );
+    }
+    hover(response, main, &span, takes, model, lanes)
+}
+
+fn invite(painter: &Painter, p: &Palette, rect: Rect) {
+    // The shape of what will be here.
+    let mut mesh = Mesh::default();
+    let middle = rect.center().y;
+    for i in 0..(rect.width() / 4.0) as usize {
+        let t = i as f32 * 0.11;
+        let envelope = 0.5 + 0.5 * (0.21 * t).sin();
+        let h = 0.32 * rect.height() * envelope * (0.35 + 0.65 * (1.7 * t).sin().abs());
+        let x = rect.left() + 4.0 * i as f32;
+        let bar = Rect::from_x_y_ranges(x + 1.0..=x + 3.0, middle - h..=middle + h);
+        mesh.add_colored_rect(bar, p.raised.gamma_multiply(0.55));
     }
     painter.add(Shape::mesh(mesh));
-    if repaired {
-        for (lane, name) in [(before, "before"), (after, "after")] {
-            painter.text(
-                lane.left_top() + vec2(2.0, 4.0),
-                Align2::LEFT_TOP,
-                name,
-                FontId::proportional(10.0),
-                theme::TEXT_DIM,
-            );
+    let text = "Play the song once: its waveform and its damage appear here.";
+    let font = FontId::proportional(15.0);
+    let galley = painter.layout_no_wrap(text.to_owned(), font, p.text);
+    let place = rect.center() - 0.5 * galley.size();
+    let ground = Rect::from_min_size(place, galley.size()).expand2(vec2(12.0, 6.0));
+    painter.rect_filled(ground, CornerRadius::same(4), p.well.gamma_multiply(0.9));
+    painter.galley(place, galley, p.text);
+}
+
+/// Wheel, drags and keys.
+fn navigate(
+    ui: &Ui,
+    response: &Response,
+    main: Rect,
+    overview: Rect,
+    span: &Span,
+    state: &mut State,
+) {
+    let pointer = response.hover_pos();
+    if let Some(pointer) = pointer.filter(|p| main.contains(*p)) {
+        let (scroll, zoom, across) = ui.input(|input| {
+            let scroll = input.smooth_scroll_delta();
+            (scroll, input.zoom_delta(), input.modifiers.shift)
+        });
+        let around = span.seconds_at(main, pointer.x);
+        let sideways = if across {
+            scroll.x + scroll.y
+        } else {
+            scroll.x
+        };
+        if sideways.abs() > 0.0 {
+            let seconds = -f64::from(sideways / main.width()) * span.shown.seconds;
+            state.viewport = span.panned(seconds);
+        }
+        let notches = if across {
+            0.0
+        } else {
+            f64::from(scroll.y) / 50.0
+        };
+        let factor = ZOOM.powf(notches) * f64::from(zoom);
+        if (factor - 1.0).abs() > 1e-6 {
+            state.viewport = span.zoomed(factor, around);
         }
     }
 
-    if let Some(pos) = model.levels.position {
-        let x = span.x(inner, span.seconds_of(pos));
-        if inner.x_range().contains(x) {
-            painter.vline(x, inner.y_range(), Stroke::new(1.5, theme::TEXT));
+    let start = ui.input(|input| input.pointer.press_origin());
+    let on_overview = start.is_some_and(|at| overview.expand(3.0).contains(at));
+    let panning = response.dragged_by(PointerButton::Middle)
+        || response.dragged_by(PointerButton::Secondary)
+        || (response.dragged_by(PointerButton::Primary) && ui.input(|i| i.modifiers.alt));
+    if on_overview && (response.dragged() || response.clicked()) {
+        if let Some(at) = response.interact_pointer_pos() {
+            let share = f64::from((at.x - overview.left()) / overview.width().max(1.0));
+            let middle = share * span.total - 0.5 * span.shown.seconds;
+            state.viewport = span.panned(middle - span.shown.start);
+        }
+    } else if panning {
+        let seconds = -f64::from(response.drag_delta().x / main.width()) * span.shown.seconds;
+        state.viewport = span.panned(seconds);
+        ui.ctx().set_cursor_icon(CursorIcon::Grabbing);
+    } else if response.dragged_by(PointerButton::Primary) {
+        if let (Some(start), Some(at)) = (start, response.interact_pointer_pos()) {
+            let pos = |x: f32| span.pos_of(span.seconds_at(main, x).clamp(0.0, span.total));
+            let anchor = *state.anchor.get_or_insert_with(|| pos(start.x));
+            let end = pos(at.x);
+            state.selection = Some((anchor.min(end), anchor.max(end)));
+        }
+    } else if response.double_clicked() {
+        state.viewport = None;
+        state.selection = None;
+    } else if response.clicked() {
+        state.selection = None;
+        response.request_focus();
+    }
+    if !response.dragged() {
+        state.anchor = None;
+    }
+
+    if response.has_focus() {
+        let filter = EventFilter {
+            horizontal_arrows: true,
+            ..EventFilter::default()
+        };
+        ui.memory_mut(|memory| memory.set_focus_lock_filter(response.id, filter));
+        let middle = span.shown.start + 0.5 * span.shown.seconds;
+        let pressed = |key: Key| ui.input(|input| input.num_presses(key)) as f64;
+        let zoom = pressed(Key::Plus) + pressed(Key::Equals) - pressed(Key::Minus);
+        if zoom != 0.0 {
+            state.viewport = span.zoomed(ZOOM.powf(zoom), middle);
+        }
+        let pan = pressed(Key::ArrowRight) - pressed(Key::ArrowLeft);
+        if pan != 0.0 {
+            state.viewport = span.panned(pan * PAN * span.shown.seconds);
+        }
+        if pressed(Key::Home) > 0.0 {
+            state.viewport = None;
+        }
+        if pressed(Key::Escape) > 0.0 {
+            state.selection = None;
         }
     }
-    hover(response, &span, inner, takes)
+}
+
+/// Zooms by one notch around the selection's middle, else the picture's.
+pub fn zoom(model: &Model<'_>, state: &mut State, notches: f64) {
+    if let Some(span) = Span::of(&model.view.takes, state.viewport) {
+        let around = span.shown.start + 0.5 * span.shown.seconds;
+        state.viewport = span.zoomed(ZOOM.powf(notches), around);
+    }
+}
+
+/// Shows the selection and a little around it.
+pub fn zoom_to_selection(model: &Model<'_>, state: &mut State) {
+    if let (Some(span), Some((start, end))) =
+        (Span::of(&model.view.takes, state.viewport), state.selection)
+    {
+        let (from, to) = (span.seconds_of(start), span.seconds_of(end));
+        let margin = 0.05 * (to - from);
+        let wanted = Viewport {
+            start: from - margin,
+            seconds: to - from + 2.0 * margin,
+        };
+        state.viewport = Span::of(&model.view.takes, Some(wanted)).map(|span| span.shown);
+    }
 }
 
 /// Kinds that reach the threshold anywhere.
-fn present_kinds(takes: &[TakeView]) -> Vec<DamageKind> {
+pub fn present_kinds(takes: &[TakeView]) -> Vec<DamageKind> {
     DamageKind::ALL
         .into_iter()
-        .filter(|&kind| {
-            takes.iter().any(|take| {
-                (take.damage.frames.iter()).any(|frame| frame[kind as usize] >= DEFAULT_THRESHOLD)
-            })
+        .filter(|&kind| takes.iter().any(|take| take.shares[kind as usize] > 0.0))
+        .collect()
+}
+
+/// Colour and words of a take's state.
+fn state_look(p: &Palette, state: TakeState, out_of_date: bool) -> (Color32, &'static str) {
+    match state {
+        _ if out_of_date => (p.warning, "out of date"),
+        TakeState::Capturing => (p.text, "capturing"),
+        TakeState::Captured => (p.dim, "captured"),
+        TakeState::Queued => (p.warning, "waiting"),
+        TakeState::Running => (p.warning, "analysing"),
+        TakeState::Committed => (p.accent, "repaired"),
+        TakeState::Failed => (p.problem, "failed"),
+    }
+}
+
+/// Whether what the host plays at the playhead is not what was captured in `take`.
+fn is_out_of_date(model: &Model<'_>, take: &TakeView) -> bool {
+    model.levels.player == PlayerState::OutOfDate
+        && (model.levels.position).is_some_and(|pos| take.start <= pos && pos < take_end(take))
+}
+
+fn draw_waves(
+    ui: &Ui,
+    painter: &Painter,
+    p: &Palette,
+    rect: Rect,
+    span: &Span,
+    model: &Model<'_>,
+    state: &mut State,
+) {
+    let takes = &model.view.takes;
+    let repaired = takes.iter().any(|take| !take.after.wave.is_empty());
+    let wave = Rect::from_min_max(pos2(rect.left(), rect.top() + STATE_LINE + 1.0), rect.max);
+    let half = wave.center().y;
+    let (before, after) = match (state.wave, repaired) {
+        (WaveMode::Overlaid, _) | (_, false) => (wave, wave),
+        _ => (
+            Rect::from_min_max(wave.min, pos2(wave.right(), half - 1.0)),
+            Rect::from_min_max(pos2(wave.left(), half + 1.0), wave.max),
+        ),
+    };
+    let spectrogram = state.wave == WaveMode::Spectrogram;
+    if spectrogram {
+        spectrogram::draw(ui, painter, &mut state.textures, 0, before, span, takes);
+        spectrogram::axis(painter, p, before);
+        if repaired {
+            spectrogram::draw(ui, painter, &mut state.textures, 1, after, span, takes);
+            spectrogram::axis(painter, p, after);
+        }
+    }
+    let mut mesh = Mesh::default();
+    for take in takes {
+        let (left, right) = (span.x_of(rect, take.start), span.x_of(rect, take_end(take)));
+        let (left, right) = (left.max(rect.left()), right.min(rect.right()));
+        if left >= right {
+            continue;
+        }
+        let (colour, words) = state_look(p, take.state, is_out_of_date(model, take));
+        let line = Rect::from_x_y_ranges(left..=right, rect.top()..=rect.top() + STATE_LINE);
+        mesh.add_colored_rect(line, colour);
+        if !spectrogram {
+            let column = COLUMN_PIXELS / ui.ctx().pixels_per_point();
+            let overlaid = state.wave == WaveMode::Overlaid && repaired;
+            // Before is seen through after where they lie over each other.
+            let tint = |colour: Color32| {
+                if overlaid {
+                    colour.gamma_multiply(0.75)
+                } else {
+                    colour
+                }
+            };
+            columns(
+                &mut mesh,
+                (left, right, column),
+                before,
+                span,
+                take,
+                &take.before,
+                |cells| tint(dominant(&cells).map_or(p.wave, |kind| p.damage(kind))),
+            );
+            if !take.after.wave.is_empty() {
+                let colour = if overlaid {
+                    p.accent.gamma_multiply(0.72)
+                } else {
+                    p.accent
+                };
+                columns(
+                    &mut mesh,
+                    (left, right, column),
+                    after,
+                    span,
+                    take,
+                    &take.after,
+                    |_| colour,
+                );
+            }
+        }
+        if right - left > 70.0 {
+            let galley =
+                painter.layout_no_wrap(words.to_owned(), FontId::proportional(10.0), colour);
+            let place = pos2(right - galley.size().x - 4.0, rect.top() + STATE_LINE + 2.0);
+            let ground = Rect::from_min_size(place, galley.size()).expand(2.0);
+            mesh_later(painter, &mut mesh);
+            painter.rect_filled(ground, CornerRadius::same(2), p.well.gamma_multiply(0.75));
+            painter.galley(place, galley, colour);
+        }
+    }
+    mesh_later(painter, &mut mesh);
+    let names: &[(Rect, &str, Color32)] = match (state.wave, repaired) {
+        (_, false) => &[],
+        (WaveMode::Overlaid, true) => &[(before, "before", p.wave)],
+        _ => &[(before, "before", p.text), (after, "after", p.text)],
+    };
+    for &(lane, name, colour) in names {
+        let font = FontId::proportional(10.0);
+        painter.text(
+            lane.left_top() + vec2(3.0, 2.0),
+            Align2::LEFT_TOP,
+            name,
+            font,
+            colour,
+        );
+    }
+    if state.wave == WaveMode::Overlaid && repaired {
+        let font = FontId::proportional(10.0);
+        painter.text(
+            wave.left_top() + vec2(42.0, 2.0),
+            Align2::LEFT_TOP,
+            "after",
+            font,
+            p.accent,
+        );
+    }
+}
+
+/// Hands over what has been collected, so that what follows lies above it.
+fn mesh_later(painter: &Painter, mesh: &mut Mesh) {
+    if !mesh.is_empty() {
+        painter.add(Shape::mesh(std::mem::take(mesh)));
+    }
+}
+
+/// The peaks of one picture as columns, coloured by the damage there.
+fn columns(
+    mesh: &mut Mesh,
+    (left, right, column): (f32, f32, f32),
+    lane: Rect,
+    span: &Span,
+    take: &TakeView,
+    picture: &Picture,
+    colour: impl Fn(Severities) -> Color32,
+) {
+    let rate = f64::from(take.sample_rate.max(1));
+    let count = ((right - left) / column).ceil().max(1.0) as usize;
+    let half = 0.5 * lane.height();
+    let middle = lane.center().y;
+    let sample = |x: f32| {
+        let seconds = span.seconds_at(lane, x);
+        (span.pos_of(seconds).since(take.start).max(0) as f64 * rate / span.rate) as usize
+    };
+    for i in 0..count {
+        let x = left + i as f32 * column;
+        let (from, to) = (sample(x), sample(x + column));
+        let first = from / PEAK_SAMPLES;
+        let last = (to / PEAK_SAMPLES).max(first + 1);
+        let Some(peak) = picture.wave.over(first..last) else {
+            continue;
+        };
+        let cells = cells_of(&take.damage, from as f64 / rate, to as f64 / rate);
+        let (high, low) = (peak.high.clamp(-1.0, 1.0), peak.low.clamp(-1.0, 1.0));
+        let top = middle - high * half;
+        let bottom = (middle - low * half).max(top + 1.0);
+        let bar = Rect::from_x_y_ranges(x..=x + column, top..=bottom);
+        mesh.add_colored_rect(bar, colour(cells));
+    }
+}
+
+/// The worst damage between two times.
+fn cells_of(damage: &DamageCells, from: f64, to: f64) -> Severities {
+    let frame = |seconds: f64| (seconds * FRAMES_PER_SECOND as f64).max(0.0) as usize;
+    let first = frame(from);
+    (damage.over(first..frame(to).max(first + 1))).unwrap_or(Cells([0; DamageKind::COUNT]))
+}
+
+/// The kind that hurts most, if any reaches the threshold.
+fn dominant(cells: &Severities) -> Option<DamageKind> {
+    DamageKind::ALL
+        .into_iter()
+        .filter(|&kind| cells.0[kind as usize] >= THRESHOLD)
+        .max_by_key(|&kind| cells.0[kind as usize])
+}
+
+/// One row a kind: where, and by its height how much.
+fn draw_ribbon(
+    painter: &Painter,
+    p: &Palette,
+    rect: Rect,
+    span: &Span,
+    takes: &[TakeView],
+    kinds: &[DamageKind],
+) {
+    let mut mesh = Mesh::default();
+    let width = 2.0;
+    for take in takes {
+        let left = span.x_of(rect, take.start).max(rect.left());
+        let right = span.x_of(rect, take_end(take)).min(rect.right());
+        let offset = span.seconds_of(take.start);
+        for i in 0..((right - left) / width).ceil().max(0.0) as usize {
+            let x = left + i as f32 * width;
+            let seconds = |x: f32| span.seconds_at(rect, x) - offset;
+            let cells = cells_of(&take.damage, seconds(x), seconds(x + width));
+            for (row, &kind) in kinds.iter().enumerate() {
+                let severity = f32::from(cells.0[kind as usize]) / 255.0;
+                if severity < 0.15 {
+                    continue;
+                }
+                let bottom = rect.top() + (row + 1) as f32 * RIBBON_ROW;
+                let height = (RIBBON_ROW - 1.0) * severity.max(0.35);
+                let cell = Rect::from_x_y_ranges(x..=x + width, bottom - height..=bottom);
+                mesh.add_colored_rect(cell, p.damage(kind));
+            }
+        }
+    }
+    painter.add(Shape::mesh(mesh));
+}
+
+/// The whole timeline, with what of it is shown.
+fn draw_overview(painter: &Painter, p: &Palette, rect: Rect, takes: &[TakeView], state: &State) {
+    let Some(whole) = Span::of(takes, None) else {
+        return;
+    };
+    painter.rect_filled(rect, CornerRadius::same(3), p.panel);
+    let mut mesh = Mesh::default();
+    for take in takes {
+        let left = whole.x_of(rect, take.start).max(rect.left());
+        let right = whole
+            .x_of(rect, take_end(take))
+            .min(rect.right())
+            .max(left + 1.0);
+        let lane = rect.shrink2(vec2(0.0, 2.0));
+        columns(
+            &mut mesh,
+            (left, right, 2.0),
+            lane,
+            &whole,
+            take,
+            &take.before,
+            |cells| {
+                dominant(&cells)
+                    .map_or(p.wave, |kind| p.damage(kind))
+                    .gamma_multiply(0.8)
+            },
+        );
+    }
+    painter.add(Shape::mesh(mesh));
+    if let Some(shown) = state.viewport {
+        let (a, b) = (
+            whole.x(rect, shown.start),
+            whole.x(rect, shown.start + shown.seconds),
+        );
+        let window = Rect::from_x_y_ranges(a..=b.max(a + 3.0), rect.y_range());
+        for outside in [
+            Rect::from_x_y_ranges(rect.left()..=window.left(), rect.y_range()),
+            Rect::from_x_y_ranges(window.right()..=rect.right(), rect.y_range()),
+        ] {
+            painter.rect_filled(outside, CornerRadius::ZERO, p.well.gamma_multiply(0.65));
+        }
+        painter.rect_stroke(
+            window,
+            CornerRadius::same(3),
+            Stroke::new(1.5, p.accent),
+            StrokeKind::Inside,
+        );
+    }
+}
+
+fn draw_selection(painter: &Painter, p: &Palette, rect: Rect, span: &Span, state: &State) {
+    if let Some((start, end)) = state.selection {
+        let (a, b) = (span.x_of(rect, start), span.x_of(rect, end));
+        let area = Rect::from_x_y_ranges(a..=b, rect.y_range());
+        painter.rect_filled(area, CornerRadius::ZERO, p.text.gamma_multiply(0.12));
+        for x in [a, b] {
+            painter.vline(
+                x,
+                rect.y_range(),
+                Stroke::new(1.0, p.text.gamma_multiply(0.7)),
+            );
+        }
+    }
+}
+
+/// The damaged region of `kind` around a frame, in frames; gaps of 200 ms are bridged.
+fn region_around(damage: &DamageCells, kind: DamageKind, frame: usize) -> (usize, usize, u8) {
+    let severity = |frame: usize| {
+        damage
+            .over(frame..frame + 1)
+            .map_or(0, |c| c.0[kind as usize])
+    };
+    let (mut start, mut end, mut worst) = (frame, frame + 1, severity(frame));
+    let mut gap = 0;
+    for at in (frame.saturating_sub(MAX_REGION)..frame).rev() {
+        let s = severity(at);
+        if s >= THRESHOLD {
+            (start, worst, gap) = (at, worst.max(s), 0);
+        } else {
+            gap += 1;
+            if gap > MAX_GAP {
+                break;
+            }
+        }
+    }
+    gap = 0;
+    for at in frame + 1..(frame + MAX_REGION).min(damage.len()) {
+        let s = severity(at);
+        if s >= THRESHOLD {
+            (end, worst, gap) = (at + 1, worst.max(s), 0);
+        } else {
+            gap += 1;
+            if gap > MAX_GAP {
+                break;
+            }
+        }
+    }
+    (start, end, worst)
+}
+
+/// What a hover over `pos` says: "0:41–0:44 overdriven, severity 0.8".
+pub fn reasons(take: &TakeView, span: &Span, pos: SamplePos) -> Vec<(DamageKind, String)> {
+    let rate = f64::from(take.sample_rate.max(1));
+    let per_second = FRAMES_PER_SECOND as f64;
+    let frame = (pos.since(take.start) as f64 / rate * per_second).max(0.0) as usize;
+    let Some(cells) = take.damage.over(frame..frame + 1) else {
+        return Vec::new();
+    };
+    let origin = span.clock_of(take.start);
+    (DamageKind::ALL.into_iter())
+        .filter(|&kind| cells.0[kind as usize] >= THRESHOLD)
+        .map(|kind| {
+            let (start, end, worst) = region_around(&take.damage, kind, frame);
+            let at = |frame: usize| status::fine_time(origin + frame as f64 / per_second);
+            let severity = f32::from(worst) / 255.0;
+            let text = format!(
+                "{}–{} {}, severity {severity:.1}",
+                at(start),
+                at(end),
+                kind.label()
+            );
+            (kind, text)
         })
         .collect()
 }
 
-fn draw_ruler(painter: &egui::Painter, rect: Rect, span: &Span) {
-    let room = (rect.width() / LABEL_DISTANCE).max(1.0);
-    let steps = [
-        1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
-    ];
-    // A session may hold takes hours apart; the number of labels is bounded all the same.
-    let step = steps
-        .into_iter()
-        .find(|step| span.seconds / step <= f64::from(room))
-        .unwrap_or(span.seconds / f64::from(room));
-    let origin = span.start.0 as f64 / span.rate;
-    let first = (origin / step).ceil();
-    for i in 0..=room as usize + 1 {
-        let tick = (first + i as f64) * step;
-        if tick > origin + span.seconds {
-            break;
-        }
-        let x = span.x(rect, tick - origin);
-        painter.vline(
-            x,
-            rect.top()..=rect.top() + 4.0,
-            Stroke::new(1.0, theme::LINE),
-        );
-        painter.text(
-            pos2(x + 3.0, rect.bottom()),
-            Align2::LEFT_BOTTOM,
-            status::time(tick),
-            FontId::proportional(10.0),
-            theme::TEXT_DIM,
-        );
-    }
-}
-
-/// Colour of a take's state.
-fn state_colour(state: TakeState) -> Color32 {
-    match state {
-        TakeState::Capturing => theme::TEXT,
-        TakeState::Captured => theme::TEXT_DIM,
-        TakeState::Queued | TakeState::Running => theme::WARNING,
-        TakeState::Committed => theme::ACCENT,
-        TakeState::Failed => theme::PROBLEM,
-    }
-}
-
-fn draw_take(
-    mesh: &mut Mesh,
+fn hover(
+    response: Response,
+    main: Rect,
     span: &Span,
-    take: &TakeView,
-    before: Rect,
-    after: Rect,
-    ribbon: Rect,
-    kinds: &[DamageKind],
-) {
-    let start = span.seconds_of(take.start);
-    let length = take.frames as f64 / f64::from(take.sample_rate.max(1));
-    let end = span.seconds_of(take_end(take));
-    let left = span.x(before, start);
-    let right = span.x(before, end).max(left + COLUMN);
-    let line = Rect::from_x_y_ranges(left..=right, before.top()..=before.top() + STATE_LINE);
-    mesh.add_colored_rect(line, state_colour(take.state));
-
-    let columns = ((right - left) / COLUMN).ceil().max(1.0) as usize;
-    let seconds_per_column = length / columns as f64;
-    // Frames of a column: at least one, so that short takes are drawn without holes.
-    let frames = |column: usize, per_second: usize, len: usize| {
-        let from = (column as f64 * seconds_per_column * per_second as f64) as usize;
-        let to = ((column + 1) as f64 * seconds_per_column * per_second as f64).ceil() as usize;
-        let to = to.max(from.saturating_add(1)).min(len);
-        from.min(to)..to
-    };
-    for column in 0..columns {
-        let x = left + column as f32 * COLUMN;
-        let damage = &take.damage.frames;
-        let severity = worst(&damage[frames(column, FRAMES_PER_SECOND, damage.len())]);
-        let colour = dominant(&severity).map_or(theme::WAVE, theme::damage);
-        for (lane, peaks, colour) in [
-            (before, &take.peaks, colour),
-            (after, &take.repaired_peaks, theme::ACCENT),
-        ] {
-            let part = &peaks[frames(column, PEAKS_PER_SECOND, peaks.len())];
-            if part.is_empty() {
-                continue;
-            }
-            let low = part.iter().map(|p| p.0).fold(0.0, f32::min).max(-1.0);
-            let high = part.iter().map(|p| p.1).fold(0.0, f32::max).min(1.0);
-            let half = 0.5 * lane.height() - STATE_LINE;
-            let middle = lane.center().y + 0.5 * STATE_LINE;
-            let y = (middle - high * half)..=(middle - low * half).max(middle - high * half + 1.0);
-            mesh.add_colored_rect(Rect::from_x_y_ranges(x..=x + COLUMN, y), colour);
-        }
-        for (row, &kind) in kinds.iter().enumerate() {
-            let severity = severity[kind as usize];
-            if severity < 0.1 {
-                continue;
-            }
-            let top = ribbon.top() + row as f32 * RIBBON_ROW;
-            let cell = Rect::from_x_y_ranges(x..=x + COLUMN, top..=top + RIBBON_ROW - 1.0);
-            mesh.add_colored_rect(cell, theme::damage(kind).gamma_multiply(severity.min(1.0)));
-        }
-    }
-}
-
-/// Worst severity per kind.
-fn worst(frames: &[Severity]) -> Severity {
-    let mut out = Severity::default();
-    for frame in frames {
-        for (worst, &severity) in out.iter_mut().zip(frame) {
-            *worst = worst.max(severity);
-        }
-    }
-    out
-}
-
-/// The kind that hurts most, if any reaches the threshold.
-pub fn dominant(severity: &Severity) -> Option<DamageKind> {
-    DamageKind::ALL
-        .into_iter()
-        .filter(|&kind| severity[kind as usize] >= DEFAULT_THRESHOLD)
-        .max_by(|&a, &b| severity[a as usize].total_cmp(&severity[b as usize]))
-}
-
-fn hover(response: Response, span: &Span, rect: Rect, takes: &[TakeView]) -> Response {
-    let Some(pointer) = response.hover_pos() else {
+    takes: &[TakeView],
+    model: &Model<'_>,
+    lanes: Option<Rect>,
+) -> Response {
+    let Some(pointer) = response.hover_pos().filter(|at| main.contains(*at)) else {
         return response;
     };
-    let share = ((pointer.x - rect.left()) / rect.width().max(1.0)).clamp(0.0, 1.0);
-    let seconds = f64::from(share) * span.seconds;
-    let pos = span.start.offset((seconds * span.rate) as i64);
+    if response.dragged() || lanes.is_some_and(|rect| rect.contains(pointer)) {
+        return response;
+    }
+    let pos = span.pos_of(span.seconds_at(main, pointer.x));
     let Some(take) = takes.iter().find(|t| t.start <= pos && pos < take_end(t)) else {
         return response;
     };
-    let frame = pos.since(take.start) as f64 / f64::from(take.sample_rate.max(1));
-    let frame = (frame * FRAMES_PER_SECOND as f64) as usize;
-    let severity = take.damage.frames.get(frame).copied();
     response.on_hover_ui_at_pointer(|ui| {
-        ui.label(status::time(pos.0 as f64 / span.rate));
-        let kinds = severity.into_iter().flat_map(|severity| {
-            (DamageKind::ALL.into_iter())
-                .map(move |kind| (kind, severity[kind as usize]))
-                .filter(|(_, severity)| *severity >= 0.1)
+        let p = theme::of(ui);
+        let (colour, words) = state_look(p, take.state, is_out_of_date(model, take));
+        ui.horizontal(|ui| {
+            ui.label(status::fine_time(span.clock_of(pos)));
+            ui.colored_label(colour, words);
         });
-        for (kind, severity) in kinds {
-            let text = format!("{} {:.0} %", kind.label(), 100.0 * severity);
-            ui.colored_label(theme::damage(kind), text);
+        for (kind, text) in reasons(take, span, pos) {
+            ui.horizontal(|ui| {
+                swatch(ui, p, kind);
+                ui.label(text);
+            });
         }
     })
 }
 
-/// A damage map as a thin strip: the dominant kind's colour, as bright as it is severe.
-pub fn strip(ui: &mut Ui, frames: &[Severity], size: egui::Vec2) -> Response {
+/// A square in the colour of a kind.
+pub fn swatch(ui: &mut Ui, p: &Palette, kind: DamageKind) {
+    let (rect, _) = ui.allocate_exact_size(vec2(10.0, 10.0), Sense::hover());
+    ui.painter()
+        .rect_filled(rect, CornerRadius::same(2), p.damage(kind));
+}
+
+/// A damage map as a thin strip: the dominant kind's colour, as high as it is severe.
+pub fn strip(ui: &mut Ui, frames: &[Severity], size: egui::Vec2, name: &str) -> Response {
+    let p = theme::of(ui);
     let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
+    response.widget_info(|| WidgetInfo::labeled(egui::Role::Meter, true, name));
     let painter = ui.painter_at(rect);
-    painter.rect_filled(rect, CornerRadius::same(2), theme::WELL);
+    painter.rect_filled(rect, CornerRadius::same(2), p.well);
     if frames.is_empty() {
         return response;
     }
     let columns = (rect.width() / 2.0).ceil().max(1.0) as usize;
+    // Of an hour, every so many frames are enough for a strip of some hundred pixels.
+    let stride = (frames.len() / (columns * 64)).max(1);
     let mut mesh = Mesh::default();
     for column in 0..columns {
         let from = column * frames.len() / columns;
         let to = ((column + 1) * frames.len())
             .div_ceil(columns)
             .min(frames.len());
-        let severity = worst(&frames[from..to]);
-        if let Some(kind) = dominant(&severity) {
+        let mut worst = [0.0f32; DamageKind::COUNT];
+        for frame in frames[from..to].iter().step_by(stride) {
+            for (worst, &severity) in worst.iter_mut().zip(frame) {
+                *worst = worst.max(severity);
+            }
+        }
+        let kind = (DamageKind::ALL.into_iter())
+            .max_by(|&a, &b| worst[a as usize].total_cmp(&worst[b as usize]));
+        if let Some(kind) = kind.filter(|&k| worst[k as usize] >= DEFAULT_THRESHOLD) {
             let x = rect.left() + column as f32 * 2.0;
-            let cell = Rect::from_x_y_ranges(x..=x + 2.0, rect.y_range());
-            let strength = severity[kind as usize].clamp(0.0, 1.0);
-            mesh.add_colored_rect(cell, theme::damage(kind).gamma_multiply(strength));
+            let height = rect.height() * worst[kind as usize].clamp(0.0, 1.0);
+            let cell = Rect::from_x_y_ranges(x..=x + 2.0, rect.bottom() - height..=rect.bottom());
+            mesh.add_colored_rect(cell, p.damage(kind));
         }
     }
     painter.add(Shape::mesh(mesh));

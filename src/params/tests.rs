@@ -212,6 +212,7 @@ fn session(hash: &str) -> Session {
             frames: 12,
             sample_rate: 48_000,
         }],
+        ..Session::default()
     }
 }
 

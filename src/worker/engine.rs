@@ -22,7 +22,7 @@ use crate::{
         options::Options,
         pipeline,
         progress::Progress,
-        session::Session,
+        session::{Edits, Listening, Regenerate, Session},
         view::View,
     },
 };
@@ -93,6 +93,15 @@ impl Engine {
         };
         *shared = Arc::downgrade(&engine);
         engine
+    }
+
+    /// The user's folder for what Uncook keeps, or the one named by [`DATA_DIR_VARIABLE`].
+    pub fn data_folder() -> Option<PathBuf> {
+        match std::env::var_os(DATA_DIR_VARIABLE) {
+            Some(folder) => Some(PathBuf::from(folder)),
+            None => directories::ProjectDirs::from("org", "Uncook", "Uncook")
+                .map(|dirs| dirs.data_dir().to_owned()),
+        }
     }
 
     /// An engine of its own that keeps everything in `folder`.
@@ -189,6 +198,24 @@ impl Instance {
         self.engine.inner.enqueue(&self.shared, &mut state, jobs);
     }
 
+    /// Queues another rebuild of a span of one stem.
+    pub fn regenerate(&self, focus: Regenerate) {
+        let mut state = self.shared.state.lock();
+        state.drain();
+        let jobs = state.regeneration(focus).into_iter().collect();
+        self.engine.inner.enqueue(&self.shared, &mut state, jobs);
+    }
+
+    /// What the user decided about the rebuilt audio. Takes effect within a tick of the collector.
+    pub fn set_edits(&self, edits: &Edits) {
+        self.shared.state.lock().set_edits(edits.clone());
+    }
+
+    /// What of it is listened to: never stored.
+    pub fn listen(&self, listening: Listening) {
+        self.shared.state.lock().set_listening(listening);
+    }
+
     /// Cancels this instance's running and waiting jobs.
     pub fn cancel(&self) {
         self.engine.inner.queue.lock().cancel(self.shared.id);
@@ -216,7 +243,7 @@ impl Instance {
         self.cancel();
         let mut state = self.shared.state.lock();
         state.load(session, &[&self.engine.inner.commits]);
-        self.shared.publish_view(&state, None);
+        self.shared.publish_view(&mut state, None);
     }
 
     /// Blocks until no job of this instance is queued or running and nothing captured waits for an
@@ -291,7 +318,7 @@ fn collect(inner: &Inner) {
             state.publish_patches();
             let job = inner.queue.lock().view(shared.id);
             busy |= job.is_some();
-            shared.publish_view(&state, job);
+            shared.publish_view(&mut state, job);
         }
         std::thread::sleep(if busy { COLLECT_BUSY } else { COLLECT_IDLE });
     }

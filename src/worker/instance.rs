@@ -13,18 +13,20 @@ use parking_lot::Mutex;
 use crate::{
     audio::AudioBuffer,
     cache::commits,
-    damage::{FRAMES_PER_SECOND, Stem},
+    damage::{DEFAULT_THRESHOLD, DamageKind, DamageMap, Stem},
     exchange::{
         SamplePos,
         capture::CaptureReader,
-        patch::{Patch, PatchPublisher, PatchSet},
+        patch::{Patch, PatchPublisher, PatchSet, StereoSamples},
     },
     worker::{
+        edits::{self, Sources},
         jobs::Notes,
         options::{CaptureMode, Options},
-        session::{CommitRef, Session},
+        picture::{Painter, Picture},
+        session::{CommitRef, Edits, Listening, Regenerate, Session},
         takes::{Take, Takes},
-        view::{Findings, JobView, TakeState, TakeView, View},
+        view::{DamageCells, Findings, JobView, Rebuild, TakeState, TakeView, View, damage_cell},
     },
 };
 
@@ -36,6 +38,8 @@ const VIEW_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_PROBLEMS: usize = 8;
 /// Takes shorter than this are not analysed by themselves: 1 s. A click on the timeline is no take.
 const MIN_AUTOMATIC_SECONDS: f64 = 1.0;
+/// Memory that earlier rebuilds may hold, in bytes: 1 GB. The oldest go first; their files stay.
+const MAX_OTHERS_BYTES: usize = 1_000_000_000;
 
 /// An instance, as the engine's threads share it.
 pub(super) struct Shared {
@@ -51,6 +55,9 @@ pub(super) struct Job {
     pub start: SamplePos,
     pub audio: AudioBuffer,
     pub options: Options,
+    /// The span that the user wants rebuilt, and what was rebuilt there before.
+    pub focus: Option<Regenerate>,
+    pub previous: Option<Arc<Patch>>,
     revision: u64,
 }
 
@@ -59,8 +66,14 @@ pub(super) struct Commit {
     reference: Option<CommitRef>,
     patch: Option<Arc<Patch>>,
     options: Options,
+    seed: u64,
     findings: Arc<Findings>,
-    repaired_peaks: Arc<Vec<(f32, f32)>>,
+    /// The patch's take and its repair with every blend up, drawn.
+    before: Picture,
+    after: Arc<Picture>,
+    cells: DamageCells,
+    /// The separated stems, for listening to them alone.
+    stems: Option<Arc<[StereoSamples; Stem::COUNT]>>,
     problem: Option<String>,
     /// The last take that was compared with the patch, by revision, and the answer: takes are long.
     compared: Cell<Option<(u64, bool)>>,
@@ -81,6 +94,10 @@ pub(super) struct State {
     sample_rate: u32,
     /// Oldest first; later ones win.
     commits: Vec<Commit>,
+    /// Earlier rebuilds over the base of one in force, oldest first.
+    others: Vec<Commit>,
+    edits: Arc<Edits>,
+    listening: Listening,
     requests: Vec<Requested>,
     problems: Vec<String>,
     last_chunk: Instant,
@@ -102,6 +119,9 @@ impl Shared {
                 options: Options::default(),
                 sample_rate: 0,
                 commits: Vec::new(),
+                others: Vec::new(),
+                edits: Arc::default(),
+                listening: Listening::default(),
                 requests: Vec::new(),
                 problems: Vec::new(),
                 last_chunk: now,
@@ -115,13 +135,14 @@ impl Shared {
     }
 
     /// Renews the view if anything changed and the last one is old enough.
-    pub fn publish_view(&self, state: &State, job: Option<JobView>) {
+    pub fn publish_view(&self, state: &mut State, job: Option<JobView>) {
         let old = self.view.load();
         let mut last = self.view_time.lock();
         if (!state.view_changed && old.job == job) || last.elapsed() < VIEW_INTERVAL {
             return;
         }
         *last = Instant::now();
+        state.view_changed = false;
         self.view.store(Arc::new(state.view(job)));
     }
 }
@@ -131,16 +152,58 @@ impl Commit {
         reference: Option<CommitRef>,
         patch: Arc<Patch>,
         notes: Notes,
+        stems: Option<Arc<[StereoSamples; Stem::COUNT]>>,
         problem: Option<String>,
     ) -> Self {
+        let take = [&patch.take[0][..], &patch.take[1][..]];
         Self {
             reference,
-            repaired_peaks: Arc::new(peaks(&patch)),
+            before: Painter::paint(take, patch.sample_rate),
+            after: Arc::new(repaired(&patch)),
+            cells: notes
+                .findings
+                .damage
+                .frames
+                .iter()
+                .map(damage_cell)
+                .collect(),
             patch: Some(patch),
+            seed: notes.focus.map_or(notes.options.seed, |focus| focus.seed),
             options: notes.options,
             findings: Arc::new(notes.findings),
+            stems,
             problem,
             compared: Cell::new(None),
+        }
+    }
+
+    fn hash(&self) -> &str {
+        self.reference.as_ref().map_or("", |r| &r.hash)
+    }
+
+    /// Whether the layers of both lie over the same base.
+    fn same_base(&self, other: &Self) -> bool {
+        match (&self.patch, &other.patch) {
+            (Some(a), Some(b)) => {
+                a.start == b.start && a.sample_rate == b.sample_rate && a.base == b.base
+            }
+            _ => false,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let buffers = |p: &Arc<Patch>| 2 + p.layers.iter().flatten().count();
+        self.patch.as_ref().map_or(0, |p| 8 * p.len() * buffers(p))
+    }
+
+    fn rebuild(&self) -> Rebuild {
+        Rebuild {
+            hash: self.hash().to_owned(),
+            seed: self.seed,
+            style: self.options.style.clone(),
+            stems: std::array::from_fn(|i| {
+                self.patch.as_ref().is_some_and(|p| p.layers[i].is_some())
+            }),
         }
     }
 
@@ -253,13 +316,88 @@ impl State {
                     request.is_none() && commit.is_none() && seconds >= MIN_AUTOMATIC_SECONDS
                 }
             })
-            .map(|take| Job {
-                start: take.start,
-                audio: take.audio(),
-                options: self.options.clone(),
-                revision: take.revision,
-            })
+            .map(|take| self.job(take))
             .collect()
+    }
+
+    fn job(&self, take: &Take) -> Job {
+        Job {
+            start: take.start,
+            audio: take.audio(),
+            options: self.options.clone(),
+            focus: None,
+            previous: None,
+            revision: take.revision,
+        }
+    }
+
+    /// The job that rebuilds a span of one stem; `None` where nothing was captured there, which is
+    /// reported.
+    pub fn regeneration(&mut self, focus: Regenerate) -> Option<Job> {
+        let take = (self.takes.all().iter()).find(|t| t.start < focus.end && focus.start < t.end());
+        let Some(take) = take else {
+            self.report(
+                "This span has not been played since the project was opened: play it once, then \
+                 rebuild it"
+                    .to_owned(),
+            );
+            return None;
+        };
+        let commit = self.commits.iter().rfind(|c| c.covers(take));
+        Some(Job {
+            // What plays now, choices included, is what the new span is joined into.
+            previous: commit.and_then(|c| self.chosen(c)),
+            focus: Some(focus),
+            ..self.job(take)
+        })
+    }
+
+    /// The patch of a commit with the stems that were picked, everything that was rebuilt playing.
+    fn chosen(&self, commit: &Commit) -> Option<Arc<Patch>> {
+        let picks = Edits {
+            picks: self.edits.picks.clone(),
+            ..Edits::default()
+        };
+        self.with_edits(commit, &picks, &Listening::default())
+    }
+
+    fn with_edits(
+        &self,
+        commit: &Commit,
+        edits: &Edits,
+        listening: &Listening,
+    ) -> Option<Arc<Patch>> {
+        let patch = commit.patch.as_ref()?;
+        let others: Vec<(&str, &Patch)> = (self.others.iter())
+            .filter(|other| other.same_base(commit))
+            .filter_map(|other| Some((other.hash(), other.patch.as_deref()?)))
+            .collect();
+        let sources = Sources {
+            others: &others,
+            stems: commit.stems.as_deref(),
+        };
+        Some(match edits::edited(patch, &sources, edits, listening) {
+            Some(edited) => Arc::new(edited),
+            None => patch.clone(),
+        })
+    }
+
+    /// What the user decided about the rebuilt audio.
+    pub fn set_edits(&mut self, edits: Edits) {
+        if *self.edits != edits {
+            self.edits = Arc::new(edits);
+            self.patches_changed = true;
+            self.view_changed = true;
+        }
+    }
+
+    /// What of it is listened to.
+    pub fn set_listening(&mut self, listening: Listening) {
+        if self.listening != listening {
+            self.listening = listening;
+            self.patches_changed = true;
+            self.view_changed = true;
+        }
     }
 
     pub fn requested(&mut self, job: &Job) {
@@ -304,7 +442,8 @@ impl State {
         self.report(problem);
     }
 
-    /// Where commits overlap, the newer one stays.
+    /// Where commits overlap, the newer one stays in force; over the same base the older one stays
+    /// at hand.
     fn drop_covered(&mut self) {
         let mut kept: Vec<Commit> = Vec::new();
         for commit in std::mem::take(&mut self.commits).into_iter().rev() {
@@ -315,10 +454,27 @@ impl State {
             });
             if free {
                 kept.push(commit);
+            } else if kept.iter().any(|k| k.same_base(&commit)) {
+                self.others.push(Commit {
+                    stems: None,
+                    ..commit
+                });
             }
         }
         kept.reverse();
         self.commits = kept;
+        self.forget_others();
+    }
+
+    /// Drops earlier rebuilds that no commit in force can use, and the oldest where they get too many.
+    fn forget_others(&mut self) {
+        let commits = &self.commits;
+        self.others
+            .retain(|other| commits.iter().any(|c| c.same_base(other)));
+        let mut bytes: usize = self.others.iter().map(Commit::bytes).sum();
+        while bytes > MAX_OTHERS_BYTES {
+            bytes -= self.others.remove(0).bytes();
+        }
     }
 
     pub fn clear(&mut self) {
@@ -326,6 +482,9 @@ impl State {
         self.takes.clear();
         self.requests.clear();
         self.commits.clear();
+        self.others.clear();
+        self.edits = Arc::default();
+        self.listening = Listening::default();
         self.problems.clear();
         self.patches_changed = true;
         self.view_changed = true;
@@ -333,43 +492,59 @@ impl State {
     }
 
     pub fn session(&self) -> Session {
-        Session {
-            commits: self
-                .commits
-                .iter()
+        let references = |commits: &[Commit]| {
+            (commits.iter())
                 .filter_map(|c| c.reference.clone())
-                .collect(),
+                .collect()
+        };
+        Session {
+            commits: references(&self.commits),
+            others: references(&self.others),
+            edits: Edits::clone(&self.edits),
         }
     }
 
     pub fn load(&mut self, session: &Session, folders: &[&Path]) {
-        self.commits.clear();
-        for reference in &session.commits {
-            let commit = match commits::load(folders, reference) {
-                Ok((patch, meta)) => {
-                    // Notes of another version say less; the audio still plays.
-                    let notes: Notes = serde_json::from_str(&meta).unwrap_or_default();
-                    Commit::new(Some(reference.clone()), Arc::new(patch), notes, None)
-                }
-                Err(error) => {
-                    self.report(error.to_string());
-                    Commit {
-                        reference: Some(reference.clone()),
-                        patch: None,
-                        options: Options::default(),
-                        findings: Arc::default(),
-                        repaired_peaks: Arc::default(),
-                        problem: Some(error.to_string()),
-                        compared: Cell::new(None),
-                    }
-                }
-            };
-            self.commits.push(commit);
-        }
+        let mut load = |references: &[CommitRef]| -> Vec<Commit> {
+            (references.iter())
+                .map(|reference| self.load_commit(reference, folders))
+                .collect()
+        };
+        let (commits, others) = (load(&session.commits), load(&session.others));
+        self.commits = commits;
+        self.others = others;
         self.drop_covered();
+        self.edits = Arc::new(session.edits.clone());
+        self.listening = Listening::default();
         self.patches_changed = true;
         self.view_changed = true;
         self.publish_patches();
+    }
+
+    fn load_commit(&mut self, reference: &CommitRef, folders: &[&Path]) -> Commit {
+        match commits::load(folders, reference) {
+            Ok((patch, meta)) => {
+                // Notes of another version say less; the audio still plays.
+                let notes: Notes = serde_json::from_str(&meta).unwrap_or_default();
+                Commit::new(Some(reference.clone()), Arc::new(patch), notes, None, None)
+            }
+            Err(error) => {
+                self.report(error.to_string());
+                Commit {
+                    reference: Some(reference.clone()),
+                    patch: None,
+                    options: Options::default(),
+                    seed: 0,
+                    findings: Arc::default(),
+                    before: Picture::default(),
+                    after: Arc::default(),
+                    cells: DamageCells::default(),
+                    stems: None,
+                    problem: Some(error.to_string()),
+                    compared: Cell::new(None),
+                }
+            }
+        }
     }
 
     /// Hands the patches to the audio thread if they changed, and frees what it gave back.
@@ -378,7 +553,7 @@ impl State {
             let patches = self
                 .commits
                 .iter()
-                .filter_map(|c| c.patch.clone())
+                .filter_map(|c| self.with_edits(c, &self.edits, &self.listening))
                 .collect();
             self.publisher.publish(PatchSet::new(patches));
         }
@@ -403,11 +578,14 @@ impl State {
                     start: patch.start,
                     frames: patch.len() as u64,
                     sample_rate: patch.sample_rate,
-                    peaks: Arc::new(frame_peaks(&patch.take, patch.sample_rate)),
-                    repaired_peaks: commit.repaired_peaks.clone(),
-                    damage: Arc::new(commit.findings.damage.clone()),
+                    before: commit.before.clone(),
+                    after: commit.after.clone(),
+                    damage: commit.cells.clone(),
+                    shares: shares(&commit.findings.damage),
                     state: TakeState::Committed,
                     findings: Some(commit.findings.clone()),
+                    rebuilds: self.rebuilds(commit),
+                    stems_at_hand: commit.stems.is_some(),
                 });
             }
         }
@@ -430,7 +608,17 @@ impl State {
             job,
             overruns: self.capture.overruns(),
             problems,
+            edits: self.edits.clone(),
+            listening: self.listening,
         }
+    }
+
+    /// What can be chosen in place of `commit`'s stems, itself last.
+    fn rebuilds(&self, commit: &Commit) -> Vec<Rebuild> {
+        (self.others.iter().filter(|o| o.same_base(commit)))
+            .chain([commit])
+            .map(Commit::rebuild)
+            .collect()
     }
 
     fn take_view(&self, take: &Take, running: bool) -> TakeView {
@@ -447,43 +635,31 @@ impl State {
             start: take.start,
             frames: take.frames() as u64,
             sample_rate: take.sample_rate,
-            peaks: take.peaks(),
-            repaired_peaks: commit.map_or_else(Arc::default, |c| c.repaired_peaks.clone()),
-            damage: Arc::new(take.damage().clone()),
+            before: take.picture().clone(),
+            after: commit.map_or_else(Arc::default, |c| c.after.clone()),
+            damage: take.cells().clone(),
+            shares: shares(take.damage()),
             state,
             findings: commit.map(|c| c.findings.clone()),
+            rebuilds: commit.map_or_else(Vec::new, |c| self.rebuilds(c)),
+            stems_at_hand: commit.is_some_and(|c| c.stems.is_some()),
         }
     }
 }
 
-/// (min, max) per 10 ms of the mono mean of what plays with every blend up.
-fn peaks(patch: &Patch) -> Vec<(f32, f32)> {
+/// What plays with every blend up, drawn.
+fn repaired(patch: &Patch) -> Picture {
     let mut mix = patch.base.clone();
-    for layer in Stem::ALL
-        .iter()
-        .filter_map(|&s| patch.layers[s as usize].as_ref())
-    {
+    for layer in patch.layers.iter().flatten() {
         for (mix, layer) in mix.iter_mut().zip(layer) {
             for (x, l) in mix.iter_mut().zip(layer) {
                 *x += l;
             }
         }
     }
-    frame_peaks(&mix, patch.sample_rate)
+    Painter::paint([&mix[0], &mix[1]], patch.sample_rate)
 }
 
-fn frame_peaks(samples: &[Vec<f32>; 2], sample_rate: u32) -> Vec<(f32, f32)> {
-    let hop = (sample_rate as usize / FRAMES_PER_SECOND).max(1);
-    samples[0]
-        .chunks(hop)
-        .zip(samples[1].chunks(hop))
-        .map(|(left, right)| {
-            left.iter()
-                .zip(right)
-                .fold((0.0f32, 0.0f32), |(low, high), (l, r)| {
-                    let mono = 0.5 * (l + r);
-                    (low.min(mono), high.max(mono))
-                })
-        })
-        .collect()
+fn shares(damage: &DamageMap) -> [f32; DamageKind::COUNT] {
+    DamageKind::ALL.map(|kind| damage.share(kind, DEFAULT_THRESHOLD))
 }

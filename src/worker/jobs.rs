@@ -9,15 +9,26 @@ use std::{
 use crate::{
     audio::AudioBuffer,
     cache::commits,
-    exchange::patch::{Patch, StereoSamples},
+    damage::Stem,
+    exchange::{
+        SamplePos,
+        patch::{Patch, StereoSamples},
+    },
+    metrics::Comparison,
     worker::{
+        edits,
         engine::Inner,
         instance::{Commit, Job, Shared},
+        options::{Options, RegeneratorChoice},
         pipeline::{Outcome, PipelineError},
         progress::{Progress, Step},
+        session::Regenerate,
         view::JobView,
     },
 };
+
+/// Separated stems are kept for listening up to this length: 6 minutes are about 0.5 GB.
+const MAX_LISTENING_SECONDS: f64 = 360.0;
 
 struct Entry {
     shared: Arc<Shared>,
@@ -166,21 +177,45 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
     if take.channels.len() == 2 && take.channels[0] == take.channels[1] {
         take.channels.truncate(1);
     }
-    let outcome = (inner.road)(&take, &job.options, inner.cache.as_ref(), progress)?;
+    let asked = job.focus.is_some();
+    let options = Options {
+        // The span decides where, not the damage.
+        regenerator: if asked && job.options.regenerator != RegeneratorChoice::Off {
+            RegeneratorChoice::Everywhere
+        } else {
+            job.options.regenerator
+        },
+        seed: job.focus.map_or(job.options.seed, |focus| focus.seed),
+        ..job.options.clone()
+    };
+    let outcome = (inner.road)(&take, &options, inner.cache.as_ref(), progress)?;
     progress.set(Step::Committing, 0.99);
     let Outcome {
         base,
+        stems,
         layers,
-        findings,
-        ..
+        mut findings,
     } = outcome;
     let take = stereo(job.audio.clone());
     let base = stereo(base);
-    let layers = layers.map(|layer| layer.map(stereo));
+    let mut layers = layers.map(|layer| layer.map(stereo));
+    if let Some(focus) = &job.focus {
+        let old = job.previous.as_deref().filter(|p| p.base == base);
+        let found = join(&mut layers, focus, job, old);
+        for stem in Stem::ALL {
+            findings.stems[stem as usize].rebuilt = layers[stem as usize].is_some();
+        }
+        findings.lines = vec![found];
+    }
+    findings.quality = Some(compare(&take, &base, &layers, job.audio.sample_rate));
     let notes = Notes {
         findings,
         options: job.options.clone(),
+        focus: job.focus,
     };
+    let keep =
+        job.audio.frames() as f64 <= MAX_LISTENING_SECONDS * f64::from(job.audio.sample_rate);
+    let stems = keep.then(|| Arc::new(stems.map(stereo)));
     let meta = serde_json::to_string(&notes).unwrap_or_default();
     let saved = commits::save(
         &inner.commits,
@@ -210,7 +245,74 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
         base,
         layers,
     };
-    Ok(Commit::new(reference, Arc::new(patch), notes, problem))
+    Ok(Commit::new(
+        reference,
+        Arc::new(patch),
+        notes,
+        stems,
+        problem,
+    ))
+}
+
+/// Leaves only the asked span of the asked stem, joined into what was rebuilt before. Says what was done.
+fn join(
+    layers: &mut [Option<StereoSamples>; Stem::COUNT],
+    focus: &Regenerate,
+    job: &Job,
+    old: Option<&Patch>,
+) -> String {
+    let len = job.audio.frames();
+    let index = |pos: SamplePos| pos.since(job.start).clamp(0, len as i64) as usize;
+    let span = index(focus.start)..index(focus.end);
+    let clock = |sample: usize| {
+        let seconds = sample as u64 / u64::from(job.audio.sample_rate.max(1));
+        format!("{}:{:02}", seconds / 60, seconds % 60)
+    };
+    let place = format!("{}–{}", clock(span.start), clock(span.end));
+    let made = layers[focus.stem as usize].is_some();
+    for stem in Stem::ALL {
+        let before = old.and_then(|p| p.layers[stem as usize].as_ref());
+        let layer = &mut layers[stem as usize];
+        *layer = if stem == focus.stem && made {
+            edits::joined(
+                before,
+                layer.as_ref(),
+                span.clone(),
+                len,
+                job.audio.sample_rate,
+            )
+        } else {
+            before.cloned()
+        };
+    }
+    let name = focus.stem.name();
+    if made {
+        format!("{name}: rebuilt at {place} as asked, seed {}", focus.seed)
+    } else {
+        format!(
+            "{name}: could not be rebuilt at {place}. Choose drums or bass, a longer span, and a \
+             regenerator other than Off"
+        )
+    }
+}
+
+/// The take beside the repair with every blend up.
+fn compare(
+    take: &StereoSamples,
+    base: &StereoSamples,
+    layers: &[Option<StereoSamples>; Stem::COUNT],
+    sample_rate: u32,
+) -> Comparison {
+    let mut mix = base.clone();
+    for layer in layers.iter().flatten() {
+        for (mix, layer) in mix.iter_mut().zip(layer) {
+            for (x, l) in mix.iter_mut().zip(layer) {
+                *x += l;
+            }
+        }
+    }
+    let take = AudioBuffer::new(take.to_vec(), sample_rate);
+    Comparison::new(&take, &AudioBuffer::new(mix.into(), sample_rate))
 }
 
 /// What a sidecar says beside its audio.
@@ -219,6 +321,8 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
 pub struct Notes {
     pub findings: crate::worker::view::Findings,
     pub options: crate::worker::options::Options,
+    /// The span that was rebuilt on the user's demand.
+    pub focus: Option<Regenerate>,
 }
 
 fn stereo(audio: AudioBuffer) -> StereoSamples {

@@ -1,12 +1,15 @@
 // [worker] Everything that takes longer than a block: jobs, progress, the road from take to patch.
 
+mod edits;
 pub mod engine;
 mod instance;
 mod jobs;
 pub mod offline;
 pub mod options;
+pub mod picture;
 pub mod pipeline;
 pub mod progress;
+pub mod pyramid;
 pub mod report;
 pub mod restore;
 pub mod segments;

@@ -95,6 +95,7 @@ pub fn run(
         damage,
         profile,
         lines: Vec::new(),
+        quality: None,
     };
     let (layers, spared, rebuilders) = rebuilt(
         &base,

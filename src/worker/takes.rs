@@ -1,12 +1,16 @@
 // [worker] Assembles captured chunks into takes: contiguous spans of the timeline, newest audio wins.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use crate::{
     audio::AudioBuffer,
     damage::{DamageMap, FRAMES_PER_SECOND},
     exchange::{SamplePos, capture::CaptureChunk, patch::StereoSamples},
     realtime::detect::Detector,
+    worker::{
+        picture::{Painter, Picture},
+        view::{DamageCells, damage_cell},
+    },
 };
 
 /// A contiguous captured span.
@@ -22,16 +26,18 @@ pub struct Take {
 /// Audio before a replaced span that the detector hears again, so that it has settled there: 0.2 s.
 const WARM_UP_FRAMES: usize = 20;
 
-/// Peaks and damage, measured as the samples arrive, one of each per 10 ms frame.
+/// Damage per 10 ms frame and what the editor draws, measured as the samples arrive.
 struct Overview {
-    /// Has heard everything up to `peaks.len()` frames.
+    /// Has heard everything up to `damage.frames.len()` frames.
     detector: Detector,
     /// Samples a frame.
     hop: usize,
-    peaks: Arc<Vec<(f32, f32)>>,
+    painter: Painter,
     damage: DamageMap,
-    /// Measured frames whose audio was replaced since.
+    cells: DamageCells,
+    /// Measured frames whose audio was replaced since, and the replaced samples themselves.
     replaced: Option<Range<usize>>,
+    repaint: Option<Range<usize>>,
 }
 
 impl Overview {
@@ -39,15 +45,21 @@ impl Overview {
         Self {
             detector: Detector::new(f64::from(sample_rate), 2),
             hop: (sample_rate as usize / FRAMES_PER_SECOND).max(1),
-            peaks: Arc::default(),
+            painter: Painter::new(sample_rate),
             damage: DamageMap::default(),
+            cells: DamageCells::default(),
             replaced: None,
+            repaint: None,
         }
     }
 
     /// Marks samples that were measured already and are other ones now.
     fn replace(&mut self, samples: Range<usize>) {
-        let end = samples.end.div_ceil(self.hop).min(self.peaks.len());
+        self.repaint = Some(match &self.repaint {
+            Some(r) => r.start.min(samples.start)..r.end.max(samples.end),
+            None => samples.clone(),
+        });
+        let end = samples.end.div_ceil(self.hop).min(self.damage.frames.len());
         let start = (samples.start / self.hop).min(end);
         if start < end {
             self.replaced = Some(match &self.replaced {
@@ -69,15 +81,18 @@ impl Overview {
             for (frame, severity) in self.damage.frames[range.clone()].iter_mut().zip(heard) {
                 *frame = severity;
             }
-            let peaks: Vec<_> = range.clone().map(|f| self.peak(samples, f)).collect();
-            Arc::make_mut(&mut self.peaks)[range].copy_from_slice(&peaks);
+            for i in range.clone() {
+                self.cells.set(i, damage_cell(&self.damage.frames[i]));
+            }
         }
-        let new = self.peaks.len()..samples[0].len() / self.hop;
+        if let Some(range) = self.repaint.take() {
+            self.painter.repaint([&samples[0], &samples[1]], range);
+        }
+        self.painter.extend([&samples[0], &samples[1]]);
+        let new = self.damage.frames.len()..samples[0].len() / self.hop;
         if new.is_empty() {
             return;
         }
-        let peaks: Vec<_> = new.clone().map(|f| self.peak(samples, f)).collect();
-        Arc::make_mut(&mut self.peaks).extend(peaks);
         let view = self.view(samples, new.clone());
         let frames = &mut self.damage.frames;
         self.detector
@@ -85,21 +100,13 @@ impl Overview {
         // Where 10 ms is no whole number of samples, the detector's frames drift against ours.
         let severity = frames.last().copied().unwrap_or_default();
         frames.resize(new.end, severity);
+        let frames = &self.damage.frames[self.cells.len().min(new.end)..];
+        frames.iter().for_each(|f| self.cells.push(damage_cell(f)));
     }
 
     fn view<'a>(&self, samples: &'a StereoSamples, frames: Range<usize>) -> [&'a [f32]; 2] {
         let range = frames.start * self.hop..frames.end * self.hop;
         [&samples[0][range.clone()], &samples[1][range]]
-    }
-
-    fn peak(&self, samples: &StereoSamples, frame: usize) -> (f32, f32) {
-        let [left, right] = self.view(samples, frame..frame + 1);
-        left.iter()
-            .zip(right)
-            .fold((0.0, 0.0), |(low, high), (l, r)| {
-                let mono = 0.5 * (l + r);
-                (mono.min(low), mono.max(high))
-            })
     }
 }
 
@@ -119,9 +126,14 @@ impl Take {
         AudioBuffer::new(self.samples.to_vec(), self.sample_rate)
     }
 
-    /// (min, max) of the mono mean per 10 ms.
-    pub fn peaks(&self) -> Arc<Vec<(f32, f32)>> {
-        self.overview.peaks.clone()
+    /// What the editor draws of the audio.
+    pub fn picture(&self) -> &Picture {
+        self.overview.painter.picture()
+    }
+
+    /// [`Take::damage`] at every resolution.
+    pub fn cells(&self) -> &DamageCells {
+        &self.overview.cells
     }
 
     /// Damage measured so far.

@@ -7,28 +7,56 @@ use serde::{Deserialize, Serialize};
 use crate::{
     damage::{DamageKind, DamageMap, Severity, Stem},
     exchange::SamplePos,
+    metrics::Comparison,
     profile::MusicalProfile,
+    worker::{
+        picture::Picture,
+        pyramid::{Cells, Pyramid},
+        session::{Edits, Listening},
+    },
 };
 
-/// Peaks of the captured audio per second: one pair every 10 ms, like damage frames.
-pub const PEAKS_PER_SECOND: usize = crate::damage::FRAMES_PER_SECOND;
+/// Severities of all kinds in steps of 1/255, one item per 10 ms frame.
+pub type DamageCells = Pyramid<Cells<{ DamageKind::COUNT }>>;
+
+/// A severity as [`DamageCells`] holds it.
+pub fn damage_cell(severity: &Severity) -> Cells<{ DamageKind::COUNT }> {
+    Cells(severity.map(|s| (s.clamp(0.0, 1.0) * 255.0).round() as u8))
+}
 
 /// A contiguous captured span of the timeline.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct TakeView {
     pub start: SamplePos,
     /// Length in samples.
     pub frames: u64,
     pub sample_rate: u32,
-    /// (min, max) of the mono mean per 10 ms.
-    pub peaks: Arc<Vec<(f32, f32)>>,
-    /// The same for the restored mix with its layers; empty until analysed.
-    pub repaired_peaks: Arc<Vec<(f32, f32)>>,
+    /// The captured audio, drawn.
+    pub before: Picture,
+    /// The restored mix with its layers, drawn; empty until analysed.
+    pub after: Arc<Picture>,
     /// Damage of the mix so far: grows while capturing.
-    pub damage: Arc<DamageMap>,
+    pub damage: DamageCells,
+    /// Share of the time, 0..=1, in which each kind damages the mix.
+    pub shares: [f32; DamageKind::COUNT],
     pub state: TakeState,
     /// What the analysis found; `None` until analysed.
     pub findings: Option<Arc<Findings>>,
+    /// Every rebuild of this span that can be chosen, oldest first; the last one is in force.
+    pub rebuilds: Vec<Rebuild>,
+    /// Whether single stems can be listened to: only from an analysis of this session.
+    pub stems_at_hand: bool,
+}
+
+/// One rebuild of a span.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rebuild {
+    /// Hash of its commit; empty where it could not be saved.
+    pub hash: String,
+    pub seed: u64,
+    pub style: String,
+    /// Stems that it rebuilt.
+    pub stems: [bool; Stem::COUNT],
 }
 
 /// Where a take is on its road.
@@ -52,6 +80,9 @@ pub struct Findings {
     pub damage: DamageMap,
     /// One line of plain words each: what was damaged, what was done, by whom.
     pub lines: Vec<String>,
+    /// The take beside the repair with all blends up; `None` in analyses of older versions.
+    #[serde(default)]
+    pub quality: Option<Comparison>,
 }
 
 /// A stem's damage.
@@ -85,7 +116,7 @@ pub struct JobView {
 }
 
 /// Everything about one instance.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct View {
     /// Sorted by start, never overlapping.
     pub takes: Vec<TakeView>,
@@ -94,4 +125,7 @@ pub struct View {
     pub overruns: u64,
     /// What went wrong, with the cure; newest last.
     pub problems: Vec<String>,
+    /// What the user decided about the rebuilt audio.
+    pub edits: Arc<Edits>,
+    pub listening: Listening,
 }

@@ -1,0 +1,632 @@
+// [main] The proposed repair as a checklist: what, where, why, how sure; each to accept, refuse or adjust.
+
+use std::sync::Arc;
+
+use egui::{RichText, ScrollArea, Slider, Ui, WidgetInfo, vec2};
+use nice_plug::prelude::{FloatParam, Param};
+
+use crate::{
+    damage::{DEFAULT_THRESHOLD, DamageKind, FRAMES_PER_SECOND, Stem},
+    editor::{
+        controls,
+        history::Change,
+        model::{Command, Model},
+        state::State,
+        status, theme,
+    },
+    exchange::SamplePos,
+    params::UncookParams,
+    worker::{
+        session::{Decision, Edits},
+        view::{Findings, StemFindings, TakeState, TakeView},
+    },
+};
+
+/// Damage of less of the time than this is not worth a line: half a percent.
+const MIN_SHARE: f32 = 0.005;
+/// Spans closer than this are one line, in seconds; doubled until there are few enough lines.
+const MIN_GAP: f64 = 1.0;
+/// Lines a stem, at most.
+const MAX_SPANS: usize = 6;
+
+/// A rebuilt stretch of a stem.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    pub stem: Stem,
+    pub start: SamplePos,
+    pub end: SamplePos,
+    /// Seconds on the host's clock.
+    pub from: f64,
+    pub to: f64,
+    /// The kind that hurts most there; `None` where it was rebuilt on demand.
+    pub kind: Option<DamageKind>,
+    pub severity: f32,
+    /// Mean severity of the damaged frames: how sure the measurement is, 0..=1.
+    pub confidence: f32,
+}
+
+/// Damage of the mix that a live stage repairs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stage {
+    pub kind: DamageKind,
+    /// Share of the time, 0..=1.
+    pub share: f32,
+    /// Second of the worst frame on the host's clock.
+    pub worst_at: f64,
+    pub severity: f32,
+    pub confidence: f32,
+}
+
+/// The checklist of a take.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    pub stages: Vec<Stage>,
+    pub spans: Vec<Span>,
+}
+
+/// The plan of the take that was shown last: findings of an hour are long.
+#[derive(Default)]
+pub struct PlanCache(Option<(Arc<Findings>, SamplePos, Arc<Plan>)>);
+
+impl PlanCache {
+    /// The plan of `take`; empty while it is not analysed.
+    pub fn of(&mut self, take: Option<&TakeView>) -> Arc<Plan> {
+        let Some((take, findings)) = take.and_then(|t| Some((t, t.findings.as_ref()?))) else {
+            return Arc::default();
+        };
+        match &self.0 {
+            Some((of, start, plan)) if Arc::ptr_eq(of, findings) && *start == take.start => {
+                plan.clone()
+            }
+            _ => {
+                let plan = Arc::new(Plan::new(take, findings));
+                self.0 = Some((findings.clone(), take.start, plan.clone()));
+                plan
+            }
+        }
+    }
+}
+
+impl Plan {
+    /// What is damaged in `take`, and what is proposed.
+    pub fn new(take: &TakeView, findings: &Findings) -> Self {
+        let rate = f64::from(take.sample_rate.max(1));
+        let origin = take.start.0 as f64 / rate;
+        let stages = (DamageKind::ALL.into_iter())
+            .filter_map(|kind| {
+                let frames = findings.damage.frames.iter().map(|f| f[kind as usize]);
+                let share = findings.damage.share(kind, DEFAULT_THRESHOLD);
+                let (worst, severity) = (frames.clone().enumerate())
+                    .fold((0, 0.0), |best, at| if at.1 > best.1 { at } else { best });
+                (share >= MIN_SHARE).then(|| Stage {
+                    kind,
+                    share,
+                    worst_at: origin + worst as f64 / FRAMES_PER_SECOND as f64,
+                    severity,
+                    confidence: mean_over_threshold(frames),
+                })
+            })
+            .collect();
+        let spans = (Stem::ALL.into_iter())
+            .flat_map(|stem| spans(take, stem, &findings.stems[stem as usize]))
+            .collect();
+        Self { stages, spans }
+    }
+
+    /// Lines there are.
+    pub fn len(&self) -> usize {
+        self.stages.len() + self.spans.len()
+    }
+
+    /// Whether there is nothing to repair.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn mean_over_threshold(frames: impl Iterator<Item = f32>) -> f32 {
+    let (sum, count) = frames
+        .filter(|s| *s >= DEFAULT_THRESHOLD)
+        .fold((0.0f64, 0u32), |(sum, n), s| (sum + f64::from(s), n + 1));
+    if count == 0 {
+        0.0
+    } else {
+        (sum / f64::from(count)) as f32
+    }
+}
+
+/// Where `stem` was rebuilt. The findings say that it was; its damage says where.
+fn spans(take: &TakeView, stem: Stem, found: &StemFindings) -> Vec<Span> {
+    if !found.rebuilt {
+        return Vec::new();
+    }
+    let per_second = FRAMES_PER_SECOND as f64;
+    let frames = &found.damage.frames;
+    let damaged: Vec<usize> = (frames.iter().enumerate())
+        .filter(|(_, frame)| frame.iter().any(|s| *s >= DEFAULT_THRESHOLD))
+        .map(|(i, _)| i)
+        .collect();
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    let mut gap = MIN_GAP;
+    loop {
+        ranges.clear();
+        for &i in &damaged {
+            match ranges.last_mut() {
+                Some((_, end)) if (i - *end) as f64 <= gap * per_second => *end = i + 1,
+                _ => ranges.push((i, i + 1)),
+            }
+        }
+        if ranges.len() <= MAX_SPANS {
+            break;
+        }
+        gap *= 2.0;
+    }
+    let whole = (
+        0,
+        frames
+            .len()
+            .max((take.frames as f64 / f64::from(take.sample_rate.max(1)) * per_second) as usize),
+    );
+    if ranges.is_empty() {
+        // Rebuilt on demand, damaged or not.
+        ranges.push(whole);
+    }
+    let rate = f64::from(take.sample_rate.max(1));
+    let origin = take.start.0 as f64 / rate;
+    let last = ranges.len() - 1;
+    let cuts: Vec<usize> = ranges.windows(2).map(|w| (w[0].1 + w[1].0) / 2).collect();
+    (ranges.iter().enumerate())
+        .map(|(i, &(from, to))| {
+            let inside = &frames[from.min(frames.len())..to.min(frames.len())];
+            let mut worst = [0.0f32; DamageKind::COUNT];
+            for frame in inside {
+                for (worst, severity) in worst.iter_mut().zip(frame) {
+                    *worst = worst.max(*severity);
+                }
+            }
+            let kind = (DamageKind::ALL.into_iter())
+                .max_by(|a, b| worst[*a as usize].total_cmp(&worst[*b as usize]))
+                .filter(|kind| worst[*kind as usize] >= DEFAULT_THRESHOLD);
+            let strongest = inside.iter().map(|f| f.iter().copied().fold(0.0, f32::max));
+            // A decision holds half-way to its neighbours: rebuilding reaches beyond the damage.
+            let begin = if i == 0 { 0 } else { cuts[i - 1] };
+            let until = if i == last { whole.1 } else { cuts[i] };
+            let pos = |frame: usize| {
+                take.start
+                    .offset((frame as f64 / per_second * rate).round() as i64)
+            };
+            Span {
+                stem,
+                start: pos(begin),
+                end: if i == last {
+                    crate::editor::timeline::take_end(take)
+                } else {
+                    pos(until)
+                },
+                from: origin + from as f64 / per_second,
+                to: origin + to as f64 / per_second,
+                kind,
+                severity: kind.map_or(0.0, |kind| worst[kind as usize]),
+                confidence: mean_over_threshold(strongest),
+            }
+        })
+        .collect()
+}
+
+/// Who repairs a kind of damage in the live chain, and by how much at least.
+fn stage_of(params: &UncookParams, kind: DamageKind) -> Option<(&'static str, &FloatParam)> {
+    let live = &params.live;
+    Some(match kind {
+        DamageKind::Clipping | DamageKind::Saturation => ("Declip", &live.declip),
+        DamageKind::Click | DamageKind::Dropout => ("Declick", &live.declick),
+        DamageKind::Noise => ("Denoise", &live.denoise),
+        DamageKind::BandLimit => ("Restore treble", &live.treble),
+        DamageKind::Reverb => ("Dereverb", &live.dereverb_late),
+        DamageKind::Codec => return None,
+    })
+}
+
+/// What is proposed where a parameter stands at 0: half the way and more, by severity.
+fn proposal(severity: f32) -> f32 {
+    (0.4 + 0.6 * severity).clamp(0.5, 1.0)
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().collect::<String>() + chars.as_str()
+    })
+}
+
+/// The one button: what comes next on the way from capture to repair.
+pub fn next_step(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
+    use crate::worker::options::CaptureMode;
+    let p = theme::of(ui);
+    let capture = &model.params.analysis.capture;
+    let takes = &model.view.takes;
+    let fresh = |take: &TakeView| {
+        matches!(
+            take.state,
+            TakeState::Captured | TakeState::Capturing | TakeState::Failed
+        )
+    };
+    let big = |text: &str, filled: bool| {
+        let rich = RichText::new(text).size(14.0).strong();
+        if filled {
+            egui::Button::new(rich.color(p.on_accent)).fill(p.accent)
+        } else {
+            egui::Button::new(rich)
+        }
+        .min_size(vec2(132.0, 32.0))
+    };
+    if let Some(job) = &model.view.job {
+        if ui
+            .add(big("Cancel", false))
+            .on_hover_text("Stops the analysis; what was captured stays")
+            .clicked()
+        {
+            out.push(Command::Cancel);
+        }
+        let mut text = format!("{} – {:.0} %", job.step, 100.0 * job.done);
+        if job.ahead > 0 {
+            text.push_str(&format!(", {} before it", job.ahead));
+        } else if let Some(seconds) = job.seconds_left {
+            text.push_str(&format!(", {}", status::left(seconds)));
+        }
+        let bar = ui.add(
+            egui::ProgressBar::new(job.done as f32)
+                .fill(p.chosen)
+                .desired_height(32.0)
+                .desired_width((ui.available_width() - 8.0).clamp(60.0, 420.0))
+                .text(RichText::new(&text).color(p.text)),
+        );
+        bar.widget_info(|| {
+            let mut info = WidgetInfo::labeled(egui::Role::ProgressIndicator, true, "Analysis");
+            info.current_text_value = Some(text.clone());
+            info
+        });
+        return;
+    }
+    if takes.is_empty() && capture.value() == CaptureMode::Off {
+        let clicked = ui
+            .add(big("Capture", true))
+            .on_hover_text("Listen while the song plays, so that it can be analysed")
+            .clicked();
+        if clicked {
+            controls::change(
+                capture,
+                capture.preview_normalized(CaptureMode::Automatic),
+                out,
+            );
+        }
+        return;
+    }
+    let can_analyse = !takes.is_empty() && model.sample_rate.is_some();
+    let is_next = can_analyse && takes.iter().any(fresh);
+    if ui
+        .add_enabled(can_analyse, big("Analyse", is_next))
+        .on_hover_text("Measure what was captured, and rebuild the damaged drums and bass")
+        .on_disabled_hover_text("Play the song once, then it can be analysed")
+        .clicked()
+    {
+        out.push(Command::Analyse);
+    }
+    if ui
+        .add_enabled(
+            !takes.is_empty(),
+            egui::Button::new("Clear").min_size(vec2(60.0, 32.0)),
+        )
+        .on_hover_text("Forget what was captured and rebuilt here; saved files stay")
+        .clicked()
+    {
+        out.push(Command::Clear);
+    }
+}
+
+/// The checklist.
+pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
+    let p = theme::of(ui);
+    let take = model.current_take();
+    let plan = state.plan.of(take);
+    let edits = &model.view.edits;
+    ui.horizontal(|ui| {
+        ui.label(RichText::new("REPAIR PLAN").small().strong().color(p.dim));
+        if !plan.spans.is_empty() {
+            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+                for (text, percent) in [("Refuse all", 0), ("Accept all", 100)] {
+                    let hint = "Every rebuilt span of this take";
+                    if ui.small_button(text).on_hover_text(hint).clicked() {
+                        let mut after = Edits::clone(edits);
+                        plan.spans
+                            .iter()
+                            .for_each(|span| after.decide(decision(span, percent)));
+                        decide(state, text.to_lowercase(), edits, after, out);
+                    }
+                }
+            });
+        }
+    });
+    if plan.is_empty() {
+        ui.add_space(8.0);
+        ui.label(RichText::new(empty_words(model, take)).color(p.dim));
+        return;
+    }
+    ScrollArea::vertical()
+        .id_salt("plan")
+        .auto_shrink([false, false])
+        .show(ui, |ui| {
+            for stage in &plan.stages {
+                stage_row(ui, model, stage, out);
+            }
+            for span in &plan.spans {
+                span_row(ui, model, span, state, out);
+            }
+            if let Some(findings) = take.and_then(|t| t.findings.as_ref()) {
+                ui.add_space(4.0);
+                for line in &findings.lines {
+                    ui.label(RichText::new(line).small().color(p.dim));
+                }
+            }
+        });
+}
+
+fn empty_words(model: &Model<'_>, take: Option<&TakeView>) -> &'static str {
+    match take {
+        None => {
+            "1  Play the song: it is captured.\n2  Stop: it is analysed, and a repair is proposed here.\n\
+             3  Accept, refuse or adjust each line, then bounce."
+        }
+        Some(take) if take.findings.is_some() => "No damage found. Nothing needs repair.",
+        Some(_) if model.view.job.is_some() => "Measuring. The proposed repair appears here.",
+        Some(_) => "Captured. Press Analyse for a proposed repair.",
+    }
+}
+
+fn decision(span: &Span, percent: u8) -> Decision {
+    Decision {
+        stem: span.stem,
+        start: span.start,
+        end: span.end,
+        percent,
+    }
+}
+
+fn decide(state: &mut State, name: String, before: &Edits, after: Edits, out: &mut Vec<Command>) {
+    let before = before.clone();
+    state
+        .history
+        .apply(name, Change::Edits { before, after }, out);
+}
+
+/// A coloured square, a check box, two lines of words, an amount.
+fn row(
+    ui: &mut Ui,
+    colour: egui::Color32,
+    (name, what, why): (&str, &str, &str),
+    accepted: bool,
+    adjust: impl FnOnce(&mut Ui),
+) -> bool {
+    let p = theme::of(ui);
+    let mut clicked = false;
+    ui.horizontal(|ui| {
+        let (swatch, _) = ui.allocate_exact_size(vec2(5.0, 32.0), egui::Sense::hover());
+        ui.painter().rect_filled(swatch, 2.0, colour);
+        let mut on = accepted;
+        let check = ui.checkbox(&mut on, "");
+        check.widget_info(|| {
+            WidgetInfo::selected(
+                egui::Role::CheckBox,
+                ui.is_enabled(),
+                accepted,
+                format!("Accept {name}"),
+            )
+        });
+        clicked = check
+            .on_hover_text(if accepted {
+                "Accepted. Click to refuse."
+            } else {
+                "Refused. Click to accept."
+            })
+            .clicked();
+        let width = (ui.available_width() - 132.0).max(80.0);
+        ui.allocate_ui(vec2(width, 32.0), |ui| {
+            ui.set_width(width);
+            ui.vertical(|ui| {
+                ui.spacing_mut().item_spacing.y = 1.0;
+                ui.add(
+                    egui::Label::new(RichText::new(what).color(if accepted {
+                        p.text
+                    } else {
+                        p.dim
+                    }))
+                    .truncate(),
+                );
+                ui.add(egui::Label::new(RichText::new(why).small().color(p.dim)).truncate());
+            });
+        });
+        ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), adjust);
+    });
+    clicked
+}
+
+fn stage_row(ui: &mut Ui, model: &Model<'_>, stage: &Stage, out: &mut Vec<Command>) {
+    let p = theme::of(ui);
+    let colour = p.damage(stage.kind);
+    let why = format!(
+        "{} {:.0} % of the time, worst at {} · severity {:.1} · sure {:.0} %",
+        stage.kind.label(),
+        (100.0 * stage.share).max(1.0),
+        status::time(stage.worst_at),
+        stage.severity,
+        100.0 * stage.confidence,
+    );
+    let Some((verb, param)) = stage_of(model.params, stage.kind) else {
+        ui.horizontal(|ui| {
+            let (swatch, _) = ui.allocate_exact_size(vec2(5.0, 32.0), egui::Sense::hover());
+            ui.painter().rect_filled(swatch, 2.0, colour);
+            ui.vertical(|ui| {
+                ui.spacing_mut().item_spacing.y = 1.0;
+                ui.label(format!(
+                    "{}: no stage repairs it",
+                    capitalised(stage.kind.label())
+                ));
+                ui.label(RichText::new(why).small().color(p.dim));
+            });
+        });
+        return;
+    };
+    let now = param.unmodulated_normalized_value();
+    let name = format!("{verb} ({})", stage.kind.label());
+    let adjust = |ui: &mut Ui| {
+        amount(ui, &format!("Amount of {name}"), 100.0 * now, |value| {
+            controls::change(param, value / 100.0, out);
+        });
+    };
+    if row(
+        ui,
+        colour,
+        (&name, &format!("{verb} the mix"), &why),
+        now > 0.0,
+        adjust,
+    ) {
+        let target = if now > 0.0 {
+            0.0
+        } else {
+            proposal(stage.severity)
+        };
+        controls::change(param, target, out);
+    }
+}
+
+fn span_row(
+    ui: &mut Ui,
+    model: &Model<'_>,
+    span: &Span,
+    state: &mut State,
+    out: &mut Vec<Command>,
+) {
+    let p = theme::of(ui);
+    let edits = &model.view.edits;
+    let percent = edits.percent_at(span.stem, span.start);
+    let place = format!("{}–{}", status::time(span.from), status::time(span.to));
+    let name = format!("{} {place}", span.stem.name());
+    let what = format!("Rebuild {}  {place}", span.stem.name());
+    let why = match span.kind {
+        Some(kind) => format!(
+            "{}, severity {:.1} · sure {:.0} %",
+            kind.label(),
+            span.severity,
+            100.0 * span.confidence
+        ),
+        None => "rebuilt as asked".to_owned(),
+    };
+    let colour = span.kind.map_or(p.accent, |kind| p.damage(kind));
+    let mut chosen = None;
+    let adjust = |ui: &mut Ui| {
+        amount(
+            ui,
+            &format!("Amount of {name}"),
+            f32::from(percent),
+            |value| {
+                chosen = Some(value.round() as u8);
+            },
+        );
+    };
+    let mut verb = "adjust";
+    if row(ui, colour, (&name, &what, &why), percent > 0, adjust) {
+        verb = if percent > 0 { "refuse" } else { "accept" };
+        chosen = Some(if percent > 0 { 0 } else { 100 });
+    }
+    if let Some(percent) = chosen {
+        let mut after = Edits::clone(edits);
+        after.decide(decision(span, percent));
+        decide(state, format!("{verb} {name}"), edits, after, out);
+    }
+}
+
+/// A small slider in percent that also takes typed values.
+fn amount(ui: &mut Ui, name: &str, value: f32, mut set: impl FnMut(f32)) {
+    let mut percent = value;
+    ui.spacing_mut().slider_width = 62.0;
+    let slider = Slider::new(&mut percent, 0.0..=100.0)
+        .suffix(" %")
+        .fixed_decimals(0)
+        .trailing_fill(true);
+    let response = ui.add(slider);
+    response.widget_info(|| WidgetInfo::slider(ui.is_enabled(), f64::from(value), name));
+    let changed = response.changed();
+    let reset = response
+        .on_hover_text(format!("{name}, in percent. Double-click: 100 %"))
+        .double_clicked();
+    if reset {
+        set(100.0);
+    } else if changed && (percent - value).abs() > 0.01 {
+        set(percent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::damage::DamageMap;
+
+    /// Ten seconds of bass, overdriven at 2–3 s and 7–7.5 s.
+    fn take() -> (TakeView, Findings) {
+        let frames = (0..1_000)
+            .map(|i| {
+                let mut frame = [0.0; DamageKind::COUNT];
+                if (200..300).contains(&i) || (700..750).contains(&i) {
+                    frame[DamageKind::Saturation as usize] = 0.8;
+                }
+                frame
+            })
+            .collect();
+        let mut findings = Findings::default();
+        findings.stems[Stem::Bass as usize] = StemFindings {
+            rebuilt: true,
+            damage: DamageMap { frames },
+            ..StemFindings::default()
+        };
+        let take = TakeView {
+            start: SamplePos(48_000),
+            frames: 480_000,
+            sample_rate: 48_000,
+            ..TakeView::default()
+        };
+        (take, findings)
+    }
+
+    #[test]
+    fn rebuilt_spans_say_what_where_why() {
+        let (take, findings) = take();
+        let plan = Plan::new(&take, &findings);
+        assert_eq!(plan.stages, []);
+        let [a, b] = &plan.spans[..] else {
+            panic!("{plan:?}")
+        };
+        assert_eq!((a.stem, a.kind), (Stem::Bass, Some(DamageKind::Saturation)));
+        assert!((a.from - 3.0).abs() < 1e-9 && (a.to - 4.0).abs() < 1e-9);
+        assert!((a.severity - 0.8).abs() < 1e-6 && (a.confidence - 0.8).abs() < 1e-6);
+        // Together the decisions cover the take, and meet half-way.
+        assert_eq!(
+            (a.start, a.end),
+            (SamplePos(48_000), SamplePos(48_000 + 240_000))
+        );
+        assert_eq!((b.start, b.end), (a.end, SamplePos(48_000 + 480_000)));
+    }
+
+    #[test]
+    fn many_spans_are_drawn_together() {
+        let (take, mut findings) = take();
+        for (i, frame) in findings.stems[Stem::Bass as usize]
+            .damage
+            .frames
+            .iter_mut()
+            .enumerate()
+        {
+            frame[DamageKind::Clipping as usize] = if i % 110 < 5 { 1.0 } else { 0.0 };
+        }
+        let plan = Plan::new(&take, &findings);
+        assert!((1..=MAX_SPANS).contains(&plan.spans.len()));
+    }
+}

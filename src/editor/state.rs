@@ -1,0 +1,73 @@
+// [main] What the editor remembers between two pictures, beside the parameters and the worker's view.
+
+use crate::{
+    damage::Stem,
+    editor::{history::History, plan::PlanCache, spectrogram::Textures, timeline::Viewport},
+    exchange::SamplePos,
+};
+
+/// How the captured audio is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WaveMode {
+    /// After over before.
+    #[default]
+    Overlaid,
+    /// Before above, after below.
+    Split,
+    /// Frequencies, before above, after below.
+    Spectrogram,
+}
+
+/// What is shown on the right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tab {
+    #[default]
+    Stems,
+    Live,
+    Analysis,
+    Quality,
+}
+
+/// The editor's memory. Lives as long as the plugin's editor, across windows.
+pub struct State {
+    pub wave: WaveMode,
+    /// The stretch of the timeline that is shown; `None` shows everything.
+    pub viewport: Option<Viewport>,
+    /// First position and first one after the selection.
+    pub selection: Option<(SamplePos, SamplePos)>,
+    /// Where a selection that is being drawn began.
+    pub(super) anchor: Option<SamplePos>,
+    /// Chords, bass and drums under the waveform.
+    pub lanes: bool,
+    pub tab: Tab,
+    /// The stem that "Regenerate" rebuilds.
+    pub stem: Stem,
+    pub history: History,
+    /// The name that is being typed for a new preset.
+    pub preset_draft: Option<String>,
+    pub light: bool,
+    /// Name of the preset that the settings came from.
+    pub preset: String,
+    pub(super) plan: PlanCache,
+    pub(super) textures: Textures,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            wave: WaveMode::default(),
+            viewport: None,
+            selection: None,
+            anchor: None,
+            lanes: true,
+            tab: Tab::default(),
+            stem: Stem::Bass,
+            history: History::default(),
+            preset_draft: None,
+            light: false,
+            preset: String::new(),
+            plan: PlanCache::default(),
+            textures: Textures::default(),
+        }
+    }
+}

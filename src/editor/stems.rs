@@ -1,0 +1,342 @@
+// [main] One row a stem: its damage and why, who rebuilds it, which rebuild plays, how much, heard alone.
+
+use egui::{Align, ComboBox, Layout, RichText, Ui, WidgetInfo, vec2};
+
+use crate::{
+    damage::Stem,
+    editor::{
+        controls,
+        history::Change,
+        model::{Command, Model},
+        state::State,
+        status, theme,
+        timeline::take_end,
+        waveform,
+    },
+    params::MAX_SEED,
+    worker::{
+        session::{Edits, Listening, Regenerate},
+        view::{Rebuild, TakeView},
+    },
+};
+
+/// Name of a stem as a title.
+pub fn title(stem: Stem) -> &'static str {
+    match stem {
+        Stem::Drums => "Drums",
+        Stem::Bass => "Bass",
+        Stem::Other => "Other",
+        Stem::Vocals => "Vocals",
+    }
+}
+
+/// All rows.
+pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
+    for stem in Stem::ALL {
+        row(ui, model, state, stem, out);
+        ui.add_space(2.0);
+        ui.separator();
+    }
+    controls::slider(
+        ui,
+        "Blend",
+        ("All stems", 66.0),
+        "Scales all four blends; 0 % plays the repaired recording, nothing rebuilt",
+        &model.params.stems.master,
+        out,
+    );
+}
+
+fn row(ui: &mut Ui, model: &Model<'_>, state: &mut State, stem: Stem, out: &mut Vec<Command>) {
+    let p = theme::of(ui);
+    let name = title(stem);
+    let take = model.current_take();
+    let found = take
+        .and_then(|t| t.findings.as_ref())
+        .map(|f| &f.stems[stem as usize]);
+    ui.horizontal(|ui| {
+        ui.allocate_ui_with_layout(
+            vec2(52.0, 22.0),
+            Layout::left_to_right(Align::Center),
+            |ui| {
+                ui.set_min_width(52.0);
+                ui.label(RichText::new(name).strong());
+            },
+        );
+        listen_buttons(ui, model, stem, take, out);
+        let frames = found.map_or(&[][..], |f| f.damage.frames.as_slice());
+        let share = found.map_or(0.0, |f| f.share);
+        let width = (ui.available_width() - 46.0).max(30.0);
+        let meter = format!("{name} damage {:.0} %", 100.0 * share);
+        waveform::strip(ui, frames, vec2(width, 16.0), &meter)
+            .on_hover_text("Damage of this stem over the take");
+        let text = found.map_or(String::new(), |f| format!("{:.0} %", 100.0 * f.share));
+        ui.label(RichText::new(text).color(p.dim));
+    });
+    let reason = match found {
+        None => "Not analysed yet",
+        Some(f) if f.reason.is_empty() => "No damage found",
+        Some(f) => f.reason.as_str(),
+    };
+    ui.horizontal(|ui| {
+        if let Some(kind) = found.and_then(|f| f.kind) {
+            waveform::swatch(ui, p, kind);
+        }
+        let rebuilt = found.is_some_and(|f| f.rebuilt);
+        let text = if rebuilt {
+            format!("{reason} · rebuilt")
+        } else {
+            reason.to_owned()
+        };
+        ui.add(egui::Label::new(RichText::new(text).small().color(p.dim)).truncate());
+    });
+    ui.horizontal(|ui| {
+        regenerate_button(ui, model, state, stem, take, out);
+        chooser(ui, model, state, stem, take, out);
+        let hint = match found {
+            Some(f) if f.rebuilt => "0 % keeps the recorded stem, 100 % plays the rebuilt one",
+            _ => "Takes effect where this stem has been rebuilt",
+        };
+        let label = format!("{name} blend");
+        controls::slider(ui, &label, ("", 0.0), hint, model.params.blend(stem), out);
+    });
+}
+
+/// Solo, mute, delta.
+fn listen_buttons(
+    ui: &mut Ui,
+    model: &Model<'_>,
+    stem: Stem,
+    take: Option<&TakeView>,
+    out: &mut Vec<Command>,
+) {
+    let p = theme::of(ui);
+    let name = title(stem);
+    let i = stem as usize;
+    let now = model.view.listening;
+    let can = take.is_some_and(|t| t.stems_at_hand) || !now.is_plain();
+    let words = |what: &str| {
+        if can {
+            what.to_owned()
+        } else {
+            format!("{what}. Analyse first: takes of up to 6 minutes can be heard stem by stem")
+        }
+    };
+    let mut set = |change: &dyn Fn(&mut Listening)| {
+        let mut listening = now;
+        change(&mut listening);
+        out.push(Command::Listen(listening));
+    };
+    ui.add_enabled_ui(can, |ui| {
+        ui.spacing_mut().item_spacing.x = 2.0;
+        let hint = words("Hear this stem alone, recorded and rebuilt as blended");
+        if controls::switch(
+            ui,
+            &format!("{name} solo"),
+            "S",
+            &hint,
+            now.solo[i],
+            p.warning,
+        ) {
+            set(&|listening| listening.solo[i] ^= true);
+        }
+        let hint = words("Don't hear this stem");
+        if controls::switch(
+            ui,
+            &format!("{name} mute"),
+            "M",
+            &hint,
+            now.mute[i],
+            p.problem,
+        ) {
+            set(&|listening| listening.mute[i] ^= true);
+        }
+        let hint = words("Hear only what rebuilding changed of this stem");
+        if controls::switch(
+            ui,
+            &format!("{name} delta"),
+            "Δ",
+            &hint,
+            now.delta[i],
+            p.warning,
+        ) {
+            set(&|listening| listening.delta[i] ^= true);
+        }
+    });
+}
+
+/// The span that a rebuild is about: the selection, else the whole take.
+fn span_of(
+    state: &State,
+    take: &TakeView,
+) -> (crate::exchange::SamplePos, crate::exchange::SamplePos) {
+    match state.selection {
+        Some((start, end)) if start < end => (start, end),
+        _ => (take.start, take_end(take)),
+    }
+}
+
+/// The seed of the next rebuild: one that none of those at hand has.
+fn next_seed(model: &Model<'_>, take: &TakeView) -> u64 {
+    let used = |seed: u64| take.rebuilds.iter().any(|r| r.seed == seed);
+    let first = model.params.options().seed;
+    let count = MAX_SEED as u64 + 1;
+    (0..count)
+        .map(|i| (first + i) % count)
+        .find(|s| !used(*s))
+        .unwrap_or(first)
+}
+
+fn regenerate_button(
+    ui: &mut Ui,
+    model: &Model<'_>,
+    state: &State,
+    stem: Stem,
+    take: Option<&TakeView>,
+    out: &mut Vec<Command>,
+) {
+    let rebuilds = matches!(stem, Stem::Drums | Stem::Bass);
+    let can = rebuilds && take.is_some() && model.view.job.is_none();
+    let hint = match (rebuilds, take, state.selection) {
+        (false, ..) => "No regenerator rebuilds this stem: it is only restored".to_owned(),
+        (true, None, _) => "Play the song once, then this stem can be rebuilt".to_owned(),
+        (true, Some(_), Some(_)) => "Rebuild the selection of this stem anew".to_owned(),
+        (true, Some(_), None) => {
+            "Rebuild this stem anew over the whole take; select a span above for a part of it"
+                .to_owned()
+        }
+    };
+    let response = ui
+        .add_enabled(can, egui::Button::new("Regenerate"))
+        .on_hover_text(&hint)
+        .on_disabled_hover_text(&hint);
+    response.widget_info(|| {
+        WidgetInfo::labeled(
+            egui::Role::Button,
+            can,
+            format!("Regenerate {}", stem.name()),
+        )
+    });
+    if let (true, Some(take)) = (response.clicked(), take) {
+        let (start, end) = span_of(state, take);
+        let seed = next_seed(model, take);
+        out.push(Command::Regenerate(Regenerate {
+            stem,
+            start,
+            end,
+            seed,
+        }));
+    }
+}
+
+/// "3 · seed 7": which rebuild plays.
+fn rebuild_name(number: usize, rebuild: &Rebuild) -> String {
+    format!("Take {number} · seed {}", rebuild.seed)
+}
+
+fn chooser(
+    ui: &mut Ui,
+    model: &Model<'_>,
+    state: &mut State,
+    stem: Stem,
+    take: Option<&TakeView>,
+    out: &mut Vec<Command>,
+) {
+    let all: &[Rebuild] = take.map_or(&[], |t| &t.rebuilds);
+    let mine: Vec<(usize, &Rebuild)> = (all.iter().enumerate())
+        .filter(|(_, r)| r.stems[stem as usize])
+        .map(|(i, r)| (i + 1, r))
+        .collect();
+    let edits = &model.view.edits;
+    let start = take.map(|t| t.start).unwrap_or_default();
+    let picked = edits.picked(stem, start);
+    let current = (mine.iter())
+        .find(|(_, r)| picked.is_some_and(|hash| hash == r.hash))
+        .or(mine.last())
+        .copied();
+    let shown = current.map_or_else(|| "no take".to_owned(), |(n, r)| rebuild_name(n, r));
+    let name = format!("{} take", title(stem));
+    let mut chosen = None;
+    ui.add_enabled_ui(mine.len() > 1, |ui| {
+        let response = ComboBox::from_id_salt(&name)
+            .selected_text(&shown)
+            .width(118.0)
+            .show_ui(ui, |ui| {
+                for &(number, rebuild) in &mine {
+                    let on = current.is_some_and(|(n, _)| n == number);
+                    let mut text = rebuild_name(number, rebuild);
+                    if !rebuild.style.is_empty() {
+                        text.push_str(&format!(" · {}", rebuild.style));
+                    }
+                    if ui.selectable_label(on, text).clicked() && !on {
+                        let newest = number == all.len();
+                        chosen = Some((number, (!newest).then(|| rebuild.hash.clone())));
+                    }
+                }
+            })
+            .response;
+        response.widget_info(|| {
+            let mut info = WidgetInfo::labeled(egui::Role::ComboBox, ui.is_enabled(), &name);
+            info.current_text_value = Some(shown.clone());
+            info
+        });
+        let hint = "Which rebuild of this stem plays. Choose another to compare; undo goes back";
+        response
+            .on_hover_text(hint)
+            .on_disabled_hover_text("Regenerate to get a second take");
+    });
+    if let Some((number, hash)) = chosen {
+        let before = Edits::clone(edits);
+        let mut after = before.clone();
+        after.pick(stem, start, hash.as_deref());
+        let words = format!("{} take {number}", stem.name());
+        state
+            .history
+            .apply(words, Change::Edits { before, after }, out);
+    }
+}
+
+/// What is selected, and the manual way: a span, a stem, Regenerate.
+pub fn selection(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
+    let (Some((start, end)), Some(take)) = (state.selection, model.view.takes.first()) else {
+        return;
+    };
+    let rate = f64::from(take.sample_rate.max(1));
+    let clock = |pos: crate::exchange::SamplePos| status::fine_time(pos.0 as f64 / rate);
+    let text = format!("{}–{}", clock(start), clock(end));
+    ui.label(RichText::new(text).strong());
+    let response = ComboBox::from_id_salt("selected stem")
+        .selected_text(title(state.stem))
+        .width(72.0)
+        .show_ui(ui, |ui| {
+            for stem in [Stem::Drums, Stem::Bass] {
+                ui.selectable_value(&mut state.stem, stem, title(stem));
+            }
+        })
+        .response;
+    response.widget_info(|| WidgetInfo::labeled(egui::Role::ComboBox, true, "Selected stem"));
+    response.on_hover_text("The stem to rebuild");
+    let free = model.view.job.is_none();
+    let button = ui
+        .add_enabled(free, egui::Button::new("Regenerate selection"))
+        .on_hover_text("Rebuild this stem over the selected span, damaged or not");
+    if button.clicked() {
+        let take = (model.view.takes.iter()).find(|t| t.start < end && start < take_end(t));
+        if let Some(take) = take {
+            let seed = next_seed(model, take);
+            out.push(Command::Regenerate(Regenerate {
+                stem: state.stem,
+                start,
+                end,
+                seed,
+            }));
+        }
+    }
+    if ui
+        .button("Zoom")
+        .on_hover_text("Show the selection")
+        .clicked()
+    {
+        waveform::zoom_to_selection(model, state);
+    }
+}

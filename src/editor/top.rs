@@ -1,0 +1,218 @@
+// [main] The top of the window: name, presets, undo, ways to listen, light or dark.
+
+use egui::{Align, ComboBox, Layout, RichText, TextEdit, Ui, WidgetInfo, vec2};
+
+use crate::editor::{
+    controls,
+    history::Change,
+    model::{Command, Model},
+    presets::{self, Preset},
+    state::State,
+    status, theme,
+};
+
+/// Draws the row.
+pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
+    let p = theme::of(ui);
+    ui.horizontal(|ui| {
+        ui.label(RichText::new("uncook").size(20.0).strong().color(p.accent));
+        ui.add_space(6.0);
+        preset_menu(ui, model, state, out);
+        ui.add_space(6.0);
+        undo(ui, state, out);
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            listening(ui, model, state, out);
+        });
+    });
+}
+
+fn preset_menu(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
+    if let Some(mut draft) = state.preset_draft.take() {
+        let field = ui.add(
+            TextEdit::singleline(&mut draft)
+                .hint_text("name of the preset")
+                .desired_width(150.0),
+        );
+        let field = field.accessible_name("Preset name");
+        let fine = Preset::is_name(&draft);
+        let save = ui
+            .add_enabled(fine, egui::Button::new("Keep"))
+            .on_hover_text("Keeps the present settings under this name; the same name is replaced")
+            .on_disabled_hover_text("1 to 48 letters, digits, spaces, dots or dashes");
+        let enter = field.lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter));
+        let give_up = ui.button("Don't").on_hover_text("Keeps nothing").clicked()
+            || ui.input(|i| i.key_pressed(egui::Key::Escape));
+        if fine && (save.clicked() || enter) {
+            let preset = Preset::of(model.params, &draft);
+            out.push(Command::NamePreset(preset.name.clone()));
+            out.push(Command::SavePreset(preset));
+        } else if !give_up {
+            if !field.has_focus() && !field.lost_focus() && draft.is_empty() {
+                field.request_focus();
+            }
+            state.preset_draft = Some(draft);
+        }
+        return;
+    }
+    let factory = presets::factory();
+    let shown = if state.preset.is_empty() {
+        "Default"
+    } else {
+        &state.preset
+    };
+    let mut chosen = None;
+    let response = ComboBox::from_id_salt("preset")
+        .selected_text(shown)
+        .width(150.0)
+        .height(320.0)
+        .show_ui(ui, |ui| {
+            let p = theme::of(ui);
+            let mut group = |ui: &mut Ui, title: &str, presets: &[Preset]| {
+                ui.label(RichText::new(title).small().color(p.dim));
+                for preset in presets {
+                    let on = preset.name == state.preset;
+                    if ui.selectable_label(on, &preset.name).clicked() {
+                        chosen = Some(preset.clone());
+                    }
+                }
+            };
+            group(ui, "Factory", &factory);
+            if !model.presets.is_empty() {
+                ui.separator();
+                group(ui, "Yours", model.presets);
+            }
+        })
+        .response;
+    response.widget_info(|| {
+        let mut info = WidgetInfo::labeled(egui::Role::ComboBox, true, "Preset");
+        info.current_text_value = Some(shown.to_owned());
+        info
+    });
+    response.on_hover_text("Where to start from, by kind of recording");
+    if let Some(preset) = chosen {
+        preset.apply(model.params, out);
+        let before = model.params.style.get();
+        let after = if preset.style.is_empty() {
+            before.clone()
+        } else {
+            preset.style.clone()
+        };
+        let name = format!("style of {}", preset.name);
+        state
+            .history
+            .apply(name, Change::Style { before, after }, out);
+    }
+    let save = ui
+        .button("Save")
+        .on_hover_text("Keep the present settings as a preset of yours");
+    save.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Save preset"));
+    if save.clicked() {
+        let own = model
+            .presets
+            .iter()
+            .any(|preset| preset.name == state.preset);
+        state.preset_draft = Some(if own {
+            state.preset.clone()
+        } else {
+            String::new()
+        });
+    }
+    if model
+        .presets
+        .iter()
+        .any(|preset| preset.name == state.preset)
+    {
+        let delete = ui
+            .button("Delete")
+            .on_hover_text("Delete this preset's file");
+        delete.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Delete preset"));
+        if delete.clicked() {
+            out.push(Command::DeletePreset(state.preset.clone()));
+            out.push(Command::NamePreset(String::new()));
+        }
+    }
+}
+
+fn undo(ui: &mut Ui, state: &mut State, out: &mut Vec<Command>) {
+    let words = |verb: &str, name: Option<&str>| match name {
+        Some(name) => format!("{verb}: {name}"),
+        None => format!("Nothing to {}", verb.to_lowercase()),
+    };
+    let keys = ui.ctx().text_edit_focused();
+    let (undo_key, redo_key) = ui.input(|i| {
+        let command = i.modifiers.command && !keys;
+        let z = command && i.key_pressed(egui::Key::Z);
+        let y = command && i.key_pressed(egui::Key::Y);
+        (z && !i.modifiers.shift, y || (z && i.modifiers.shift))
+    });
+    let mut button = |text: &str, verb: &str, name: Option<String>, key: &str| {
+        let enabled = name.is_some();
+        let hint = format!("{} ({key})", words(verb, name.as_deref()));
+        let response = ui
+            .add_enabled(enabled, egui::Button::new(text).min_size(vec2(26.0, 24.0)))
+            .on_hover_text(&hint)
+            .on_disabled_hover_text(&hint);
+        response.widget_info(|| WidgetInfo::labeled(egui::Role::Button, enabled, verb));
+        response.clicked()
+    };
+    let undo = button(
+        "⟲",
+        "Undo",
+        state.history.undo_name().map(str::to_owned),
+        "Ctrl+Z",
+    );
+    let redo = button(
+        "⟳",
+        "Redo",
+        state.history.redo_name().map(str::to_owned),
+        "Ctrl+Y",
+    );
+    if undo || undo_key {
+        state.history.undo(out);
+    }
+    if redo || redo_key {
+        state.history.redo(out);
+    }
+}
+
+fn listening(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
+    let p = theme::of(ui);
+    let params = model.params;
+    let name = if state.light {
+        "Dark colours"
+    } else {
+        "Light colours"
+    };
+    let symbol = if state.light { "🌙" } else { "☀" };
+    let light = ui.button(symbol).on_hover_text(name);
+    light.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, name));
+    if light.clicked() {
+        out.push(Command::SetLight(!state.light));
+    }
+    let hint = "Hear the input as the plugin receives it";
+    controls::toggle(ui, "Bypass", hint, p.warning, &params.bypass, out);
+    let hint = "Hear only what is changed";
+    controls::toggle(ui, "Delta", hint, p.warning, &params.listen.delta, out);
+    let a = params.listen.compare.value();
+    let hint =
+        "A is the input at the output's loudness, so that louder does not win; B is the repair";
+    if controls::switch(
+        ui,
+        "A/B",
+        if a { "A  input" } else { "B  repaired" },
+        hint,
+        a,
+        p.warning,
+    ) {
+        controls::change(&params.listen.compare, if a { 0.0 } else { 1.0 }, out);
+    }
+}
+
+/// What is going on, and what to do next.
+pub fn status_line(ui: &mut Ui, model: &Model<'_>) {
+    let p = theme::of(ui);
+    let (colour, text) = status::line(p, model);
+    let (dot, _) = ui.allocate_exact_size(vec2(10.0, 10.0), egui::Sense::hover());
+    ui.painter().circle_filled(dot.center(), 4.5, colour);
+    ui.add(egui::Label::new(text).wrap());
+}

@@ -1,0 +1,363 @@
+// [worker] What of a patch plays, after the user's decisions: refused spans, chosen rebuilds, single stems.
+
+use crate::{
+    damage::Stem,
+    exchange::patch::{Patch, StereoSamples},
+    worker::session::{Edits, Listening},
+};
+
+/// Length of every fade between two decisions, as long as the player's own: 20 ms.
+const FADE_SECONDS: f64 = 0.020;
+
+/// What [`edited`] takes from, beside the patch itself.
+pub struct Sources<'a> {
+    /// Other rebuilds by hash: of the same span, over the same base.
+    pub others: &'a [(&'a str, &'a Patch)],
+    /// The separated stems of the base, which sum to it; `None` where they are not at hand.
+    pub stems: Option<&'a [StereoSamples; Stem::COUNT]>,
+}
+
+/// `patch` as it is to play; `None` if that is `patch` itself.
+pub fn edited(
+    patch: &Patch,
+    sources: &Sources<'_>,
+    edits: &Edits,
+    listening: &Listening,
+) -> Option<Patch> {
+    let mut changed = false;
+    let layers = Stem::ALL.map(|stem| {
+        let own = patch.layers[stem as usize].as_ref();
+        let picked = edits.picked(stem, patch.start).filter(|h| *h != patch.id);
+        let other = picked.and_then(|hash| sources.others.iter().find(|(h, _)| *h == hash));
+        let source = match other {
+            Some((_, other)) if other.start == patch.start && other.len() == patch.len() => {
+                changed = true;
+                other.layers[stem as usize].as_ref()
+            }
+            _ => own,
+        };
+        let decided = edits.decisions.iter().any(|d| {
+            d.stem == stem && d.percent < 100 && d.start < patch.end() && patch.start < d.end
+        });
+        (source, decided)
+    });
+    let any_decided = layers
+        .iter()
+        .any(|(source, decided)| *decided && source.is_some());
+    let listening = (!listening.is_plain())
+        .then(|| sources.stems.map(|stems| (listening, stems)))
+        .flatten();
+    if !changed && !any_decided && listening.is_none() {
+        return None;
+    }
+    let mut out = Patch {
+        id: patch.id.clone(),
+        start: patch.start,
+        sample_rate: patch.sample_rate,
+        take: patch.take.clone(),
+        base: patch.base.clone(),
+        layers: Stem::ALL.map(|stem| {
+            let (source, decided) = layers[stem as usize];
+            let mut layer = source?.clone();
+            if decided {
+                apply(&mut layer, patch, stem, edits);
+            }
+            Some(layer)
+        }),
+    };
+    if let Some((listening, stems)) = listening {
+        listen(&mut out, listening, stems);
+    }
+    Some(out)
+}
+
+/// Scales a layer by what was decided about it, with fades where that changes.
+fn apply(layer: &mut StereoSamples, patch: &Patch, stem: Stem, edits: &Edits) {
+    let len = patch.len();
+    let index =
+        |pos: crate::exchange::SamplePos| pos.since(patch.start).clamp(0, len as i64) as usize;
+    // The decision changes only at these samples.
+    let mut edges: Vec<usize> = edits
+        .decisions
+        .iter()
+        .filter(|d| d.stem == stem)
+        .flat_map(|d| [index(d.start), index(d.end)])
+        .chain([0, len])
+        .collect();
+    edges.sort_unstable();
+    edges.dedup();
+    let step = 1.0 / (FADE_SECONDS * f64::from(patch.sample_rate)).max(1.0) as f32;
+    let target =
+        |at: usize| f32::from(edits.percent_at(stem, patch.start.offset(at as i64))) / 100.0;
+    let mut gain = target(0);
+    for pair in edges.windows(2) {
+        let &[from, to] = pair else { continue };
+        let target = target(from);
+        for n in from..to {
+            gain += (target - gain).clamp(-step, step);
+            for channel in layer.iter_mut() {
+                if let Some(x) = channel.get_mut(n) {
+                    *x *= gain;
+                }
+            }
+        }
+    }
+}
+
+/// Leaves what is listened to: solo and mute act on the recorded and the rebuilt stem alike.
+fn listen(patch: &mut Patch, listening: &Listening, stems: &[StereoSamples; Stem::COUNT]) {
+    let some = |flags: &[bool]| flags.iter().any(|f| *f);
+    let delta = some(&listening.delta);
+    let solo = some(&listening.solo);
+    let heard = Stem::ALL.map(|stem| {
+        let i = stem as usize;
+        !listening.mute[i]
+            && if delta {
+                listening.delta[i]
+            } else {
+                !solo || listening.solo[i]
+            }
+    });
+    for (c, base) in patch.base.iter_mut().enumerate() {
+        if delta || solo {
+            base.fill(0.0);
+        }
+        for stem in Stem::ALL {
+            let sign = match (delta, solo, heard[stem as usize]) {
+                (true, ..) => 0.0,
+                (false, true, true) => 1.0,
+                (false, false, false) => -1.0,
+                _ => 0.0,
+            };
+            if sign != 0.0 {
+                for (x, s) in base.iter_mut().zip(&stems[stem as usize][c]) {
+                    *x += sign * s;
+                }
+            }
+        }
+    }
+    for (layer, heard) in patch.layers.iter_mut().zip(heard) {
+        if !heard {
+            *layer = None;
+        }
+    }
+}
+
+/// Joins a rebuild of one stem's `span` (samples of the patch) into what was rebuilt before: inside the
+/// span `new` plays, outside `old`, with fades of 20 ms that lie inside the span.
+pub fn joined(
+    old: Option<&StereoSamples>,
+    new: Option<&StereoSamples>,
+    span: std::ops::Range<usize>,
+    len: usize,
+    sample_rate: u32,
+) -> Option<StereoSamples> {
+    if old.is_none() && new.is_none() {
+        return None;
+    }
+    let fade = (FADE_SECONDS * f64::from(sample_rate)).max(1.0);
+    let weight = |n: usize| {
+        if !span.contains(&n) {
+            return 0.0;
+        }
+        let edge = |distance: usize| ((distance as f64 + 1.0) / fade).min(1.0);
+        // Nothing to fade from at the ends of the patch.
+        let rise = if span.start == 0 {
+            1.0
+        } else {
+            edge(n - span.start)
+        };
+        let fall = if span.end >= len {
+            1.0
+        } else {
+            edge(span.end - 1 - n)
+        };
+        rise.min(fall) as f32
+    };
+    let at = |source: Option<&StereoSamples>, c: usize, n: usize| {
+        source.and_then(|s| s[c].get(n)).copied().unwrap_or(0.0)
+    };
+    Some([0, 1].map(|c| {
+        (0..len)
+            .map(|n| {
+                let (old, w) = (at(old, c, n), weight(n));
+                if w == 0.0 {
+                    old
+                } else {
+                    old + w * (at(new, c, n) - old)
+                }
+            })
+            .collect()
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{exchange::SamplePos, worker::session::Decision};
+
+    const RATE: u32 = 8_000;
+    const LEN: usize = 8_000;
+
+    fn flat(x: f32) -> StereoSamples {
+        [vec![x; LEN], vec![x; LEN]]
+    }
+
+    fn patch(id: &str, bass: f32) -> Patch {
+        Patch {
+            id: id.to_owned(),
+            start: SamplePos(1_000),
+            sample_rate: RATE,
+            take: flat(0.9),
+            base: flat(0.5),
+            layers: [None, Some(flat(bass)), None, None],
+        }
+    }
+
+    fn stems() -> [StereoSamples; Stem::COUNT] {
+        [flat(0.2), flat(0.1), flat(0.15), flat(0.05)]
+    }
+
+    fn sources() -> Sources<'static> {
+        Sources {
+            others: &[],
+            stems: None,
+        }
+    }
+
+    #[test]
+    fn without_decisions_the_patch_itself_plays() {
+        let patch = patch("a", 0.3);
+        let plain = edited(&patch, &sources(), &Edits::default(), &Listening::default());
+        assert!(plain.is_none());
+    }
+
+    #[test]
+    fn a_refused_span_plays_the_base_and_fades_at_its_edges() {
+        let patch = patch("a", 0.3);
+        let mut edits = Edits::default();
+        edits.decide(Decision {
+            stem: Stem::Bass,
+            start: SamplePos(3_000),
+            end: SamplePos(5_000),
+            percent: 0,
+        });
+        let out = edited(&patch, &sources(), &edits, &Listening::default()).unwrap();
+        let layer = &out.layers[Stem::Bass as usize].as_ref().unwrap()[0];
+        let fade = 160;
+        assert!(layer[..2_000].iter().all(|x| *x == 0.3));
+        assert!(layer[2_000 + fade..4_000].iter().all(|x| x.abs() < 1e-6));
+        assert!(layer[4_000 + fade..].iter().all(|x| (x - 0.3).abs() < 1e-6));
+        let jump = layer
+            .windows(2)
+            .map(|w| (w[1] - w[0]).abs())
+            .fold(0.0, f32::max);
+        assert!(jump <= 0.3 / fade as f32 + 1e-6, "{jump}");
+        assert_eq!(out.base, patch.base);
+        assert_eq!(out.take, patch.take);
+    }
+
+    #[test]
+    fn a_picked_rebuild_plays_only_where_it_fits() {
+        let (mine, other) = (patch("a", 0.3), patch("b", -0.2));
+        let mut short = patch("c", 0.7);
+        short.base[0].truncate(10);
+        let others = [("b", &other), ("c", &short)];
+        let sources = Sources {
+            others: &others,
+            stems: None,
+        };
+        let mut edits = Edits::default();
+        edits.pick(Stem::Bass, mine.start, Some("b"));
+        let out = edited(&mine, &sources, &edits, &Listening::default()).unwrap();
+        assert_eq!(out.layers, other.layers);
+        for unknown in ["c", "d", "a"] {
+            edits.pick(Stem::Bass, mine.start, Some(unknown));
+            assert!(edited(&mine, &sources, &edits, &Listening::default()).is_none());
+        }
+    }
+
+    #[test]
+    fn solo_mute_and_delta_leave_what_they_say() {
+        let patch = patch("a", 0.3);
+        let stems = stems();
+        let sources = Sources {
+            others: &[],
+            stems: Some(&stems),
+        };
+        let hear = |listening: Listening| {
+            let out = edited(&patch, &sources, &Edits::default(), &listening).unwrap();
+            let layers: f32 = out.layers.iter().flatten().map(|l| l[1][77]).sum();
+            (out.base[1][77], layers)
+        };
+        let near = |(a, b): (f32, f32), (c, d): (f32, f32)| {
+            assert!(
+                (a - c).abs() < 1e-6 && (b - d).abs() < 1e-6,
+                "{a} {b}, not {c} {d}"
+            );
+        };
+        let flag = |stem: Stem| std::array::from_fn(|i| i == stem as usize);
+        let plain = Listening::default();
+        near(
+            hear(Listening {
+                solo: flag(Stem::Bass),
+                ..plain
+            }),
+            (0.1, 0.3),
+        );
+        near(
+            hear(Listening {
+                solo: flag(Stem::Drums),
+                ..plain
+            }),
+            (0.2, 0.0),
+        );
+        near(
+            hear(Listening {
+                mute: flag(Stem::Bass),
+                ..plain
+            }),
+            (0.4, 0.0),
+        );
+        near(
+            hear(Listening {
+                mute: flag(Stem::Other),
+                ..plain
+            }),
+            (0.35, 0.3),
+        );
+        near(
+            hear(Listening {
+                delta: flag(Stem::Bass),
+                ..plain
+            }),
+            (0.0, 0.3),
+        );
+        near(
+            hear(Listening {
+                solo: flag(Stem::Bass),
+                mute: flag(Stem::Bass),
+                ..plain
+            }),
+            (0.0, 0.0),
+        );
+    }
+
+    #[test]
+    fn a_new_span_is_joined_into_the_old_layer() {
+        let (old, new) = (flat(0.2), flat(-0.4));
+        let out = joined(Some(&old), Some(&new), 2_000..4_000, LEN, RATE).unwrap();
+        assert!(out[0][..2_000].iter().all(|x| *x == 0.2));
+        assert!(out[0][4_000..].iter().all(|x| *x == 0.2));
+        assert!(out[0][2_160..3_840].iter().all(|x| (x + 0.4).abs() < 1e-6));
+        let jump = out[0]
+            .windows(2)
+            .map(|w| (w[1] - w[0]).abs())
+            .fold(0.0, f32::max);
+        assert!(jump <= 0.6 / 160.0 + 1e-6, "{jump}");
+        assert!(joined(None, None, 0..10, LEN, RATE).is_none());
+        // Where there was nothing, silence is what it fades from.
+        let alone = joined(None, Some(&new), 0..LEN, LEN, RATE).unwrap();
+        assert_eq!(alone, new);
+    }
+}
