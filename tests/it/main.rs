@@ -23,3 +23,4 @@ mod regeneration;
 mod separation;
 mod support;
 mod tone;
+mod undo;
