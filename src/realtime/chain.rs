@@ -14,11 +14,13 @@ use crate::{
         delay::Delay,
         denoise::Denoiser,
         dereverb::Dereverb,
+        desaturate::Desaturator,
         detect::Detector,
         eq::EqMatcher,
         limiter::Limiter,
         player::Player,
         stage::RAMP_SECONDS,
+        unwrap::Unwrapper,
     },
 };
 
@@ -61,6 +63,8 @@ pub struct Chain {
     latency: usize,
     detector: Detector,
     severity: Severity,
+    unwrap: Unwrapper,
+    desaturate: Desaturator,
     declick: Declicker,
     declip: Declipper,
     denoise: Denoiser,
@@ -107,10 +111,16 @@ impl Chain {
             "{channels} channels"
         );
         link.capture.set_sample_rate(sample_rate.round() as u32);
+        let unwrap = Unwrapper::live(sample_rate, channels);
+        let desaturate = Desaturator::live(sample_rate, channels);
         let declick = Declicker::live(sample_rate, channels);
         let declip = Declipper::live(sample_rate, channels);
         let denoise = Denoiser::live(sample_rate, channels);
-        let repair = declick.latency() + declip.latency() + denoise.latency();
+        let repair = unwrap.latency()
+            + desaturate.latency()
+            + declick.latency()
+            + declip.latency()
+            + denoise.latency();
         let pad = Player::look_ahead_samples(sample_rate).saturating_sub(repair);
         let bass = BassRestorer::live(sample_rate, channels);
         let treble = TrebleRestorer::live(sample_rate, channels);
@@ -127,6 +137,8 @@ impl Chain {
             latency,
             detector: Detector::new(sample_rate, channels),
             severity: [0.0; DamageKind::COUNT],
+            unwrap,
+            desaturate,
             declick,
             declip,
             denoise,
@@ -177,6 +189,8 @@ impl Chain {
     fn clear(&mut self) {
         self.detector.reset();
         self.severity = [0.0; DamageKind::COUNT];
+        self.unwrap.reset();
+        self.desaturate.reset();
         self.declick.reset();
         self.declip.reset();
         self.denoise.reset();
@@ -263,6 +277,9 @@ impl Chain {
     fn set(&mut self, s: &Settings) {
         let amount = |x: f32| (x * s.repair).clamp(0.0, 1.0);
         self.declick.set_intensity(amount(s.declick));
+        // Overflow and saturation are clipping of other kinds.
+        self.unwrap.set_intensity(amount(s.declip));
+        self.desaturate.set_intensity(amount(s.declip));
         self.declip.set_intensity(amount(s.declip));
         self.denoise.set_intensity(amount(s.denoise));
         self.player.set(s);
@@ -319,6 +336,8 @@ impl Chain {
         self.detector
             .process(&views[..self.channels], &mut |_, frame| *severity = *frame);
 
+        self.unwrap.process(io);
+        self.desaturate.process(io);
         self.declick.process(io);
         self.declip.process(io);
         self.denoise.process(io);

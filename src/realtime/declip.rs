@@ -112,6 +112,58 @@ pub fn sine_window(length: usize) -> Vec<f32> {
         .collect()
 }
 
+/// Takes back what sparse solutions overshoot.
+///
+/// Of many consistent signals SPADE finds one, and the further a sample went beyond the clip level for it,
+/// the more of that is luck: regressing the truth on what was found gives a slope near 1 for overshoots that are
+/// usual for the recording and less for larger ones, at any input SDR. The share kept is `1 / (1 + k v)`, with `v`
+/// the overshoot over the usual (root mean square) one. The result lies beyond the clip level still.
+#[derive(Clone, Debug)]
+pub struct Tempering {
+    strength: f32,
+    mean_square: f32,
+    count: f32,
+    /// Restored samples that count: about half a second of music clipped to 7 dB.
+    memory: f32,
+}
+
+impl Tempering {
+    /// `strength` is `k`; the usual overshoot is followed over 0.2 s of restored samples.
+    pub fn new(strength: f32, sample_rate: f64) -> Self {
+        Self {
+            strength,
+            mean_square: 0.0,
+            count: 0.0,
+            memory: (0.2 * sample_rate) as f32,
+        }
+    }
+
+    /// Forgets what is usual.
+    pub fn reset(&mut self) {
+        self.mean_square = 0.0;
+        self.count = 0.0;
+    }
+
+    /// The change to make where `change` (not 0, finite) was found; in the order of time.
+    #[inline]
+    pub fn temper(&mut self, change: f32) -> f32 {
+        self.count = (self.count + 1.0).min(self.memory);
+        self.mean_square += (change * change - self.mean_square) / self.count;
+        let usual = self.mean_square.sqrt();
+        if usual > 0.0 {
+            change / (1.0 + self.strength * change.abs() / usual)
+        } else {
+            change
+        }
+    }
+}
+
+/// Strength for the live stage's single frame length: fits the slopes measured on four songs at 3, 7 and
+/// 15 dB to within a tenth.
+const LIVE_TEMPERING: f32 = 0.12;
+/// The mean of several frame lengths overshoots half as much.
+pub const MEAN_TEMPERING: f32 = 0.07;
+
 struct Channel {
     /// The last samples, and what to add to each; both rings of a power of two.
     input: Vec<f32>,
@@ -120,6 +172,7 @@ struct Channel {
     frame: Frame,
     /// The frame holds clipped samples and will be added in.
     working: bool,
+    tempering: Tempering,
     /// Its content equals the first channel's: that one's result is taken.
     mirrors: bool,
 }
@@ -151,6 +204,7 @@ impl Declipper {
             tracker: LevelTracker::new(sample_rate),
             frame: Frame::new(length),
             working: false,
+            tempering: Tempering::new(LIVE_TEMPERING, sample_rate),
             mirrors: false,
         };
         Self {
@@ -259,6 +313,7 @@ impl Stage for Declipper {
             channel.tracker.reset();
             channel.frame.finish();
             channel.working = false;
+            channel.tempering.reset();
             channel.mirrors = false;
         }
         self.position = 0;
@@ -287,10 +342,12 @@ impl Stage for Declipper {
                 }
                 channel.tracker.push(x);
                 let dry = channel.input.get(out).copied().unwrap_or(0.0);
-                let repair = channel
-                    .repair
-                    .get_mut(out)
-                    .map_or(0.0, |r| std::mem::take(r) * intensity);
+                let repair = channel.repair.get_mut(out).map_or(0.0, std::mem::take);
+                let repair = if repair == 0.0 {
+                    0.0
+                } else {
+                    channel.tempering.temper(repair) * intensity
+                };
                 *sample = if repair == 0.0 { dry } else { dry + repair };
             }
             self.position = self.position.wrapping_add(1);

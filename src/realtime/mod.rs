@@ -13,6 +13,7 @@ pub mod declip;
 pub mod delay;
 pub mod denoise;
 pub mod dereverb;
+pub mod desaturate;
 pub mod detect;
 pub mod eq;
 pub mod limiter;
@@ -20,6 +21,7 @@ pub mod player;
 pub mod settings;
 pub mod stage;
 pub mod stft;
+pub mod unwrap;
 
 pub use chain::{AudioLink, Chain, Transport};
 pub use settings::Settings;

@@ -205,6 +205,13 @@ fn restore_only(
     };
     let mut audio = input.clone();
     let rate = f64::from(audio.sample_rate);
+    // Overflow looks like clicks: it goes first.
+    if stages.contains(&OnlyStage::Declip)
+        && !(restore::undo::restore_overflow(&mut audio.channels, rate, 1.0, progress)
+            && restore::undo::restore_saturation(&mut audio.channels, rate, 1.0, progress))
+    {
+        return Err(PipelineError::Cancelled.into());
+    }
     // The order of the road, whatever the order on the command line.
     const ORDER: [OnlyStage; 9] = [
         OnlyStage::Declick,

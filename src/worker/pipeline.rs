@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Versions of the stages that have no id of their own: raise one when the stage's output changes.
-const RESTORE_VERSION: u32 = 1;
+const RESTORE_VERSION: u32 = 2;
 const PROFILE_VERSION: u32 = 1;
 
 /// Stems that are rebuilt where they are damaged.
@@ -174,7 +174,9 @@ fn restore_segment(
     let done = match options.quality {
         Quality::Draft => restore::draft(channels, rate, [declick, declip, denoise], progress),
         Quality::Best => {
-            restore::declick::restore(channels, rate, declick, &progress.part(0.0, 0.1))
+            restore::undo::restore_overflow(channels, rate, declip, progress)
+                && restore::undo::restore_saturation(channels, rate, declip, progress)
+                && restore::declick::restore(channels, rate, declick, &progress.part(0.0, 0.1))
                 && restore::declip::restore(channels, rate, declip, &progress.part(0.1, 0.9))
                 && restore::denoise::restore(channels, rate, denoise, &progress.part(0.9, 1.0))
         }

@@ -33,3 +33,4 @@ mod regeneration;
 mod separation;
 mod support;
 mod tone;
+mod undo;

@@ -6,7 +6,7 @@
 
 use crate::{
     realtime::declip::{
-        OVERLAP, constrain, frame_length,
+        MEAN_TEMPERING, OVERLAP, Tempering, constrain, frame_length,
         level::{LevelTracker, Levels},
         sine_window,
         spade::{Frame, Schedule, Spade},
@@ -185,6 +185,7 @@ fn restore_channel(
     let unit = frame_length(sample_rate) * 2 / 3;
     let mut scales = LENGTHS.map(|multiple| Scale::new(unit * multiple));
     let context = unit * LENGTHS[LENGTHS.len() - 1] + 1;
+    let mut tempering = Tempering::new(MEAN_TEMPERING, sample_rate);
     let mut change = vec![0.0f32; segment.min(samples.len())];
     // The clipped samples just before the segment, which are restored already in place.
     let mut before = vec![0.0f32; context];
@@ -217,10 +218,10 @@ fn restore_channel(
             .map(|i| at((end + i) as isize - context as isize))
             .collect();
         before = tail;
-        let weight = amount / LENGTHS.len() as f32;
+        let weight = 1.0 / LENGTHS.len() as f32;
         for (x, &c) in samples[start..end].iter_mut().zip(change.iter()) {
             if c != 0.0 {
-                *x += weight * c;
+                *x += amount * tempering.temper(weight * c);
             }
         }
         start = end;

@@ -10,9 +10,13 @@ pub mod declip;
 pub mod denoise;
 pub mod dereverb;
 pub mod eq;
+pub mod undo;
 
 use crate::{
-    realtime::{Stage, declick::Declicker, declip::Declipper, denoise::Denoiser},
+    realtime::{
+        Stage, declick::Declicker, declip::Declipper, denoise::Denoiser, desaturate::Desaturator,
+        unwrap::Unwrapper,
+    },
     worker::progress::Progress,
 };
 
@@ -25,14 +29,17 @@ pub fn draft(
     progress: &Progress,
 ) -> bool {
     let count = channels.len();
-    let mut stages: [Box<dyn Stage>; 3] = [
+    let [declick, declip, denoise] = amounts;
+    let mut stages: [Box<dyn Stage>; 5] = [
+        Box::new(Unwrapper::live(sample_rate, count)),
+        Box::new(Desaturator::live(sample_rate, count)),
         Box::new(Declicker::live(sample_rate, count)),
         Box::new(Declipper::live(sample_rate, count)),
         Box::new(Denoiser::live(sample_rate, count)),
     ];
     stages
         .iter_mut()
-        .zip(amounts)
+        .zip([declip, declip, declick, declip, denoise])
         .all(|(stage, amount)| run_stage(stage.as_mut(), channels, sample_rate, amount, progress))
 }
 
