@@ -19,6 +19,7 @@ mod metrics;
 mod pipeline;
 mod player;
 mod profile;
+mod profile_midi;
 mod regeneration;
 mod separation;
 mod support;
