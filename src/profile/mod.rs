@@ -8,6 +8,7 @@ mod drums;
 mod key;
 mod melody;
 pub mod metrics;
+pub mod midi;
 mod onsets;
 pub mod quality;
 mod spectra;

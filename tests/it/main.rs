@@ -29,6 +29,7 @@ mod models;
 mod pipeline;
 mod player;
 mod profile;
+mod profile_midi;
 mod regeneration;
 mod separation;
 mod support;
