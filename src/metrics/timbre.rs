@@ -196,8 +196,8 @@ mod tests {
     fn a_change_of_level_is_no_change_of_timbre() {
         let a = noise(6.0, |_| 1.0);
         let b: Vec<f32> = a.iter().map(|x| 0.3 * x).collect();
-        assert!(mel_cepstral_distance_db(&a, &b, RATE).unwrap() < 1e-6);
-        assert!(modulation_distance_db(&a, &b, RATE).unwrap() < 1e-6);
+        assert!(mel_cepstral_distance_db(&a, &b, RATE).unwrap() < 1e-3);
+        assert!(modulation_distance_db(&a, &b, RATE).unwrap() < 1e-3);
         assert_eq!(mel_cepstral_distance_db(&a, &b[1..], RATE), None);
         assert_eq!(
             modulation_distance_db(&[0.0; 99_000], &a[..99_000], RATE),
