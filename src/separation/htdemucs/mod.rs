@@ -18,6 +18,7 @@ pub mod net;
 mod spectrum;
 mod transformer;
 mod weights;
+mod winograd;
 pub mod work;
 
 use std::path::{Path, PathBuf};
