@@ -231,7 +231,9 @@ mod tests {
 
     #[test]
     fn gates_and_softmax_equal_their_formulas() {
-        let x: Vec<f32> = (0..74).map(|i| ((i * 37) % 23) as f32 * 0.3 - 3.0).collect();
+        let x: Vec<f32> = (0..74)
+            .map(|i| ((i * 37) % 23) as f32 * 0.3 - 3.0)
+            .collect();
         let sigma = |x: f32| 1.0 / (1.0 + (-f64::from(x)).exp());
         let mut to = vec![0.0; 37];
         glu(&x, 37, &mut to);

@@ -217,7 +217,9 @@ impl DConv {
                 })?;
             }
             let (gain, shift) = branch.inner_affine(
-                &values(moments).into_iter().fold(Moments::default(), Moments::and),
+                &values(moments)
+                    .into_iter()
+                    .fold(Moments::default(), Moments::and),
             );
             let grams = Mutex::new(vec![None; pieces]);
             {
@@ -308,14 +310,7 @@ impl Branch {
     }
 
     /// The outer layer, its normalisation, the gate, the scale and the residual onto `x`.
-    fn gate(
-        &self,
-        h: &[f32],
-        gain: &[f32],
-        shift: &[f32],
-        x: &mut [f32],
-        y: &mut Buffer,
-    ) {
+    fn gate(&self, h: &[f32], gain: &[f32], shift: &[f32], x: &mut [f32], y: &mut Buffer) {
         let (hidden, channels) = (self.outer.depth(), self.scale.len());
         let y = y.get(BLOCK_ROWS * 2 * channels);
         for (h, x) in h

@@ -63,7 +63,8 @@ impl Decoder {
             let padded = parts.take(row + PAD);
             let start = (row + PAD - 1) * line + (PAD - 1) * channels;
             let inner = &mut padded[PAD * channels..(PAD + frames) * channels];
-            self.rewrite.gated(input.data(), start, line, inner, scratch);
+            self.rewrite
+                .gated(input.data(), start, line, inner, scratch);
             self.dconv.row(padded, frames, scratch);
         })
     }
@@ -87,7 +88,7 @@ impl Decoder {
             for first in (0..frames).step_by(BLOCK_ROWS) {
                 let count = BLOCK_ROWS.min(frames - first);
                 let y = &mut y[..count * width];
-                let windows = self.pairs(z, &segments, group).from(first);
+                let windows = self.pairs(z, &segments, group).skip(first);
                 self.transposed.multiply(windows, count, y, width);
                 act::gelu(y);
                 for phase in 0..STRIDE {
@@ -119,8 +120,12 @@ impl Decoder {
         let segments = [0, z.line()];
         let parts = Parts::new(out, z.frames * width);
         context.run(z.rows + 1, |group, _| {
-            self.transposed
-                .multiply(self.pairs(z, &segments, group), z.frames, parts.take(group), width);
+            self.transposed.multiply(
+                self.pairs(z, &segments, group),
+                z.frames,
+                parts.take(group),
+                width,
+            );
         })
     }
 

@@ -177,9 +177,16 @@ mod tests {
     #[test]
     fn a_rewrite_equals_its_convolution() {
         let value = |i: usize| ((i * 7919 + 13) % 1009) as f32 / 504.5 - 1.0;
-        for (axes, c, len) in [(1usize, 3usize, 1usize), (1, 8, 230), (2, 5, 98), (2, 16, 7)] {
+        for (axes, c, len) in [
+            (1usize, 3usize, 1usize),
+            (1, 8, 230),
+            (2, 5, 98),
+            (2, 16, 7),
+        ] {
             let bins = if axes == 2 { 3 } else { 1 };
-            let weight: Vec<f32> = (0..2 * c * c * bins * 3).map(|i| value(i) / c as f32).collect();
+            let weight: Vec<f32> = (0..2 * c * c * bins * 3)
+                .map(|i| value(i) / c as f32)
+                .collect();
             let bias: Vec<f32> = (0..2 * c).map(|i| value(i + 5)).collect();
             // Position p of a bin lies at p + 1; zeros behind.
             let line = (len + 8) * c;
