@@ -2,9 +2,9 @@
 
 /// Compiles a body for every vector level; the same operations in the same order, so the same results.
 macro_rules! dispatched {
-    ($(#[$doc:meta])* pub fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$doc])*
-        pub fn $name($($arg: $type),*) $(-> $out)? {
+        $vis fn $name($($arg: $type),*) $(-> $out)? {
             #[inline(always)]
             fn body($($arg: $type),*) $(-> $out)? $body
             #[cfg(target_arch = "x86_64")]
@@ -231,7 +231,9 @@ mod tests {
 
     #[test]
     fn gates_and_softmax_equal_their_formulas() {
-        let x: Vec<f32> = (0..74).map(|i| ((i * 37) % 23) as f32 * 0.3 - 3.0).collect();
+        let x: Vec<f32> = (0..74)
+            .map(|i| ((i * 37) % 23) as f32 * 0.3 - 3.0)
+            .collect();
         let sigma = |x: f32| 1.0 / (1.0 + (-f64::from(x)).exp());
         let mut to = vec![0.0; 37];
         glu(&x, 37, &mut to);

@@ -54,7 +54,7 @@ impl<'a> Rows<'a> {
 
     /// The rows from `row` on.
     #[must_use]
-    pub fn from(mut self, row: usize) -> Self {
+    pub fn skip(mut self, row: usize) -> Self {
         self.start += row * self.stride;
         self
     }
@@ -262,9 +262,15 @@ mod tests {
     fn a_product_equals_its_sums() {
         let segments = [0usize, 40, 90];
         for level in Level::available() {
-            for (count, len, columns) in
-                [(1, 1, 1), (2, 3, 5), (7, 4, 16), (13, 9, 17), (50, 8, 33), (61, 13, 100), (31, 6, 64)]
-            {
+            for (count, len, columns) in [
+                (1, 1, 1),
+                (2, 3, 5),
+                (7, 4, 16),
+                (13, 9, 17),
+                (50, 8, 33),
+                (61, 13, 100),
+                (31, 6, 64),
+            ] {
                 let stride = 11;
                 let data = values(5 + count * stride + 120, 3);
                 let depth = len * segments.len();
@@ -293,10 +299,17 @@ mod tests {
                             }
                         }
                         let got = f64::from(out[i * out_stride + j]);
-                        assert!((got - sum).abs() < 1e-5, "{level:?} {count} {len} {columns}");
+                        assert!(
+                            (got - sum).abs() < 1e-5,
+                            "{level:?} {count} {len} {columns}"
+                        );
                     }
                     // What lies between the rows is left alone.
-                    assert!(out[i * out_stride + columns..(i + 1) * out_stride].iter().all(|x| *x == 7.0));
+                    assert!(
+                        out[i * out_stride + columns..(i + 1) * out_stride]
+                            .iter()
+                            .all(|x| *x == 7.0)
+                    );
                 }
             }
         }

@@ -6,6 +6,9 @@
 //! Results don't depend on the number of threads: every output element is one chain of operations in a
 //! fixed order, and sums over many elements are made of fixed pieces.
 
+// Several arrays are walked by one index: the loops that the compiler turns into vector code.
+#![allow(clippy::needless_range_loop)]
+
 pub mod act;
 pub mod aligned;
 pub mod gemm;

@@ -149,7 +149,14 @@ mod tests {
     fn a_group_normalises_to_its_weight_and_bias() {
         let x: Vec<f32> = (0..64).map(|i| ((i * 7) % 11) as f32).collect();
         let (mut gain, mut shift) = ([0.0; 2], [0.0; 2]);
-        group_affine(&Moments::of(&x), 0.0, &[2.0, 3.0], &[0.5, -1.0], &mut gain, &mut shift);
+        group_affine(
+            &Moments::of(&x),
+            0.0,
+            &[2.0, 3.0],
+            &[0.5, -1.0],
+            &mut gain,
+            &mut shift,
+        );
         let mean: f32 = x.iter().sum::<f32>() / 64.0;
         // The mean goes to the bias.
         assert!((mean * gain[0] + shift[0] - 0.5).abs() < 1e-5);

@@ -212,7 +212,9 @@ impl<'a, T> Parts<'a, T> {
     /// # Panics
     /// If there is none, or it was taken before.
     pub fn take(&self, index: usize) -> &'a mut [T] {
-        lock(&self.0[index]).take().expect("each part is taken once")
+        lock(&self.0[index])
+            .take()
+            .expect("each part is taken once")
     }
 
     /// How many parts there are.

@@ -293,7 +293,11 @@ fn a_mono_take_hears_what_equal_channels_hear() {
     let two = sources(&model, vec![left.clone(), left], &NoShelf);
     assert_eq!((one.len(), two.len()), (4, 8));
     for (one, pair) in one.iter().zip(two.chunks(2)) {
-        let mean: Vec<f32> = pair[0].iter().zip(&pair[1]).map(|(a, b)| 0.5 * (a + b)).collect();
+        let mean: Vec<f32> = pair[0]
+            .iter()
+            .zip(&pair[1])
+            .map(|(a, b)| 0.5 * (a + b))
+            .collect();
         assert!(difference(&mean, one) < 1e-6);
     }
 }
@@ -306,7 +310,11 @@ fn six_sources_fold_into_four_stems() {
     let (six, _) = model.sources_of(&mix, &NoShelf, &Progress::new()).unwrap();
     let four = model.separate(&mix, &Progress::new()).unwrap();
     for stem in [Stem::Drums, Stem::Bass, Stem::Vocals] {
-        let at = model.sources().iter().position(|s| s == stem.name()).unwrap();
+        let at = model
+            .sources()
+            .iter()
+            .position(|s| s == stem.name())
+            .unwrap();
         assert!(six[at] == four[stem as usize]);
     }
 }

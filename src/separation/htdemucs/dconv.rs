@@ -11,7 +11,7 @@ use super::{
     ModelError,
     hyper::Hyper,
     weights::Scope,
-    work::{Context, Line, PAD, Scratch},
+    work::{Buffer, Context, Line, PAD, Scratch},
 };
 use crate::dense::{
     act,
@@ -182,14 +182,14 @@ impl DConv {
     pub fn row(&self, row: &mut [f32], frames: usize, scratch: &mut Scratch) {
         let h = scratch.c.get(frames * self.hidden);
         for branch in &self.branches {
-            branch.hidden(row, 0, frames, self.channels, h, self.hidden);
+            branch.hidden(row, 0, frames, h);
             let (gain, shift) = branch.inner_affine(&Moments::of(h));
             act::affine_gelu(h, &gain, &shift);
             let gram = Gram::of(h, self.hidden);
             let (gain, shift) = branch.outer_affine(&gram, frames);
             let inner = &mut row[PAD * self.channels..(PAD + frames) * self.channels];
             let y = &mut scratch.d;
-            branch.gate(h, self.hidden, &gain, &shift, inner, self.channels, y);
+            branch.gate(h, &gain, &shift, inner, y);
         }
     }
 
@@ -211,13 +211,15 @@ impl DConv {
                 let data = line.data();
                 context.run(pieces, |i, _| {
                     let h = parts.take(i);
-                    branch.hidden(data, i * PIECE, h.len() / hidden, channels, h, hidden);
+                    branch.hidden(data, i * PIECE, h.len() / hidden, h);
                     let found = Moments::of(h);
                     set(&moments, i, found);
                 })?;
             }
             let (gain, shift) = branch.inner_affine(
-                &values(moments).into_iter().fold(Moments::default(), Moments::and),
+                &values(moments)
+                    .into_iter()
+                    .fold(Moments::default(), Moments::and),
             );
             let grams = Mutex::new(vec![None; pieces]);
             {
@@ -243,7 +245,7 @@ impl DConv {
                 let x = parts.take(i);
                 let h = &h[i * PIECE * hidden..][..x.len() / channels * hidden];
                 let y = &mut scratch.d;
-                branch.gate(h, hidden, &gain, &shift, x, channels, y);
+                branch.gate(h, &gain, &shift, x, y);
             })?;
         }
         Ok(())
@@ -264,15 +266,8 @@ fn values<T>(values: Mutex<Vec<T>>) -> Vec<T> {
 
 impl Branch {
     /// The hidden channels of positions `from..from + count` of a padded sequence.
-    fn hidden(
-        &self,
-        padded: &[f32],
-        from: usize,
-        count: usize,
-        channels: usize,
-        h: &mut [f32],
-        hidden: usize,
-    ) {
+    fn hidden(&self, padded: &[f32], from: usize, count: usize, h: &mut [f32]) {
+        let channels = self.scale.len();
         let d = self.dilation * channels;
         let rows = Rows {
             data: padded,
@@ -281,7 +276,7 @@ impl Branch {
             segments: &[0, d, 2 * d],
             segment_len: channels,
         };
-        self.inner.multiply(rows, count, h, hidden);
+        self.inner.multiply(rows, count, h, self.inner.columns());
     }
 
     /// The first normalisation, repeated [`REPEAT`] times.
@@ -315,16 +310,8 @@ impl Branch {
     }
 
     /// The outer layer, its normalisation, the gate, the scale and the residual onto `x`.
-    fn gate(
-        &self,
-        h: &[f32],
-        hidden: usize,
-        gain: &[f32],
-        shift: &[f32],
-        x: &mut [f32],
-        channels: usize,
-        y: &mut super::work::Buffer,
-    ) {
+    fn gate(&self, h: &[f32], gain: &[f32], shift: &[f32], x: &mut [f32], y: &mut Buffer) {
+        let (hidden, channels) = (self.outer.depth(), self.scale.len());
         let y = y.get(BLOCK_ROWS * 2 * channels);
         for (h, x) in h
             .chunks(BLOCK_ROWS * hidden)

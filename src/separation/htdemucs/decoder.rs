@@ -5,6 +5,7 @@ use super::{
     dconv::{DConv, PIECE},
     hyper::{Hyper, KERNEL, STRIDE},
     weights::Scope,
+    winograd::Rewrite,
     work::{Context, Line, PAD, Plane},
 };
 use crate::dense::{
@@ -13,12 +14,9 @@ use crate::dense::{
     pool::Parts,
 };
 
-/// Taps of the rewrite on every axis.
-const TAPS: usize = 3;
-
 /// A decoder of either branch.
 pub struct Decoder {
-    rewrite: Packed,
+    rewrite: Rewrite,
     dconv: DConv,
     transposed: Packed,
     channels: usize,
@@ -34,11 +32,8 @@ impl Decoder {
         axes: usize,
         hyper: &Hyper,
     ) -> Result<Self, ModelError> {
-        let taps = vec![TAPS; axes];
         Ok(Self {
-            rewrite: scope
-                .at("rewrite")
-                .convolution(channels, 2 * channels, &taps)?,
+            rewrite: Rewrite::load(&scope.at("rewrite"), channels, axes)?,
             dconv: DConv::load(&scope.at("dconv"), channels, hyper)?,
             transposed: scope
                 .at("conv_tr")
@@ -66,15 +61,10 @@ impl Decoder {
         let parts = Parts::new(z.data_mut(), line);
         context.run(rows, |row, scratch| {
             let padded = parts.take(row + PAD);
-            let windows = Rows {
-                data: input.data(),
-                start: (row + PAD - 1) * line + (PAD - 1) * channels,
-                stride: channels,
-                segments: &[0, line, 2 * line],
-                segment_len: TAPS * channels,
-            };
+            let start = (row + PAD - 1) * line + (PAD - 1) * channels;
             let inner = &mut padded[PAD * channels..(PAD + frames) * channels];
-            gated(&self.rewrite, windows, inner, channels, &mut scratch.d);
+            self.rewrite
+                .gated(input.data(), start, line, inner, scratch);
             self.dconv.row(padded, frames, scratch);
         })
     }
@@ -98,7 +88,7 @@ impl Decoder {
             for first in (0..frames).step_by(BLOCK_ROWS) {
                 let count = BLOCK_ROWS.min(frames - first);
                 let y = &mut y[..count * width];
-                let windows = self.pairs(z, &segments, group).from(first);
+                let windows = self.pairs(z, &segments, group).skip(first);
                 self.transposed.multiply(windows, count, y, width);
                 act::gelu(y);
                 for phase in 0..STRIDE {
@@ -130,8 +120,12 @@ impl Decoder {
         let segments = [0, z.line()];
         let parts = Parts::new(out, z.frames * width);
         context.run(z.rows + 1, |group, _| {
-            self.transposed
-                .multiply(self.pairs(z, &segments, group), z.frames, parts.take(group), width);
+            self.transposed.multiply(
+                self.pairs(z, &segments, group),
+                z.frames,
+                parts.take(group),
+                width,
+            );
         })
     }
 
@@ -159,14 +153,9 @@ impl Decoder {
         {
             let parts = Parts::new(z.inner_mut(), PIECE * channels);
             context.run(input.len.div_ceil(PIECE), |i, scratch| {
-                let windows = Rows {
-                    data: input.data(),
-                    start: (PAD - 1 + i * PIECE) * channels,
-                    stride: channels,
-                    segments: &[0],
-                    segment_len: TAPS * channels,
-                };
-                gated(&self.rewrite, windows, parts.take(i), channels, &mut scratch.d);
+                let start = (PAD - 1 + i * PIECE) * channels;
+                self.rewrite
+                    .gated(input.data(), start, 0, parts.take(i), scratch);
             })?;
         }
         self.dconv.line(z, h, context)
@@ -208,22 +197,5 @@ impl Decoder {
         }
         next.clear_padding();
         Ok(())
-    }
-}
-
-/// `out = GLU(rewrite(windows))`, `[positions][channels]`.
-fn gated(
-    rewrite: &Packed,
-    windows: Rows<'_>,
-    out: &mut [f32],
-    channels: usize,
-    buffer: &mut super::work::Buffer,
-) {
-    let y = buffer.get(BLOCK_ROWS * 2 * channels);
-    for (i, out) in out.chunks_mut(BLOCK_ROWS * channels).enumerate() {
-        let count = out.len() / channels;
-        let y = &mut y[..count * 2 * channels];
-        rewrite.multiply(windows.from(i * BLOCK_ROWS), count, y, 2 * channels);
-        act::glu(y, channels, out);
     }
 }

@@ -43,7 +43,9 @@ impl Encoder {
         Ok(Self {
             conv: scope.at("conv").convolution(inputs, channels, &taps)?,
             dconv: DConv::load(&scope.at("dconv"), channels, hyper)?,
-            rewrite: scope.at("rewrite").linear(channels, 2 * channels, 1 + axes)?,
+            rewrite: scope
+                .at("rewrite")
+                .linear(channels, 2 * channels, 1 + axes)?,
             inputs,
             channels,
         })

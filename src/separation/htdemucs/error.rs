@@ -22,7 +22,9 @@ pub enum ModelError {
         actual: String,
         expected: &'static str,
     },
-    #[error("{actual} channels of {samples} samples were given where the model takes {expected} of at most {most}")]
+    #[error(
+        "{actual} channels of {samples} samples were given where the model takes {expected} of at most {most}"
+    )]
     Input {
         actual: usize,
         expected: usize,

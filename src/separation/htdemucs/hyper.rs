@@ -83,7 +83,9 @@ impl Hyper {
             }
         }
         if !matches!(&kwargs["multi_freqs"], Value::Null)
-            && kwargs["multi_freqs"].as_array().is_none_or(|a| !a.is_empty())
+            && kwargs["multi_freqs"]
+                .as_array()
+                .is_none_or(|a| !a.is_empty())
         {
             return Err(unsupported("multi_freqs", &kwargs["multi_freqs"]));
         }

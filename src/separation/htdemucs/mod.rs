@@ -7,6 +7,9 @@
 //!
 //! Weights are in no release of Uncook; a [`file::ModelFile`] is opened where the user has fetched one.
 
+// Several arrays are walked by one index: the loops that the compiler turns into vector code.
+#![allow(clippy::needless_range_loop)]
+
 mod dconv;
 mod decoder;
 mod encoder;
@@ -18,6 +21,7 @@ pub mod net;
 mod spectrum;
 mod transformer;
 mod weights;
+mod winograd;
 pub mod work;
 
 use std::path::{Path, PathBuf};
@@ -31,7 +35,9 @@ use self::{
     net::{Net, Workspace},
     work::{Context, Scratch},
 };
-use super::{NoShelf, Piece, Separated, SeparationError, Separator, Shelf, Stems, spectral::Spectral};
+use super::{
+    NoShelf, Piece, Separated, SeparationError, Separator, Shelf, Stems, spectral::Spectral,
+};
 use crate::{
     audio::AudioBuffer,
     damage::Stem,
@@ -440,7 +446,9 @@ impl<'a> Engine<'a> {
                 cancelled: &cancelled,
                 scratch: &loaded.scratch,
             };
-            let mut result = loaded.net.forward(&heard, &mut loaded.work, &context, None)?;
+            let mut result = loaded
+                .net
+                .forward(&heard, &mut loaded.work, &context, None)?;
             if !result.iter().flatten().flatten().all(|x| x.is_finite()) {
                 whole = false;
                 let from = chunk.offset as f64 / f64::from(task.rate);
@@ -480,16 +488,16 @@ fn stand_in(
     Ok(task
         .sources
         .iter()
-        .map(|name| {
-            match Stem::ALL.into_iter().find(|s| s.name() == name) {
+        .map(
+            |name| match Stem::ALL.into_iter().find(|s| s.name() == name) {
                 Some(stem) => stems[stem as usize]
                     .channels
                     .iter()
                     .map(|c| c.iter().map(|x| x / task.deviation).collect())
                     .collect(),
                 None => vec![vec![0.0; heard[0].len()]; heard.len()],
-            }
-        })
+            },
+        )
         .collect())
 }
 

@@ -425,14 +425,8 @@ impl Net {
                 probe(&name, &[frames * bins, width], values);
             }
         };
-        self.transformer.forward(
-            tokens,
-            tokens_t,
-            bins,
-            &mut work.room,
-            context,
-            &mut seen,
-        )?;
+        self.transformer
+            .forward(tokens, tokens_t, bins, &mut work.room, context, &mut seen)?;
         if let Some(probe) = probe {
             see_tokens(probe, "tr.out.x", tokens, [bins, frames]);
             see_tokens(probe, "tr.out.xt", tokens_t, [1, tokens_t.count]);
@@ -443,13 +437,25 @@ impl Net {
         context.run(bins, |row, scratch| {
             let to = &mut parts.take(row + PAD)[PAD * inner..(PAD + frames) * inner];
             let from = &tokens.data[row * frames * width..][..frames * width];
-            narrow_onto(self.narrow.as_ref().map(|n| &n[0]), from, width, to, scratch);
+            narrow_onto(
+                self.narrow.as_ref().map(|n| &n[0]),
+                from,
+                width,
+                to,
+                scratch,
+            );
         })?;
         let parts = Parts::new(skip_t.inner_mut(), PIECE * inner);
         context.run(tokens_t.count.div_ceil(PIECE), |i, scratch| {
             let to = parts.take(i);
             let from = &tokens_t.data[i * PIECE * width..][..to.len() / inner * width];
-            narrow_onto(self.narrow.as_ref().map(|n| &n[1]), from, width, to, scratch);
+            narrow_onto(
+                self.narrow.as_ref().map(|n| &n[1]),
+                from,
+                width,
+                to,
+                scratch,
+            );
         })
     }
 
@@ -476,7 +482,11 @@ impl Net {
                         let at = (f + PAD) * line + (t + PAD) * c + k;
                         next.data()[at] - before[at]
                     });
-                    probe(&format!("decoder.{i}"), &[c, next.rows, next.frames], values);
+                    probe(
+                        &format!("decoder.{i}"),
+                        &[c, next.rows, next.frames],
+                        values,
+                    );
                 }
             } else {
                 decoder.plane_out(&work.z, &mut work.output, context)?;

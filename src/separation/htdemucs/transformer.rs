@@ -48,7 +48,6 @@ pub struct Transformer {
     cross_first: bool,
     heads: usize,
     width: usize,
-    hidden: usize,
     max_period: f64,
     position_weight: f32,
 }
@@ -346,7 +345,6 @@ impl Transformer {
             cross_first: hyper.t_cross_first,
             heads: hyper.t_heads,
             width,
-            hidden: hyper.hidden_channels(),
             max_period: hyper.t_max_period,
             position_weight: hyper.t_weight_pos_embed,
         })
@@ -354,11 +352,6 @@ impl Transformer {
 
     pub fn bytes(&self) -> usize {
         self.layers.iter().flatten().map(Layer::bytes).sum()
-    }
-
-    /// Width of the hidden layers.
-    pub const fn hidden(&self) -> usize {
-        self.hidden
     }
 
     pub fn room(&self, tokens: [usize; 2]) -> Room {

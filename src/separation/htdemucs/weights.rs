@@ -47,12 +47,7 @@ impl<'a> Scope<'a> {
     }
 
     /// A linear layer `[outputs, inputs]`, or a convolution of one tap with `ones` trailing axes of 1.
-    pub fn linear(
-        &self,
-        inputs: usize,
-        outputs: usize,
-        ones: usize,
-    ) -> Result<Packed, ModelError> {
+    pub fn linear(&self, inputs: usize, outputs: usize, ones: usize) -> Result<Packed, ModelError> {
         let mut shape = vec![outputs, inputs];
         shape.resize(2 + ones, 1);
         let weight = self.get("weight", &shape)?;
@@ -92,7 +87,12 @@ impl<'a> Scope<'a> {
         shape.resize(3 + ones, 1);
         let weight = self.get("weight", &shape)?;
         let bias = self.get("bias", &[outputs])?;
-        let tiled: Vec<f32> = bias.iter().cycle().take(stride * outputs).copied().collect();
+        let tiled: Vec<f32> = bias
+            .iter()
+            .cycle()
+            .take(stride * outputs)
+            .copied()
+            .collect();
         Ok(Packed::new(2 * inputs, stride * outputs, &tiled, |k, j| {
             let (input, earlier) = (k % inputs, k < inputs);
             let (output, phase) = (j % outputs, j / outputs);

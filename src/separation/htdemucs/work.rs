@@ -41,22 +41,12 @@ impl Context<'_> {
 }
 
 /// Buffers of one thread, grown to what was needed most.
+#[derive(Default)]
 pub struct Scratch {
     pub a: Buffer,
     pub b: Buffer,
     pub c: Buffer,
     pub d: Buffer,
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self {
-            a: Buffer::default(),
-            b: Buffer::default(),
-            c: Buffer::default(),
-            d: Buffer::default(),
-        }
-    }
 }
 
 /// A buffer that grows and is never shrunk.
