@@ -34,7 +34,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            pickle_bytes: 32 << 20,
+            pickle_bytes: 8 << 20,
             header_bytes: 16 << 20,
             entries: 20_000,
             values: 300_000,
