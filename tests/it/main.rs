@@ -19,9 +19,9 @@ mod engine;
 mod exchange;
 mod metrics;
 #[cfg(feature = "ml")]
-mod multiband_diffusion;
-#[cfg(feature = "ml")]
 mod models;
+#[cfg(feature = "ml")]
+mod multiband_diffusion;
 mod pipeline;
 mod player;
 mod profile;
