@@ -427,7 +427,7 @@ fn a_damaged_span_of_a_stem_comes_back_made_anew() {
         separated: stem_audio,
         mix: stem_audio,
         damage: Box::leak(Box::new(damage.clone())),
-        regions: Box::leak(Box::new(regions.clone())),
+        regions: Box::leak(Box::new(regions)),
         profile: Box::leak(Box::new(profile.clone())),
         style: "",
         seed: 9,
