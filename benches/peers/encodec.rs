@@ -24,11 +24,15 @@ fn cpu_seconds() -> f64 {
 fn peak_megabytes() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
+    line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<f64>().ok())
+        .unwrap_or(f64::NAN)
+        / 1024.0
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = std::env::args().nth(1).ok_or("usage: encodec_peer FOLDER")?;
+    let folder = std::env::args()
+        .nth(1)
+        .ok_or("usage: encodec_peer FOLDER")?;
     let folder = Path::new(&folder);
     let config =
         EncodecConfig::from_hugging_face(&std::fs::read_to_string(folder.join("config.json"))?)?;
@@ -54,8 +58,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let audio = encodec.decode_codes(codes)?;
                 println!("{} {}", cpu_seconds() - cpu, wall.elapsed().as_secs_f64());
                 let tensors = [("latents", found), ("audio", &audio), ("codes", codes)];
-                let tensors: std::collections::HashMap<_, _> =
-                    tensors.iter().map(|(name, t)| (*name, (*t).clone())).collect();
+                let tensors: std::collections::HashMap<_, _> = tensors
+                    .iter()
+                    .map(|(name, t)| (*name, (*t).clone()))
+                    .collect();
                 candle_core::safetensors::save(&tensors, folder.join("uncook.safetensors"))?;
             }
             _ => break,

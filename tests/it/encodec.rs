@@ -3,13 +3,13 @@
 use std::{collections::HashMap, path::PathBuf};
 
 use candle_core::{Device, Tensor};
-use uncook::regeneration::encodec::{
-    Encodec, EncodecConfig, EncodecError, PadMode, Weights,
-};
 use uncook::models::checkpoint::{Checkpoint, Limits};
+use uncook::regeneration::encodec::{Encodec, EncodecConfig, EncodecError, PadMode, Weights};
 
 pub(super) fn golden(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "tests/golden", name].iter().collect()
+    [env!("CARGO_MANIFEST_DIR"), "tests/golden", name]
+        .iter()
+        .collect()
 }
 
 pub(super) fn tensors(name: &str) -> HashMap<String, Tensor> {
@@ -38,7 +38,10 @@ impl Weights for Memory {
     fn tensor_f32(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, String> {
         let tensor = self.0.get(name).ok_or("missing")?;
         assert_eq!(tensor.dims(), expected);
-        tensor.flatten_all().and_then(|t| t.to_vec1()).map_err(|e| e.to_string())
+        tensor
+            .flatten_all()
+            .and_then(|t| t.to_vec1())
+            .map_err(|e| e.to_string())
     }
 }
 
@@ -50,13 +53,22 @@ pub(super) fn difference(actual: &Tensor, expected: &Tensor) -> f64 {
     let peak = e.iter().fold(0.0f64, |m, x| m.max(f64::from(x.abs())));
     let worst = a.iter().zip(&e).fold(0.0f64, |m, (a, e)| {
         let d = f64::from(*a) - f64::from(*e);
-        if d.is_nan() { f64::INFINITY } else { m.max(d.abs()) }
+        if d.is_nan() {
+            f64::INFINITY
+        } else {
+            m.max(d.abs())
+        }
     });
     worst / peak.max(1e-30)
 }
 
 fn codes(t: &Tensor) -> Vec<i64> {
-    t.to_dtype(candle_core::DType::I64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    t.to_dtype(candle_core::DType::I64)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
 }
 
 fn hugging_face_config() -> EncodecConfig {
@@ -81,7 +93,10 @@ fn check_cases(encodec: &Encodec, io: &HashMap<String, Tensor>, cases: &[&str]) 
         close("quantized", &encodec.dequantize(&found).unwrap());
         close("wav_from_codes", &encodec.decode_codes(&found).unwrap());
         if io.contains_key(&format!("{case}.wav_from_latents")) {
-            close("wav_from_latents", &encodec.decode_latents(at("latents")).unwrap());
+            close(
+                "wav_from_latents",
+                &encodec.decode_latents(at("latents")).unwrap(),
+            );
         }
     }
 }
@@ -91,7 +106,10 @@ fn equals_the_reference_with_hugging_face_names_and_mirrored_edges() {
     let weights = checkpoint("encodec/hf_model.safetensors");
     let io = tensors("encodec/hf_io.safetensors");
     let encodec = Encodec::load(&weights, "", hugging_face_config(), &Device::Cpu).unwrap();
-    assert_eq!((encodec.sample_rate(), encodec.channels(), encodec.hop()), (32_000, 1, 640));
+    assert_eq!(
+        (encodec.sample_rate(), encodec.channels(), encodec.hop()),
+        (32_000, 1, 640)
+    );
     assert_eq!(encodec.frame_rate(), 50.0);
     check_cases(&encodec, &io, &["a", "b", "c"]);
     assert!(encodec.take_notices().is_empty());
@@ -107,7 +125,9 @@ fn every_layer_equals_the_reference() {
     let decoder = encodec.decoder_activations(&io["b.latents"]).unwrap();
     for (half, layers) in [("enc", encoder), ("dec", decoder)] {
         for (layer, actual) in layers {
-            let Some(expected) = io.get(&format!("b.{half}.layer{layer}")) else { continue };
+            let Some(expected) = io.get(&format!("b.{half}.layer{layer}")) else {
+                continue;
+            };
             let error = difference(&actual, expected);
             assert!(error <= TOLERANCE, "{half} layer {layer}: {error:e}");
             seen += 1;
@@ -131,12 +151,14 @@ fn candle_operators_give_the_same() {
 fn equals_the_reference_with_native_names_and_zero_edges() {
     let io = tensors("encodec/native_io.safetensors");
     let encodec = native();
-    assert_eq!((encodec.config().codebooks, encodec.config().codebook_size), (4, 256));
+    assert_eq!(
+        (encodec.config().codebooks, encodec.config().codebook_size),
+        (4, 256)
+    );
     check_cases(&encodec, &io, &["a", "b"]);
     let weights = checkpoint("encodec/native_compression_state_dict.bin");
     let config = encodec.config().clone();
-    let candle =
-        Encodec::load_with_candle(&weights, "best_state.", config, &Device::Cpu).unwrap();
+    let candle = Encodec::load_with_candle(&weights, "best_state.", config, &Device::Cpu).unwrap();
     check_cases(&candle, &io, &["a", "b"]);
     assert!(candle.take_notices().is_empty(), "it fell back");
 }
@@ -202,15 +224,21 @@ fn tiles_leave_no_seam_at_any_length() {
     let [host, candle] = [Encodec::load, Encodec::load_with_candle]
         .map(|load| load(&weights, "", hugging_face_config(), &Device::Cpu).unwrap());
     for len in [1, 2, 3, 7, 639, 640, 641, 6145, 98_303, 131_073] {
-        let noise: Vec<f32> =
-            (0..len).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 1.7e7 - 0.5).collect();
+        let noise: Vec<f32> = (0..len)
+            .map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 1.7e7 - 0.5)
+            .collect();
         let x = Tensor::from_vec(noise, (1, 1, len as usize), &Device::Cpu).unwrap();
-        let (a, b) = (host.encode_latents(&x).unwrap(), candle.encode_latents(&x).unwrap());
+        let (a, b) = (
+            host.encode_latents(&x).unwrap(),
+            candle.encode_latents(&x).unwrap(),
+        );
         assert_eq!(a.dims(), [1, 8, (len as usize).div_ceil(640)]);
         let error = difference(&a, &b);
         assert!(error < TOLERANCE, "latents of {len} samples: {error:e}");
-        let error =
-            difference(&host.decode_latents(&a).unwrap(), &candle.decode_latents(&a).unwrap());
+        let error = difference(
+            &host.decode_latents(&a).unwrap(),
+            &candle.decode_latents(&a).unwrap(),
+        );
         assert!(error < TOLERANCE, "audio of {len} samples: {error:e}");
     }
 }
@@ -218,18 +246,28 @@ fn tiles_leave_no_seam_at_any_length() {
 #[test]
 fn every_missing_or_misshapen_tensor_is_named() {
     let mut weights = Memory::read("encodec/hf_model.safetensors");
-    let gone = ["decoder.layers.1.lstm.bias_hh_l1", "quantizer.layers.2.codebook.embed"];
+    let gone = [
+        "decoder.layers.1.lstm.bias_hh_l1",
+        "quantizer.layers.2.codebook.embed",
+    ];
     for name in gone {
         weights.0.remove(name).unwrap();
     }
     let bent = "encoder.layers.6.conv.bias";
-    weights.0.insert(bent.into(), Tensor::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap());
-    let error = Encodec::load(&weights, "", hugging_face_config(), &Device::Cpu).err().unwrap();
+    weights.0.insert(
+        bent.into(),
+        Tensor::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap(),
+    );
+    let error = Encodec::load(&weights, "", hugging_face_config(), &Device::Cpu)
+        .err()
+        .unwrap();
     let text = error.to_string();
     for name in gone.iter().chain(&[bent, "[3]", "[8]"]) {
         assert!(text.contains(name), "{name} in: {text}");
     }
-    let error = Encodec::load(&weights, "else.", hugging_face_config(), &Device::Cpu).err().unwrap();
+    let error = Encodec::load(&weights, "else.", hugging_face_config(), &Device::Cpu)
+        .err()
+        .unwrap();
     assert!(matches!(error, EncodecError::NoEncodec { .. }), "{error}");
 }
 
@@ -237,7 +275,8 @@ fn every_missing_or_misshapen_tensor_is_named() {
 fn wrong_shapes_and_codes_are_refused_in_words() {
     let weights = checkpoint("encodec/hf_model.safetensors");
     let encodec = Encodec::load(&weights, "", hugging_face_config(), &Device::Cpu).unwrap();
-    let zeros = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
+    let zeros =
+        |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
     for shape in [&[100][..], &[1, 100], &[1, 2, 100], &[1, 1, 0], &[0, 1, 5]] {
         let error = encodec.encode_latents(&zeros(shape)).unwrap_err();
         assert!(error.to_string().contains(&format!("{shape:?}")), "{error}");
@@ -245,7 +284,16 @@ fn wrong_shapes_and_codes_are_refused_in_words() {
     assert!(encodec.decode_latents(&zeros(&[1, 9, 3])).is_err());
     let code = Tensor::from_vec(vec![0u32, 5, 1024, 3], (1, 4, 1), &Device::Cpu).unwrap();
     let error = encodec.decode_codes(&code).unwrap_err();
-    assert!(matches!(error, EncodecError::Code { code: 1024, size: 1024 }), "{error}");
+    assert!(
+        matches!(
+            error,
+            EncodecError::Code {
+                code: 1024,
+                size: 1024
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[test]

@@ -23,9 +23,9 @@ mod htdemucs;
 mod jasco;
 mod metrics;
 #[cfg(feature = "ml")]
-mod multiband_diffusion;
-#[cfg(feature = "ml")]
 mod models;
+#[cfg(feature = "ml")]
+mod multiband_diffusion;
 mod pipeline;
 mod player;
 mod profile;

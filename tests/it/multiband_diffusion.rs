@@ -116,7 +116,9 @@ fn the_full_schedule_equals_the_reference() {
         }
         let x = flat(&io["x"]);
         let noise = Given(io.clone());
-        let made = model.regenerate_own(&[x], &noise, &Progress::new()).unwrap();
+        let made = model
+            .regenerate_own(&[x], &noise, &Progress::new())
+            .unwrap();
         assert!(model.take_notices().is_empty(), "it fell back");
         let error = apart(&made[0], &io["sum"]);
         assert!(error <= 2e-5, "candle {candle}: {error:e}");
@@ -151,10 +153,17 @@ fn each_band_equals_the_reference() {
         .unwrap();
         let noise = Given(
             ["init", "noise"]
-                .map(|what| (format!("band0.{what}"), io[&format!("band{band}.{what}")].clone()))
+                .map(|what| {
+                    (
+                        format!("band0.{what}"),
+                        io[&format!("band{band}.{what}")].clone(),
+                    )
+                })
                 .into(),
         );
-        let made = model.generate(&[condition(&io)], 2500, &noise, &Progress::new()).unwrap();
+        let made = model
+            .generate(&[condition(&io)], 2500, &noise, &Progress::new())
+            .unwrap();
         let error = apart(&made[0], &io[&format!("band{band}.out")]);
         assert!(error <= 2e-5, "band {band}: {error:e}");
     }
@@ -169,13 +178,20 @@ fn bands_and_their_levels_equal_the_reference() {
     let peak = x.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     SplitBands::new(8, 32_000).for_each(&x, |b, band| {
         let expected = flat(&io["splitbands8"].get(b).unwrap());
-        let worst = band.iter().zip(&expected).fold(0.0f32, |m, (a, e)| m.max((a - e).abs()));
+        let worst = band
+            .iter()
+            .zip(&expected)
+            .fold(0.0f32, |m, (a, e)| m.max((a - e).abs()));
         assert!(worst <= 2e-6 * peak, "band {b}: {worst:e}");
         sum.iter_mut().zip(band).for_each(|(s, v)| *s += v);
         seen += 1;
     });
     assert_eq!(seen, 8);
-    assert!(sum.iter().zip(&x).all(|(s, v)| (s - v).abs() <= 1e-6 * peak));
+    assert!(
+        sum.iter()
+            .zip(&x)
+            .all(|(s, v)| (s - v).abs() <= 1e-6 * peak)
+    );
     let made = re_eq(&flat(&io["sum"]), &flat(&io["ref"]), 32_000);
     let error = apart(&made, &io["re_eq"]);
     assert!(error <= 2e-5, "re_eq: {error:e}");
@@ -186,9 +202,13 @@ fn codes_are_decoded_with_and_without_levels() {
     let io = tensors("mbd/io.safetensors");
     let model = model();
     let progress = Progress::new();
-    let plain = model.decode_codes(&io["codes"], false, &Seeded(1), &progress).unwrap();
+    let plain = model
+        .decode_codes(&io["codes"], false, &Seeded(1), &progress)
+        .unwrap();
     assert_eq!(plain.len(), 4 * 640);
-    let equalised = model.decode_codes(&io["codes"], true, &Seeded(1), &progress).unwrap();
+    let equalised = model
+        .decode_codes(&io["codes"], true, &Seeded(1), &progress)
+        .unwrap();
     let reference = flat(&model.codec().decode_codes(&io["codes"]).unwrap());
     let expected = re_eq(&plain, &reference, 32_000);
     assert_eq!(equalised, expected);
@@ -200,8 +220,10 @@ fn codes_are_decoded_with_and_without_levels() {
         });
         levels
     };
-    for ((before, after), wanted) in
-        levels(&plain).iter().zip(levels(&equalised)).zip(levels(&reference))
+    for ((before, after), wanted) in levels(&plain)
+        .iter()
+        .zip(levels(&equalised))
+        .zip(levels(&reference))
     {
         assert!((after / wanted).ln().abs() < (before / wanted).ln().abs().max(0.7));
     }
@@ -219,11 +241,20 @@ fn tone(channels: usize, frames: usize, sample_rate: u32) -> AudioBuffer {
 #[test]
 fn any_length_rate_and_channels_come_back_as_they_went_in() {
     let model = model();
-    for (channels, frames, rate) in
-        [(1, 1, 32_000), (1, 700, 44_100), (2, 1501, 48_000), (2, 999, 8_000), (1, 3000, 96_000)]
-    {
-        let made = model.regenerate(&tone(channels, frames, rate), 3, &Progress::new()).unwrap();
-        assert_eq!((made.channels.len(), made.frames(), made.sample_rate), (channels, frames, rate));
+    for (channels, frames, rate) in [
+        (1, 1, 32_000),
+        (1, 700, 44_100),
+        (2, 1501, 48_000),
+        (2, 999, 8_000),
+        (1, 3000, 96_000),
+    ] {
+        let made = model
+            .regenerate(&tone(channels, frames, rate), 3, &Progress::new())
+            .unwrap();
+        assert_eq!(
+            (made.channels.len(), made.frames(), made.sample_rate),
+            (channels, frames, rate)
+        );
         assert!(made.channels.iter().flatten().all(|x| x.is_finite()));
     }
 }
@@ -253,17 +284,34 @@ fn wrong_shapes_are_refused_in_words() {
     assert_eq!(died.len(), 2);
     let model = model();
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
-    for shape in [&[2500][..], &[1, 2500], &[1, 3, 2500], &[1, 1, 0], &[0, 1, 10], &[1, 1, 1, 10]] {
-        let error =
-            model.regenerate_tensor(&zeros(shape), 32_000, 1, &Progress::new()).unwrap_err();
+    for shape in [
+        &[2500][..],
+        &[1, 2500],
+        &[1, 3, 2500],
+        &[1, 1, 0],
+        &[0, 1, 10],
+        &[1, 1, 1, 10],
+    ] {
+        let error = model
+            .regenerate_tensor(&zeros(shape), 32_000, 1, &Progress::new())
+            .unwrap_err();
         assert!(matches!(error, MbdError::Shape { .. }), "{error}");
         let text = error.to_string();
-        assert!(text.contains(&format!("{shape:?}")) && text.contains("[batch, channels, samples]"), "{text}");
+        assert!(
+            text.contains(&format!("{shape:?}")) && text.contains("[batch, channels, samples]"),
+            "{text}"
+        );
     }
-    let made = model.regenerate_tensor(&zeros(&[2, 2, 300]), 44_100, 1, &Progress::new()).unwrap();
+    let made = model
+        .regenerate_tensor(&zeros(&[2, 2, 300]), 44_100, 1, &Progress::new())
+        .unwrap();
     assert_eq!(made.dims(), [2, 2, 300]);
     for (channels, frames) in [(0, 0), (1, 0), (3, 10)] {
-        assert!(model.regenerate(&tone(channels, frames, 32_000), 1, &Progress::new()).is_err());
+        assert!(
+            model
+                .regenerate(&tone(channels, frames, 32_000), 1, &Progress::new())
+                .is_err()
+        );
     }
 }
 
@@ -289,9 +337,15 @@ fn cancel_acts_within_a_step_and_progress_counts_steps() {
     assert!(matches!(result, Err(MbdError::Cancelled)));
     // Draw 5 is evaluation 4's; its step ends, the next one does not begin: 4 of 40 done, nothing drawn after.
     assert_eq!(noise.1.into_inner(), 5);
-    assert!((progress.done() - 4.0 / 40.0).abs() < 1e-5, "{}", progress.done());
+    assert!(
+        (progress.done() - 4.0 / 40.0).abs() < 1e-5,
+        "{}",
+        progress.done()
+    );
     let progress = Progress::new();
-    model.generate(&[condition(&io)], 2500, &Seeded(1), &progress).unwrap();
+    model
+        .generate(&[condition(&io)], 2500, &Seeded(1), &progress)
+        .unwrap();
     assert!((progress.done() - 1.0).abs() < 1e-5);
 }
 
@@ -300,22 +354,38 @@ fn every_missing_tensor_is_named_and_codecs_must_fit() {
     let cfg = Value::from_json(&std::fs::read_to_string(golden("mbd/cfg.json")).unwrap()).unwrap();
     let config = |band: &str| BandConfig::from_value(cfg.at(band).unwrap()).unwrap();
     let mut weights = Memory::read("mbd/weights.safetensors");
-    let gone = ["0.model.decoders.1.convtr.weight", "1.processor.sum_x2", "1.model.embeddings.1.weight"];
+    let gone = [
+        "0.model.decoders.1.convtr.weight",
+        "1.processor.sum_x2",
+        "1.model.embeddings.1.weight",
+    ];
     for name in gone {
         weights.0.remove(name).unwrap();
     }
     let bands = vec![config("0"), config("1")];
     let load = |weights: Memory, rate, bands| {
-        MultiBandDiffusion::load(Arc::new(weights), rate, bands, Arc::new(native()), &Device::Cpu)
+        MultiBandDiffusion::load(
+            Arc::new(weights),
+            rate,
+            bands,
+            Arc::new(native()),
+            &Device::Cpu,
+        )
     };
-    let text = load(weights, 32_000, bands.clone()).err().unwrap().to_string();
+    let text = load(weights, 32_000, bands.clone())
+        .err()
+        .unwrap()
+        .to_string();
     assert!(gone.iter().all(|name| text.contains(name)), "{text}");
     let whole = Memory::read("mbd/weights.safetensors");
     let error = load(whole.clone(), 24_000, bands).err().unwrap();
     assert!(matches!(error, MbdError::Config(_)), "{error}");
     let mut wrong = config("0");
     wrong.unet.codec_dim = 9;
-    assert!(matches!(load(whole, 32_000, vec![wrong]), Err(MbdError::Config(_))));
+    assert!(matches!(
+        load(whole, 32_000, vec![wrong]),
+        Err(MbdError::Config(_))
+    ));
 }
 
 #[test]
@@ -357,7 +427,7 @@ fn a_damaged_span_of_a_stem_comes_back_made_anew() {
         separated: stem_audio,
         mix: stem_audio,
         damage: Box::leak(Box::new(damage.clone())),
-        regions: Box::leak(Box::new(regions.clone())),
+        regions: Box::leak(Box::new(regions)),
         profile: Box::leak(Box::new(profile.clone())),
         style: "",
         seed: 9,
@@ -365,8 +435,14 @@ fn a_damaged_span_of_a_stem_comes_back_made_anew() {
     let stem: &'static AudioBuffer = Box::leak(Box::new(stem));
     let silent: &'static AudioBuffer = Box::leak(Box::new(silent));
     let progress = Progress::new();
-    let made = regenerator.regenerate(&request(stem, Stem::Bass), &progress).unwrap().unwrap();
-    assert_eq!((made.channels.len(), made.frames(), made.sample_rate), (2, 44_100 * 4, 44_100));
+    let made = regenerator
+        .regenerate(&request(stem, Stem::Bass), &progress)
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (made.channels.len(), made.frames(), made.sample_rate),
+        (2, 44_100 * 4, 44_100)
+    );
     assert_eq!(progress.done(), 1.0);
     let second = |s: f64| (s * 44_100.0) as usize;
     for channel in &made.channels {
@@ -374,10 +450,15 @@ fn a_damaged_span_of_a_stem_comes_back_made_anew() {
         // The spans touch with their margins: 1.25 s to 2.35 s, silence around.
         assert!(channel[..second(1.25) - 1].iter().all(|&x| x == 0.0));
         assert!(channel[second(2.35) + 2..].iter().all(|&x| x == 0.0));
-        let energy: f32 = channel[second(1.5)..second(2.1)].iter().map(|x| x * x).sum();
+        let energy: f32 = channel[second(1.5)..second(2.1)]
+            .iter()
+            .map(|x| x * x)
+            .sum();
         assert!(energy > 0.0);
     }
-    let nothing = regenerator.regenerate(&request(silent, Stem::Drums), &Progress::new()).unwrap();
+    let nothing = regenerator
+        .regenerate(&request(silent, Stem::Drums), &Progress::new())
+        .unwrap();
     assert!(nothing.is_none());
     let other = regenerator.regenerate(&request(stem, Stem::Vocals), &Progress::new());
     assert!(matches!(other, Err(RegenerationError::Unsupported { .. })));

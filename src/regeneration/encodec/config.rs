@@ -167,7 +167,9 @@ impl EncodecConfig {
         {
             // A convolution whose index is that of a transposed one is the decoder's last.
             if ratios.len() >= 16
-                || naming.conv_shape(weights, &naming.block("decoder", 4 + 3 * ratios.len(), 1)).is_none()
+                || naming
+                    .conv_shape(weights, &naming.block("decoder", 4 + 3 * ratios.len(), 1))
+                    .is_none()
             {
                 break;
             }
@@ -177,12 +179,19 @@ impl EncodecConfig {
         let [dimension, _, last_kernel] = three(naming.conv("encoder", 3 + 3 * ratios.len()))?;
         let lstm = 1 + 3 * ratios.len();
         let lstm_layers = (0..16)
-            .take_while(|&l| weights.shape(&naming.lstm("encoder", lstm, "weight_ih", l)).is_some())
+            .take_while(|&l| {
+                weights
+                    .shape(&naming.lstm("encoder", lstm, "weight_ih", l))
+                    .is_some()
+            })
             .count();
-        let codebooks =
-            (0..64).take_while(|&q| weights.shape(&naming.codebook(q)).is_some()).count();
-        let codebook_size =
-            weights.shape(&naming.codebook(0)).and_then(|s| s.first().copied()).ok_or_else(none)?;
+        let codebooks = (0..64)
+            .take_while(|&q| weights.shape(&naming.codebook(q)).is_some())
+            .count();
+        let codebook_size = weights
+            .shape(&naming.codebook(0))
+            .and_then(|s| s.first().copied())
+            .ok_or_else(none)?;
         let config = Self {
             sample_rate,
             channels,
@@ -207,7 +216,10 @@ impl EncodecConfig {
     /// # Errors
     /// [`EncodecError::NoEncodec`], or [`EncodecError::Config`] if `xp.cfg` does not say, or names another kind.
     pub fn from_native(file: &Checkpoint) -> Result<Self, EncodecError> {
-        let text = file.value("xp.cfg").and_then(|v| v.as_str()).unwrap_or_default();
+        let text = file
+            .value("xp.cfg")
+            .and_then(|v| v.as_str())
+            .unwrap_or_default();
         // The keys needed are unique in the file or come first, at the start of a line.
         let key = |name: &str| {
             text.lines()
@@ -218,7 +230,12 @@ impl EncodecConfig {
         let Some(sample_rate) = key("sample_rate").and_then(|v| v.parse().ok()) else {
             return refuse("has no sample_rate");
         };
-        if text.lines().any(|l| matches!(l.trim(), "causal: true" | "renormalize: true" | "true_skip: false")) {
+        if text.lines().any(|l| {
+            matches!(
+                l.trim(),
+                "causal: true" | "renormalize: true" | "true_skip: false"
+            )
+        }) {
             return refuse("asks for a causal or renormalising EnCodec, which is not supported");
         }
         let pad_mode = match key("pad_mode") {
@@ -267,7 +284,10 @@ impl EncodecConfig {
                 "a ratio is {r}, but 1 to 64 is expected"
             )));
         }
-        if [self.kernel, self.last_kernel, self.residual_kernel].iter().any(|k| k % 2 == 0) {
+        if [self.kernel, self.last_kernel, self.residual_kernel]
+            .iter()
+            .any(|k| k % 2 == 0)
+        {
             return Err(EncodecError::Config("kernels must be odd".into()));
         }
         Ok(())

@@ -13,7 +13,9 @@ const TILE_ROWS: usize = 48;
 
 /// Rows of a tile of `rows` in all, whose widest buffer has so many values a row.
 pub(super) fn tile_rows(rows: usize, values_a_row: usize) -> usize {
-    (TILE_VALUES / values_a_row.max(1)).max(TILE_ROWS).min(rows.div_ceil(4).max(TILE_ROWS))
+    (TILE_VALUES / values_a_row.max(1))
+        .max(TILE_ROWS)
+        .min(rows.div_ceil(4).max(TILE_ROWS))
 }
 
 /// What lies around a signal for one convolution.
@@ -149,7 +151,15 @@ impl Conv {
 
     /// Rows from padded input rows as [`Conv::span`] names them.
     pub fn run(&self, padded: &[f32], rows: usize, out: &mut [f32], into: Into) {
-        product(padded, self.stride * self.inputs, rows, &self.packed, out, self.outputs, into);
+        product(
+            padded,
+            self.stride * self.inputs,
+            rows,
+            &self.packed,
+            out,
+            self.outputs,
+            into,
+        );
     }
 
     /// Over a whole signal `[time][inputs]`: `[time / stride][outputs]`.
@@ -158,12 +168,16 @@ impl Conv {
         let rows = self.rows_out(len);
         let mut out = vec![0.0; rows * self.outputs];
         let tile = tile_rows(rows, self.inputs.max(self.outputs));
-        for_pieces(&mut out, tile * self.outputs, |i, piece, edge: &mut Vec<f32>| {
-            let rows = piece.len() / self.outputs;
-            let (lo, hi) = self.span(i * tile, i * tile + rows);
-            let padded = self.edge(len).rows(lo, hi, x, 0, self.inputs, edge);
-            self.run(padded, rows, piece, Into::Replace);
-        });
+        for_pieces(
+            &mut out,
+            tile * self.outputs,
+            |i, piece, edge: &mut Vec<f32>| {
+                let rows = piece.len() / self.outputs;
+                let (lo, hi) = self.span(i * tile, i * tile + rows);
+                let padded = self.edge(len).rows(lo, hi, x, 0, self.inputs, edge);
+                self.run(padded, rows, piece, Into::Replace);
+            },
+        );
         out
     }
 }
@@ -192,7 +206,11 @@ impl Transposed {
         let bias: Vec<f32> = (0..stride).flat_map(|_| bias.iter().copied()).collect();
         let packed = Packed::new(2 * inputs, stride * outputs, &bias, |k, n| {
             let (j, o) = (n / outputs, n % outputs);
-            let (c, tap) = if k < inputs { (k, j + stride) } else { (k - inputs, j) };
+            let (c, tap) = if k < inputs {
+                (k, j + stride)
+            } else {
+                (k - inputs, j)
+            };
             weight[(c * outputs + o) * kernel + tap]
         });
         Self {
@@ -210,13 +228,24 @@ impl Transposed {
 
     /// The groups `g0..g1` of untrimmed rows that trimmed rows `a..b` lie in; they need input rows `g0 − 1..g1`.
     pub fn groups(&self, a: usize, b: usize) -> (usize, usize) {
-        ((a + self.trim()) / self.stride, (b - 1 + self.trim()) / self.stride + 1)
+        (
+            (a + self.trim()) / self.stride,
+            (b - 1 + self.trim()) / self.stride + 1,
+        )
     }
 
     /// The groups' rows from input rows `g0 − 1..g1` (zeros outside the signal).
     pub fn run(&self, input: &[f32], groups: usize, out: &mut [f32]) {
         let width = self.stride * self.outputs;
-        product(input, self.inputs, groups, &self.packed, out, width, Into::Replace);
+        product(
+            input,
+            self.inputs,
+            groups,
+            &self.packed,
+            out,
+            width,
+            Into::Replace,
+        );
     }
 
     /// Over a whole signal `[time][inputs]`: `[time · stride][outputs]`.
@@ -228,7 +257,11 @@ impl Transposed {
         let mut full = vec![0.0; (len + 1) * width];
         let tile = tile_rows(len + 1, self.inputs.max(width));
         for_pieces(&mut full, tile * width, |i, piece, (): &mut ()| {
-            self.run(&padded[i * tile * self.inputs..], piece.len() / width, piece);
+            self.run(
+                &padded[i * tile * self.inputs..],
+                piece.len() / width,
+                piece,
+            );
         });
         full.drain(..self.trim() * self.outputs);
         full.truncate(len * width);
@@ -244,7 +277,11 @@ mod tests {
     fn reference(signal: &[f32], left: usize, right: usize) -> Vec<f32> {
         let most = left.max(right);
         let mut long = signal.to_vec();
-        let extra = if signal.len() <= most { most - signal.len() + 1 } else { 0 };
+        let extra = if signal.len() <= most {
+            most - signal.len() + 1
+        } else {
+            0
+        };
         long.resize(signal.len() + extra, 0.0);
         let mut out: Vec<f32> = (1..=left).rev().map(|i| long[i]).collect();
         out.extend(&long);
@@ -263,7 +300,11 @@ mod tests {
                 let (from, to) = edge.needed(lo, hi);
                 let mut scratch = Vec::new();
                 let rows = edge.rows(lo, hi, &signal[from..to], from, 1, &mut scratch);
-                assert_eq!(rows, reference(&signal, left, right), "{len} {left} {right}");
+                assert_eq!(
+                    rows,
+                    reference(&signal, left, right),
+                    "{len} {left} {right}"
+                );
             }
         }
     }

@@ -50,10 +50,15 @@ impl Conv {
         };
         let before = side(-(left as isize), left)?;
         let after = side(len as isize, right)?;
-        let parts: Vec<&Tensor> =
-            before.iter().chain(std::iter::once(x)).chain(after.iter()).collect();
+        let parts: Vec<&Tensor> = before
+            .iter()
+            .chain(std::iter::once(x))
+            .chain(after.iter())
+            .collect();
         let padded = Tensor::cat(&parts, 2)?.contiguous()?;
-        padded.conv1d(&self.weight, 0, self.stride, 1, 1)?.broadcast_add(&self.bias)
+        padded
+            .conv1d(&self.weight, 0, self.stride, 1, 1)?
+            .broadcast_add(&self.bias)
     }
 }
 
@@ -94,7 +99,8 @@ impl Transposed {
             .permute((0, 2, 3, 1))?
             .contiguous()?
             .reshape((batch, c, (len + 1) * s))?;
-        full.narrow(2, s - s / 2, len * s)?.broadcast_add(&self.bias)
+        full.narrow(2, s - s / 2, len * s)?
+            .broadcast_add(&self.bias)
     }
 }
 
@@ -123,7 +129,10 @@ struct Lstm {
 impl Lstm {
     fn new(raw: &[RawLstm], device: &Device) -> Result<Self> {
         let turned = |w: &[f32], size: usize| -> Result<Tensor> {
-            Tensor::from_slice(w, (4 * size, size), &Device::Cpu)?.t()?.contiguous()?.to_device(device)
+            Tensor::from_slice(w, (4 * size, size), &Device::Cpu)?
+                .t()?
+                .contiguous()?
+                .to_device(device)
         };
         let layers = raw
             .iter()
@@ -203,8 +212,16 @@ pub(super) struct DeviceNet {
 impl DeviceNet {
     pub fn new(raw: &Raw, config: &EncodecConfig, device: &Device) -> Result<Self> {
         let mode = config.pad_mode;
-        let downs = raw.encoder.stages.iter().map(|s| Conv::new(&s.resample, mode, device));
-        let ups = raw.decoder.stages.iter().map(|s| Transposed::new(&s.resample, device));
+        let downs = raw
+            .encoder
+            .stages
+            .iter()
+            .map(|s| Conv::new(&s.resample, mode, device));
+        let ups = raw
+            .decoder
+            .stages
+            .iter()
+            .map(|s| Transposed::new(&s.resample, device));
         Ok(Self {
             encoder: Half::new(&raw.encoder, mode, device)?,
             downs: downs.collect::<Result<_>>()?,

@@ -51,7 +51,10 @@ impl Block {
         activated.extend_from_slice(x);
         elu(activated);
         let (lo, hi) = self.narrow.span(a, b);
-        let padded = self.narrow.edge(len).rows(lo, hi, activated, first, channels, edge);
+        let padded = self
+            .narrow
+            .edge(len)
+            .rows(lo, hi, activated, first, channels, edge);
         inner.resize((b - a) * self.narrow.outputs, 0.0);
         self.narrow.run(padded, b - a, inner, Into::Replace);
         elu(inner);
@@ -82,10 +85,16 @@ impl Encoder {
             stages: raw
                 .stages
                 .into_iter()
-                .map(|RawStage { narrow, widen, resample }| Down {
-                    block: block(narrow, widen, mode),
-                    down: Conv::new(resample, mode),
-                })
+                .map(
+                    |RawStage {
+                         narrow,
+                         widen,
+                         resample,
+                     }| Down {
+                        block: block(narrow, widen, mode),
+                        down: Conv::new(resample, mode),
+                    },
+                )
                 .collect(),
             lstm: Lstm::new(raw.lstm),
             last: Conv::new(raw.last, mode),
@@ -94,11 +103,18 @@ impl Encoder {
 
     /// `x` of each signal is `[samples][channels]`, all of one length; returns `[frames][dimension]` each. `watch`
     /// is shown what each layer that is kept whole gives, by its index in the reference's list of layers.
-    pub fn run(&self, signals: &[&[f32]], watch: &mut dyn FnMut(usize, &[Vec<f32>])) -> Vec<Vec<f32>> {
+    pub fn run(
+        &self,
+        signals: &[&[f32]],
+        watch: &mut dyn FnMut(usize, &[Vec<f32>]),
+    ) -> Vec<Vec<f32>> {
         let mut rows: Vec<Vec<f32>> = Vec::new();
         for (i, stage) in self.stages.iter().enumerate() {
             rows = if i == 0 {
-                signals.iter().map(|x| stage.run(Some(&self.first), x)).collect()
+                signals
+                    .iter()
+                    .map(|x| stage.run(Some(&self.first), x))
+                    .collect()
             } else {
                 rows.iter().map(|x| stage.run(None, x)).collect()
             };
@@ -132,35 +148,39 @@ impl Down {
         let stride = len.div_ceil(rows.max(1));
         let tile = tile_rows(rows, channels * stride);
         let edge_down = self.down.edge(len);
-        for_pieces(&mut out, tile * self.down.outputs, |i, piece, s: &mut Scratch| {
-            let rows = piece.len() / self.down.outputs;
-            let (lo, hi) = self.down.span(i * tile, i * tile + rows);
-            let (a, b) = edge_down.needed(lo, hi);
-            let (from, to) = self.block.needed(a, b, len);
-            let input = match first {
-                Some(conv) => {
-                    let (lo, hi) = conv.span(from, to);
-                    let padded = conv.edge(len).rows(lo, hi, x, 0, conv.inputs, &mut s.edge);
-                    s.first.resize((to - from) * channels, 0.0);
-                    conv.run(padded, to - from, &mut s.first, Into::Replace);
-                    &s.first
-                }
-                None => &x[from * channels..to * channels],
-            };
-            self.block.run(
-                input,
-                from,
-                (a, b),
-                len,
-                &mut s.activated,
-                &mut s.edge,
-                &mut s.inner,
-                &mut s.outer,
-            );
-            elu(&mut s.outer);
-            let padded = edge_down.rows(lo, hi, &s.outer, a, channels, &mut s.edge2);
-            self.down.run(padded, rows, piece, Into::Replace);
-        });
+        for_pieces(
+            &mut out,
+            tile * self.down.outputs,
+            |i, piece, s: &mut Scratch| {
+                let rows = piece.len() / self.down.outputs;
+                let (lo, hi) = self.down.span(i * tile, i * tile + rows);
+                let (a, b) = edge_down.needed(lo, hi);
+                let (from, to) = self.block.needed(a, b, len);
+                let input = match first {
+                    Some(conv) => {
+                        let (lo, hi) = conv.span(from, to);
+                        let padded = conv.edge(len).rows(lo, hi, x, 0, conv.inputs, &mut s.edge);
+                        s.first.resize((to - from) * channels, 0.0);
+                        conv.run(padded, to - from, &mut s.first, Into::Replace);
+                        &s.first
+                    }
+                    None => &x[from * channels..to * channels],
+                };
+                self.block.run(
+                    input,
+                    from,
+                    (a, b),
+                    len,
+                    &mut s.activated,
+                    &mut s.edge,
+                    &mut s.inner,
+                    &mut s.outer,
+                );
+                elu(&mut s.outer);
+                let padded = edge_down.rows(lo, hi, &s.outer, a, channels, &mut s.edge2);
+                self.down.run(padded, rows, piece, Into::Replace);
+            },
+        );
         out
     }
 }
@@ -187,10 +207,16 @@ impl Decoder {
             stages: raw
                 .stages
                 .into_iter()
-                .map(|RawStage { narrow, widen, resample }| Up {
-                    up: Transposed::new(resample),
-                    block: block(narrow, widen, mode),
-                })
+                .map(
+                    |RawStage {
+                         narrow,
+                         widen,
+                         resample,
+                     }| Up {
+                        up: Transposed::new(resample),
+                        block: block(narrow, widen, mode),
+                    },
+                )
                 .collect(),
             last: Conv::new(raw.last, mode),
         }
@@ -198,7 +224,11 @@ impl Decoder {
 
     /// Latents `[frames][dimension]` of each signal, all of one length; returns `[samples][channels]` each. `watch`
     /// as in [`Encoder::run`].
-    pub fn run(&self, latents: &[&[f32]], watch: &mut dyn FnMut(usize, &[Vec<f32>])) -> Vec<Vec<f32>> {
+    pub fn run(
+        &self,
+        latents: &[&[f32]],
+        watch: &mut dyn FnMut(usize, &[Vec<f32>]),
+    ) -> Vec<Vec<f32>> {
         let mut rows: Vec<Vec<f32>> = latents.iter().map(|x| self.first.whole(x)).collect();
         watch(0, &rows);
         self.lstm.run(&mut rows);
@@ -238,7 +268,8 @@ impl Up {
             if g0 == 0 {
                 s.activated.resize(inputs, 0.0);
             }
-            s.activated.extend_from_slice(&x[g0.saturating_sub(1) * inputs..g1.min(len_in) * inputs]);
+            s.activated
+                .extend_from_slice(&x[g0.saturating_sub(1) * inputs..g1.min(len_in) * inputs]);
             if g1 > len_in {
                 s.activated.resize((g1 - g0 + 1) * inputs, 0.0);
             }
@@ -261,7 +292,9 @@ impl Up {
                 Some(conv) => {
                     elu(&mut s.outer);
                     let (lo, hi) = conv.span(asked.0, asked.1);
-                    let padded = conv.edge(len).rows(lo, hi, &s.outer, a, channels, &mut s.edge2);
+                    let padded = conv
+                        .edge(len)
+                        .rows(lo, hi, &s.outer, a, channels, &mut s.edge2);
                     conv.run(padded, rows, piece, Into::Replace);
                 }
                 None => piece.copy_from_slice(&s.outer),

@@ -21,11 +21,18 @@ impl Lstm {
     pub fn new(raw: Vec<RawLstm>) -> Self {
         let layers = raw
             .into_iter()
-            .map(|RawLstm { input, hidden, bias, size }| Layer {
-                input: Packed::new(size, 4 * size, &bias, |k, n| input[n * size + k]),
-                hidden: Packed::new(size, 4 * size, &[], |k, n| hidden[n * size + k]),
-                size,
-            })
+            .map(
+                |RawLstm {
+                     input,
+                     hidden,
+                     bias,
+                     size,
+                 }| Layer {
+                    input: Packed::new(size, 4 * size, &bias, |k, n| input[n * size + k]),
+                    hidden: Packed::new(size, 4 * size, &[], |k, n| hidden[n * size + k]),
+                    size,
+                },
+            )
             .collect();
         Self { layers }
     }
@@ -64,13 +71,29 @@ impl Layer {
         let tile = rows.div_ceil(8).max(16);
         for_pieces(&mut gates, tile * 4 * size, |i, piece, (): &mut ()| {
             let rows = piece.len() / (4 * size);
-            product(&x[i * tile * size..], size, rows, &self.input, piece, 4 * size, Into::Replace);
+            product(
+                &x[i * tile * size..],
+                size,
+                rows,
+                &self.input,
+                piece,
+                4 * size,
+                Into::Replace,
+            );
         });
         let mut cell = vec![0.0; batch * size];
         let mut last: Option<usize> = None;
         for (t, gates) in gates.chunks_exact_mut(batch * 4 * size).enumerate() {
             if let Some(last) = last {
-                product(&x[last..], size, batch, &self.hidden, gates, 4 * size, Into::Add);
+                product(
+                    &x[last..],
+                    size,
+                    batch,
+                    &self.hidden,
+                    gates,
+                    4 * size,
+                    Into::Add,
+                );
             }
             let at = t * batch * size;
             for b in 0..batch {

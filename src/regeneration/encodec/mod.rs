@@ -33,7 +33,13 @@ pub enum EncodecError {
     Config(String),
     #[error("no EnCodec was found under \"{prefix}\": is this the right file?")]
     NoEncodec { prefix: String },
-    #[error("{} are missing and {} can't be used; missing: {}; not usable: {}", count(missing), count(faulty), list(missing), list(faulty))]
+    #[error(
+        "{} are missing and {} can't be used; missing: {}; not usable: {}",
+        count(missing),
+        count(faulty),
+        list(missing),
+        list(faulty)
+    )]
     Tensors {
         /// Names of tensors that are not there.
         missing: Vec<String>,
@@ -60,7 +66,11 @@ fn count(names: &[String]) -> String {
 }
 
 fn list(names: &[String]) -> String {
-    if names.is_empty() { "none".into() } else { names.join(", ") }
+    if names.is_empty() {
+        "none".into()
+    } else {
+        names.join(", ")
+    }
 }
 
 /// A loaded EnCodec. Tensors go in and come back on whatever device they are given on.
@@ -86,7 +96,12 @@ impl Encodec {
         config: EncodecConfig,
         device: &Device,
     ) -> Result<Self, EncodecError> {
-        Self::load_on(weights, prefix, config, (!device.is_cpu()).then_some(device))
+        Self::load_on(
+            weights,
+            prefix,
+            config,
+            (!device.is_cpu()).then_some(device),
+        )
     }
 
     /// As [`Encodec::load`], but on candle's operators even on the processor: slower, for comparing the engines.
@@ -160,7 +175,12 @@ impl Encodec {
     /// # Errors
     /// [`EncodecError::Shape`] for another shape or no samples.
     pub fn encode_latents(&self, audio: &Tensor) -> Result<Tensor, EncodecError> {
-        self.expect("the audio", audio, self.config.channels, "channels, samples")?;
+        self.expect(
+            "the audio",
+            audio,
+            self.config.channels,
+            "channels, samples",
+        )?;
         if let Some(latents) = self.on_device(|net| net.encode(&audio.to_device(&net.device)?)) {
             return Ok(latents.to_device(audio.device())?);
         }
@@ -175,14 +195,24 @@ impl Encodec {
     /// # Errors
     /// [`EncodecError::Shape`] for another shape or no frames.
     pub fn quantize(&self, latents: &Tensor) -> Result<Tensor, EncodecError> {
-        self.expect("the latents", latents, self.config.dimension, "dimension, frames")?;
+        self.expect(
+            "the latents",
+            latents,
+            self.config.dimension,
+            "dimension, frames",
+        )?;
         let (batch, _, frames) = latents.dims3()?;
         let books = self.quantizer.books();
-        let codes: Vec<u32> = rows(latents)?.iter().flat_map(|x| self.quantizer.encode(x)).collect();
-        Ok(Tensor::from_vec(codes, (batch, frames, books), &Device::Cpu)?
-            .transpose(1, 2)?
-            .contiguous()?
-            .to_device(latents.device())?)
+        let codes: Vec<u32> = rows(latents)?
+            .iter()
+            .flat_map(|x| self.quantizer.encode(x))
+            .collect();
+        Ok(
+            Tensor::from_vec(codes, (batch, frames, books), &Device::Cpu)?
+                .transpose(1, 2)?
+                .contiguous()?
+                .to_device(latents.device())?,
+        )
     }
 
     /// The latents `[batch, dimension, frames]` that codes `[batch, codebooks, frames]` (any integer type) stand
@@ -202,11 +232,18 @@ impl Encodec {
             return Err(shape());
         }
         let size = self.quantizer.size();
-        let values: Vec<i64> =
-            codes.to_dtype(DType::I64)?.transpose(1, 2)?.contiguous()?.flatten_all()?.to_vec1()?;
+        let values: Vec<i64> = codes
+            .to_dtype(DType::I64)?
+            .transpose(1, 2)?
+            .contiguous()?
+            .flatten_all()?
+            .to_vec1()?;
         let dimension = self.config.dimension;
         let mut out = vec![0.0f32; batch * frames * dimension];
-        for (row, codes) in out.chunks_exact_mut(dimension).zip(values.chunks_exact(given)) {
+        for (row, codes) in out
+            .chunks_exact_mut(dimension)
+            .zip(values.chunks_exact(given))
+        {
             for (q, &code) in codes.iter().enumerate() {
                 if code < 0 || code >= size as i64 {
                     let code = u32::try_from(code.max(0)).unwrap_or(u32::MAX);
@@ -216,10 +253,12 @@ impl Encodec {
                 row.iter_mut().zip(entry).for_each(|(o, e)| *o += e);
             }
         }
-        Ok(Tensor::from_vec(out, (batch, frames, dimension), &Device::Cpu)?
-            .transpose(1, 2)?
-            .contiguous()?
-            .to_device(codes.device())?)
+        Ok(
+            Tensor::from_vec(out, (batch, frames, dimension), &Device::Cpu)?
+                .transpose(1, 2)?
+                .contiguous()?
+                .to_device(codes.device())?,
+        )
     }
 
     /// Codes `[batch, codebooks, frames]` to audio `[batch, channels, frames · hop]`.
@@ -235,7 +274,12 @@ impl Encodec {
     /// # Errors
     /// [`EncodecError::Shape`] for another shape or no frames.
     pub fn decode_latents(&self, latents: &Tensor) -> Result<Tensor, EncodecError> {
-        self.expect("the latents", latents, self.config.dimension, "dimension, frames")?;
+        self.expect(
+            "the latents",
+            latents,
+            self.config.dimension,
+            "dimension, frames",
+        )?;
         if let Some(audio) = self.on_device(|net| net.decode(&latents.to_device(&net.device)?)) {
             return Ok(audio.to_device(latents.device())?);
         }
@@ -250,8 +294,16 @@ impl Encodec {
     ///
     /// # Errors
     /// As [`Encodec::encode_latents`].
-    pub fn encoder_activations(&self, audio: &Tensor) -> Result<Vec<(usize, Tensor)>, EncodecError> {
-        self.expect("the audio", audio, self.config.channels, "channels, samples")?;
+    pub fn encoder_activations(
+        &self,
+        audio: &Tensor,
+    ) -> Result<Vec<(usize, Tensor)>, EncodecError> {
+        self.expect(
+            "the audio",
+            audio,
+            self.config.channels,
+            "channels, samples",
+        )?;
         let signals = rows(audio)?;
         let signals: Vec<&[f32]> = signals.iter().map(Vec::as_slice).collect();
         let n = self.config.ratios.len();
@@ -272,8 +324,16 @@ impl Encodec {
     ///
     /// # Errors
     /// As [`Encodec::decode_latents`].
-    pub fn decoder_activations(&self, latents: &Tensor) -> Result<Vec<(usize, Tensor)>, EncodecError> {
-        self.expect("the latents", latents, self.config.dimension, "dimension, frames")?;
+    pub fn decoder_activations(
+        &self,
+        latents: &Tensor,
+    ) -> Result<Vec<(usize, Tensor)>, EncodecError> {
+        self.expect(
+            "the latents",
+            latents,
+            self.config.dimension,
+            "dimension, frames",
+        )?;
         let signals = rows(latents)?;
         let signals: Vec<&[f32]> = signals.iter().map(Vec::as_slice).collect();
         let n = self.config.ratios.len();
@@ -301,7 +361,10 @@ impl Encodec {
             Ok(tensor) => Some(tensor),
             Err(e) => {
                 let text = notice(&net.device, &e);
-                self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+                self.notices
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(text);
                 *device = None;
                 None
             }
@@ -338,13 +401,21 @@ pub(crate) fn notice(device: &Device, error: &candle_core::Error) -> String {
     // candle's errors carry a backtrace after the first line.
     let text = error.to_string();
     let reason = text.lines().next().unwrap_or_default();
-    format!("{name} could not run the model ({reason}); the processor does it instead, which takes longer")
+    format!(
+        "{name} could not run the model ({reason}); the processor does it instead, which takes longer"
+    )
 }
 
 /// `[batch, channels, time]` as a buffer `[time][channels]` each.
 pub(crate) fn rows(x: &Tensor) -> Result<Vec<Vec<f32>>, EncodecError> {
-    let x = x.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.transpose(1, 2)?.contiguous()?;
-    (0..x.dim(0)?).map(|b| Ok(x.get(b)?.flatten_all()?.to_vec1()?)).collect()
+    let x = x
+        .to_device(&Device::Cpu)?
+        .to_dtype(DType::F32)?
+        .transpose(1, 2)?
+        .contiguous()?;
+    (0..x.dim(0)?)
+        .map(|b| Ok(x.get(b)?.flatten_all()?.to_vec1()?))
+        .collect()
 }
 
 /// Buffers `[time][channels]` as `[batch, channels, time]`.

@@ -60,29 +60,45 @@ impl Quantizer {
         let frames = latents.len() / self.dimension;
         // Codes go through f32 while they are computed in pieces: below 2²⁴ they are exact.
         let mut codes = vec![0.0f32; frames * self.books.len()];
-        for_pieces(&mut codes, FRAMES * self.books.len(), |i, piece, scores: &mut Vec<f32>| {
-            let count = piece.len() / self.books.len();
-            let mut rest = latents[i * FRAMES * self.dimension..][..count * self.dimension].to_vec();
-            scores.resize(count * self.size, 0.0);
-            for (q, book) in self.books.iter().enumerate() {
-                product(&rest, self.dimension, count, &book.packed, scores, self.size, Into::Replace);
-                for (f, rest) in rest.chunks_exact_mut(self.dimension).enumerate() {
-                    let square: f32 = rest.iter().map(|x| x * x).sum();
-                    let mut best = (f32::INFINITY, 0);
-                    for (n, (dot, e)) in
-                        scores[f * self.size..(f + 1) * self.size].iter().zip(&book.squares).enumerate()
-                    {
-                        let distance = (square - 2.0 * dot) + e;
-                        if distance < best.0 {
-                            best = (distance, n);
+        for_pieces(
+            &mut codes,
+            FRAMES * self.books.len(),
+            |i, piece, scores: &mut Vec<f32>| {
+                let count = piece.len() / self.books.len();
+                let mut rest =
+                    latents[i * FRAMES * self.dimension..][..count * self.dimension].to_vec();
+                scores.resize(count * self.size, 0.0);
+                for (q, book) in self.books.iter().enumerate() {
+                    product(
+                        &rest,
+                        self.dimension,
+                        count,
+                        &book.packed,
+                        scores,
+                        self.size,
+                        Into::Replace,
+                    );
+                    for (f, rest) in rest.chunks_exact_mut(self.dimension).enumerate() {
+                        let square: f32 = rest.iter().map(|x| x * x).sum();
+                        let mut best = (f32::INFINITY, 0);
+                        for (n, (dot, e)) in scores[f * self.size..(f + 1) * self.size]
+                            .iter()
+                            .zip(&book.squares)
+                            .enumerate()
+                        {
+                            let distance = (square - 2.0 * dot) + e;
+                            if distance < best.0 {
+                                best = (distance, n);
+                            }
                         }
+                        piece[f * self.books.len() + q] = best.1 as f32;
+                        rest.iter_mut()
+                            .zip(self.entry(q, best.1))
+                            .for_each(|(r, e)| *r -= e);
                     }
-                    piece[f * self.books.len() + q] = best.1 as f32;
-                    rest.iter_mut().zip(self.entry(q, best.1)).for_each(|(r, e)| *r -= e);
                 }
-            }
-        });
+            },
+        );
         codes.into_iter().map(|c| c as u32).collect()
     }
-
 }

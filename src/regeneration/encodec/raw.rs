@@ -91,7 +91,14 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn conv(&mut self, name: &str, inputs: usize, outputs: usize, kernel: usize, stride: usize) -> RawConv {
+    fn conv(
+        &mut self,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+        stride: usize,
+    ) -> RawConv {
         RawConv {
             weight: self.loader.conv(name, [outputs, inputs, kernel]),
             bias: self.loader.tensor(&format!("{name}.bias"), &[outputs]),
@@ -118,13 +125,18 @@ impl Reader<'_> {
         (0..self.config.lstm_layers)
             .map(|l| {
                 let mut tensor = |what: &str, shape: &[usize]| {
-                    self.loader.tensor(&self.naming.lstm(half, layer, what, l), shape)
+                    self.loader
+                        .tensor(&self.naming.lstm(half, layer, what, l), shape)
                 };
                 let input = tensor("weight_ih", &[4 * size, size]);
                 let hidden = tensor("weight_hh", &[4 * size, size]);
                 let bias_input = tensor("bias_ih", &[4 * size]);
                 let bias_hidden = tensor("bias_hh", &[4 * size]);
-                let bias = bias_input.iter().zip(&bias_hidden).map(|(a, b)| a + b).collect();
+                let bias = bias_input
+                    .iter()
+                    .zip(&bias_hidden)
+                    .map(|(a, b)| a + b)
+                    .collect();
                 RawLstm {
                     input,
                     hidden,
@@ -156,8 +168,10 @@ impl Reader<'_> {
                     (c.ratios[i], widest >> (i + 1), 4 + 3 * i)
                 };
                 let inner = channels / c.compress;
-                let (narrow, widen) =
-                    (self.naming.block(half, block, 1), self.naming.block(half, block, 3));
+                let (narrow, widen) = (
+                    self.naming.block(half, block, 1),
+                    self.naming.block(half, block, 3),
+                );
                 let resample = if encodes {
                     let name = self.naming.conv(half, 3 + 3 * i);
                     self.conv(&name, channels, 2 * channels, 2 * ratio, ratio)

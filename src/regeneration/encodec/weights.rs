@@ -36,7 +36,10 @@ pub(super) struct Naming {
 /// Where a weight-normed convolution keeps magnitude and direction; last, a plain weight.
 const WEIGHT_NORM: [(&str, &str); 2] = [
     ("weight_g", "weight_v"),
-    ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+    (
+        "parametrizations.weight.original0",
+        "parametrizations.weight.original1",
+    ),
 ];
 
 impl Naming {
@@ -47,7 +50,9 @@ impl Naming {
                 prefix: prefix.to_owned(),
                 native,
             };
-            naming.conv_shape(weights, &naming.conv("encoder", 0)).map(|_| naming)
+            naming
+                .conv_shape(weights, &naming.conv("encoder", 0))
+                .map(|_| naming)
         })
     }
 
@@ -135,7 +140,8 @@ impl<'a> Loader<'a> {
             return Vec::new();
         };
         if actual != shape {
-            self.faulty.push(format!("{name} (shape {actual:?}, expected {shape:?})"));
+            self.faulty
+                .push(format!("{name} (shape {actual:?}, expected {shape:?})"));
             return Vec::new();
         }
         if self.checks {
@@ -146,7 +152,8 @@ impl<'a> Loader<'a> {
             Vec::new()
         });
         if values.iter().any(|v| !v.is_finite()) {
-            self.faulty.push(format!("{name} (holds values that are not numbers)"));
+            self.faulty
+                .push(format!("{name} (holds values that are not numbers)"));
         }
         values
     }
@@ -163,9 +170,17 @@ impl<'a> Loader<'a> {
             let magnitude = self.tensor(&g, &[shape[0], 1, 1]);
             let row = (shape[1] * shape[2]).max(1);
             for (w, g) in weight.chunks_exact_mut(row).zip(&magnitude) {
-                let norm = w.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+                let norm = w
+                    .iter()
+                    .map(|&x| f64::from(x) * f64::from(x))
+                    .sum::<f64>()
+                    .sqrt();
                 // A direction of length 0 has no meaning: it stays 0 rather than becoming NaN.
-                let scale = if norm > 0.0 { f64::from(*g) / norm } else { 0.0 };
+                let scale = if norm > 0.0 {
+                    f64::from(*g) / norm
+                } else {
+                    0.0
+                };
                 for x in w {
                     *x = (f64::from(*x) * scale) as f32;
                 }
@@ -176,7 +191,8 @@ impl<'a> Loader<'a> {
         if self.weights.shape(&plain).is_some() {
             return self.tensor(&plain, &shape);
         }
-        self.missing.push(format!("{name}.weight_g and {name}.weight_v"));
+        self.missing
+            .push(format!("{name}.weight_g and {name}.weight_v"));
         Vec::new()
     }
 

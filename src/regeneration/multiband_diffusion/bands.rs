@@ -61,7 +61,10 @@ impl SplitBands {
         let padded = x.len() + 2 * self.half;
         let size = fast_size(padded + 2 * self.half);
         let mut planner = RealFftPlanner::<f64>::new();
-        let (forward, inverse) = (planner.plan_fft_forward(size), planner.plan_fft_inverse(size));
+        let (forward, inverse) = (
+            planner.plan_fft_forward(size),
+            planner.plan_fft_inverse(size),
+        );
         let transform = |samples: &mut Vec<f64>| {
             samples.resize(size, 0.0);
             let mut spectrum = forward.make_output_vec();
@@ -80,7 +83,10 @@ impl SplitBands {
             product.iter_mut().zip(&signal).for_each(|(p, s)| *p *= s);
             // What is real in theory must be so exactly.
             for edge in [0, size / 2] {
-                if let Some(bin) = product.get_mut(edge).filter(|_| edge == 0 || size % 2 == 0) {
+                if let Some(bin) = product
+                    .get_mut(edge)
+                    .filter(|_| edge == 0 || size.is_multiple_of(2))
+                {
                     bin.im = 0.0;
                 }
             }
@@ -145,7 +151,9 @@ impl Processor {
         let mut out = vec![0.0f32; x.len()];
         SplitBands::new(self.scale.len(), sample_rate).for_each(x, |b, band| {
             let (scale, mean) = (self.scale[b], self.mean[b]);
-            out.iter_mut().zip(band).for_each(|(o, x)| *o += x * scale + mean);
+            out.iter_mut()
+                .zip(band)
+                .for_each(|(o, x)| *o += x * scale + mean);
         });
         out
     }
@@ -166,7 +174,11 @@ pub fn re_eq(x: &[f32], reference: &[f32], sample_rate: u32) -> Vec<f32> {
     split.for_each(x, |b, band| {
         let own = deviation(band);
         // A silent band has nothing to be raised.
-        let gain = if own > 0.0 { (levels[b] / own) as f32 } else { 0.0 };
+        let gain = if own > 0.0 {
+            (levels[b] / own) as f32
+        } else {
+            0.0
+        };
         out.iter_mut().zip(band).for_each(|(o, x)| *o += x * gain);
     });
     out
@@ -178,5 +190,9 @@ fn deviation(x: &[f32]) -> f64 {
         return 0.0;
     }
     let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-    (x.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
+    (x.iter()
+        .map(|&v| (f64::from(v) - mean).powi(2))
+        .sum::<f64>()
+        / (n - 1.0))
+        .sqrt()
 }

@@ -54,7 +54,9 @@ impl BandConfig {
         let at = |path: &str| cfg.at(path).filter(|v| !v.is_none());
         let missing = |path: &str| MbdError::Config(format!("its {path} is missing or no number"));
         let size = |path: &str, most: usize| -> Result<usize, MbdError> {
-            let value = at(path).and_then(Value::as_usize).ok_or_else(|| missing(path))?;
+            let value = at(path)
+                .and_then(Value::as_usize)
+                .ok_or_else(|| missing(path))?;
             if value == 0 || value > most {
                 return Err(MbdError::Config(format!(
                     "its {path} is {value}, but 1 to {most} is expected"
@@ -62,7 +64,11 @@ impl BandConfig {
             }
             Ok(value)
         };
-        let real = |path: &str| at(path).and_then(Value::as_f64).ok_or_else(|| missing(path));
+        let real = |path: &str| {
+            at(path)
+                .and_then(Value::as_f64)
+                .ok_or_else(|| missing(path))
+        };
         let real_or = |path: &str, otherwise: f64| match at(path) {
             Some(value) => value.as_f64().ok_or_else(|| missing(path)),
             None => Ok(otherwise),
@@ -75,7 +81,10 @@ impl BandConfig {
                 )));
             }
         }
-        for (path, expected) in [("schedule.repartition", "power"), ("schedule.variance", "beta")] {
+        for (path, expected) in [
+            ("schedule.repartition", "power"),
+            ("schedule.variance", "beta"),
+        ] {
             if let Some(actual) = at(path).and_then(Value::as_str).filter(|a| *a != expected) {
                 return Err(MbdError::Config(format!(
                     "its {path} is {actual}, but only {expected} is supported"
@@ -94,7 +103,7 @@ impl BandConfig {
             emb_all_layers: flag("diffusion_unet.emb_all_layers"),
             codec_dim: size("diffusion_unet.codec_dim", 65_536)?,
         };
-        if unet.kernel != 2 * unet.stride || unet.stride % 2 != 0 {
+        if unet.kernel != 2 * unet.stride || !unet.stride.is_multiple_of(2) {
             return Err(MbdError::Config(format!(
                 "its kernel {} and stride {} are not supported: the kernel must be twice an even stride",
                 unet.kernel, unet.stride
@@ -102,7 +111,7 @@ impl BandConfig {
         }
         if let Some(level) = (0..unet.depth).find(|&d| {
             let channels = unet.channels(d);
-            channels % unet.norm_groups != 0 || channels > 16_384
+            !channels.is_multiple_of(unet.norm_groups) || channels > 16_384
         }) {
             return Err(MbdError::Config(format!(
                 "the {} channels of its level {level} are no multiple of its {} norm groups, or more than 16384",

@@ -60,7 +60,8 @@ impl Conv {
 
     fn run(&self, x: &Tensor) -> Result<Tensor> {
         let padding = self.distance * (self.weight.dim(2)? / 2);
-        x.conv1d(&self.weight, padding, 1, self.distance, 1)?.broadcast_add(&self.bias)
+        x.conv1d(&self.weight, padding, 1, self.distance, 1)?
+            .broadcast_add(&self.bias)
     }
 }
 
@@ -178,8 +179,12 @@ impl DeviceUnet {
         let s = self.stride;
         for level in &self.encoders {
             let len = z.dim(2)?;
-            let padded = z.pad_with_zeros(2, 0, len.next_multiple_of(s) - len)?.contiguous()?;
-            z = level.norm.relu(&padded.conv1d(&level.weight, s / 2, s, 1, 1)?)?;
+            let padded = z
+                .pad_with_zeros(2, 0, len.next_multiple_of(s) - len)?
+                .contiguous()?;
+            z = level
+                .norm
+                .relu(&padded.conv1d(&level.weight, s / 2, s, 1, 1)?)?;
             for block in &level.blocks {
                 if stop() {
                     return Ok(None);
@@ -228,7 +233,9 @@ impl DeviceUnet {
                 .reshape((1, c, (len + 1) * s))?;
             z = Some(full.narrow(2, s / 2, len * s)?.contiguous()?);
         }
-        let Some(z) = z else { return Ok(Some(vec![0.0; len])) };
+        let Some(z) = z else {
+            return Ok(Some(vec![0.0; len]));
+        };
         Ok(Some(z.narrow(2, 0, len)?.flatten_all()?.to_vec1()?))
     }
 }

@@ -47,7 +47,9 @@ const OVERLAP_SECONDS: usize = 2;
 pub enum MbdError {
     #[error("the MultiBand Diffusion model can't be used: {0}")]
     Config(String),
-    #[error("the audio has shape {actual:?}, but [batch, channels, samples] with 1 or 2 channels and none 0 is expected")]
+    #[error(
+        "the audio has shape {actual:?}, but [batch, channels, samples] with 1 or 2 channels and none 0 is expected"
+    )]
     Shape { actual: Vec<usize> },
     #[error("the audio is empty")]
     Empty,
@@ -93,7 +95,8 @@ struct Steps<'a> {
 impl Steps<'_> {
     fn one_more(&self) {
         self.done.set(self.done.get() + 1);
-        self.progress.report(self.done.get() as f64 / self.all.max(1) as f64);
+        self.progress
+            .report(self.done.get() as f64 / self.all.max(1) as f64);
     }
 }
 
@@ -111,7 +114,9 @@ impl MultiBandDiffusion {
         let number = |key: &str, most: usize| {
             let value = file.value(key).and_then(|v| v.as_usize());
             value.filter(|v| (1..=most).contains(v)).ok_or_else(|| {
-                MbdError::Config(format!("its {key} is missing or not 1 to {most}: is this the right file?"))
+                MbdError::Config(format!(
+                    "its {key} is missing or not 1 to {most}: is this the right file?"
+                ))
             })
         };
         let sample_rate = number("sample_rate", 768_000)? as u32;
@@ -192,7 +197,9 @@ impl MultiBandDiffusion {
         for (b, band) in ready.iter().enumerate() {
             let finite = |p: &Processor| p.scale.iter().chain(&p.mean).all(|x| x.is_finite());
             if band.processor.as_ref().is_some_and(|p| !finite(p)) {
-                return Err(MbdError::Config(format!("the levels of its band {b} are not numbers")));
+                return Err(MbdError::Config(format!(
+                    "the levels of its band {b} are not numbers"
+                )));
             }
         }
         Ok(Self {
@@ -295,10 +302,17 @@ impl MultiBandDiffusion {
         let mut out = Vec::with_capacity(batch);
         for b in 0..batch {
             let one = audio.get(b)?.to_device(&Device::Cpu)?;
-            let one = AudioBuffer::new(one.to_dtype(candle_core::DType::F32)?.to_vec2()?, sample_rate);
+            let one = AudioBuffer::new(
+                one.to_dtype(candle_core::DType::F32)?.to_vec2()?,
+                sample_rate,
+            );
             let part = progress.part(b as f64 / batch as f64, (b + 1) as f64 / batch as f64);
             let made = self.regenerate(&one, seed, &part)?;
-            out.push(Tensor::from_vec(made.channels.concat(), (channels, samples), audio.device())?);
+            out.push(Tensor::from_vec(
+                made.channels.concat(),
+                (channels, samples),
+                audio.device(),
+            )?);
         }
         Ok(Tensor::stack(&out, 0)?)
     }
@@ -344,7 +358,9 @@ impl MultiBandDiffusion {
         let latents = self.codec.dequantize(codes)?;
         let conditions = encodec::rows(&latents)?;
         let samples = latents.dim(2)? * self.codec.hop();
-        let made = self.generate(&conditions[..1], samples, noise, progress)?.swap_remove(0);
+        let made = self
+            .generate(&conditions[..1], samples, noise, progress)?
+            .swap_remove(0);
         if !equalised {
             return Ok(made);
         }
@@ -376,7 +392,9 @@ impl MultiBandDiffusion {
             for (condition, out) in conditions.iter().zip(&mut out) {
                 for (w, window) in windows.iter().enumerate() {
                     let made = self.sample(b, &mut engine, condition, window, noise, &steps)?;
-                    let before = w.checked_sub(1).map_or(0, |w| windows[w].end - window.start);
+                    let before = w
+                        .checked_sub(1)
+                        .map_or(0, |w| windows[w].end - window.start);
                     let after = windows.get(w + 1).map_or(0, |next| window.end - next.start);
                     let len = window.len();
                     for (i, (o, x)) in out[window.clone()].iter_mut().zip(&made).enumerate() {
@@ -410,9 +428,15 @@ impl MultiBandDiffusion {
     ) -> Result<(Vec<f32>, Vec<(&'static str, usize, Vec<f32>, usize)>), MbdError> {
         let mut seen = Vec::new();
         let unet = Unet::new(self.read(band)?, &self.bands[band].config.unet);
-        let out = unet.run(x, step, condition, &|| false, &mut |kind, i, values, channels| {
-            seen.push((kind, i, values.to_vec(), channels));
-        });
+        let out = unet.run(
+            x,
+            step,
+            condition,
+            &|| false,
+            &mut |kind, i, values, channels| {
+                seen.push((kind, i, values.to_vec(), channels));
+            },
+        );
         Ok((out.ok_or(MbdError::Cancelled)?, seen))
     }
 
@@ -420,7 +444,12 @@ impl MultiBandDiffusion {
         let band = &self.bands[band];
         let mut loader = Loader::new(&*self.weights);
         let config = &band.config;
-        let raw = RawUnet::read(&mut loader, &band.prefix, &config.unet, config.schedule.steps);
+        let raw = RawUnet::read(
+            &mut loader,
+            &band.prefix,
+            &config.unet,
+            config.schedule.steps,
+        );
         loader.finish()?;
         Ok(raw)
     }
@@ -526,7 +555,10 @@ mod tests {
     fn windows_cover_everything_and_fade_to_one() {
         for samples in [1, 640, 30 * 32_000, 30 * 32_000 + 1, 100 * 32_000 + 77] {
             let windows = windows(samples, 32_000, 640);
-            assert_eq!((windows[0].start, windows.last().unwrap().end), (0, samples));
+            assert_eq!(
+                (windows[0].start, windows.last().unwrap().end),
+                (0, samples)
+            );
             for pair in windows.windows(2) {
                 assert_eq!(pair[1].start % 640, 0);
                 assert_eq!(pair[0].end - pair[1].start, 2 * 32_000);

@@ -48,7 +48,9 @@ mod tests {
         Seeded(7).fill(1, 3, 0, &mut x);
         let moment = |p: i32| x.iter().map(|&x| f64::from(x).powi(p)).sum::<f64>() / x.len() as f64;
         // Standard errors of the moments of a normal distribution: 1, 2, 15, 96 over n, square root.
-        for (p, expected, variance) in [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)] {
+        for (p, expected, variance) in
+            [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)]
+        {
             let error = (moment(p) - expected).abs() / (variance / x.len() as f64).sqrt();
             assert!(error < 4.0, "moment {p} is {error} standard errors off");
         }

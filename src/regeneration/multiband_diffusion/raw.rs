@@ -40,14 +40,20 @@ impl RawUnet {
         let mut decoders = Vec::new();
         for level in 0..config.depth {
             let (outer, inner) = (
-                if level == 0 { 1 } else { config.channels(level - 1) },
+                if level == 0 {
+                    1
+                } else {
+                    config.channels(level - 1)
+                },
                 config.channels(level),
             );
             let name = format!("{prefix}encoders.{level}");
             let shape = [inner, outer, config.kernel];
             let table = match level {
                 0 => Some(format!("{prefix}embedding.weight")),
-                _ if config.emb_all_layers => Some(format!("{prefix}embeddings.{}.weight", level - 1)),
+                _ if config.emb_all_layers => {
+                    Some(format!("{prefix}embeddings.{}.weight", level - 1))
+                }
                 _ => None,
             };
             encoders.push(RawLevel {

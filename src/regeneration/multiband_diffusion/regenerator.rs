@@ -57,7 +57,10 @@ impl Regenerator for DiffusionRegenerator {
         // Spans with their margins, those that touch joined.
         let mut spans: Vec<(usize, usize)> = Vec::new();
         for region in request.regions {
-            let (start, end) = (at(region.start - MARGIN_SECONDS), at(region.end + MARGIN_SECONDS));
+            let (start, end) = (
+                at(region.start - MARGIN_SECONDS),
+                at(region.end + MARGIN_SECONDS),
+            );
             match spans.last_mut() {
                 Some(last) if start <= last.1 => last.1 = last.1.max(end),
                 _ if start < end => spans.push((start, end)),
@@ -81,13 +84,19 @@ impl Regenerator for DiffusionRegenerator {
             }
             let gain = (LEVEL / level) as f32;
             heard.channels.iter_mut().flatten().for_each(|x| *x *= gain);
-            let made = self.model.regenerate(&heard, request.seed, &part).map_err(|e| match e {
-                MbdError::Cancelled => RegenerationError::Cancelled,
-                other => RegenerationError::Failed(other.to_string()),
-            })?;
+            let made = self
+                .model
+                .regenerate(&heard, request.seed, &part)
+                .map_err(|e| match e {
+                    MbdError::Cancelled => RegenerationError::Cancelled,
+                    other => RegenerationError::Failed(other.to_string()),
+                })?;
             for (out, made) in out.channels.iter_mut().zip(&made.channels) {
                 let made = &made[start - from..end - from];
-                out[start..end].iter_mut().zip(made).for_each(|(o, x)| *o = x / gain);
+                out[start..end]
+                    .iter_mut()
+                    .zip(made)
+                    .for_each(|(o, x)| *o = x / gain);
             }
             any = true;
         }
@@ -99,6 +108,11 @@ impl Regenerator for DiffusionRegenerator {
 /// Root mean square of all channels about 0.
 fn deviation(audio: &AudioBuffer) -> f64 {
     let count = audio.frames() * audio.channels.len();
-    let sum: f64 = audio.channels.iter().flatten().map(|&x| f64::from(x) * f64::from(x)).sum();
+    let sum: f64 = audio
+        .channels
+        .iter()
+        .flatten()
+        .map(|&x| f64::from(x) * f64::from(x))
+        .sum();
     (sum / count.max(1) as f64).sqrt()
 }

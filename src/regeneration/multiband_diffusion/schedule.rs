@@ -30,11 +30,15 @@ impl ScheduleConfig {
             && self.beta_last < 1.0
             && self.exponent > 0.0
             && self.exponent.is_finite()
-            && [self.clip, self.rescale, self.noise_scale].iter().all(|x| x.is_finite() && *x >= 0.0);
+            && [self.clip, self.rescale, self.noise_scale]
+                .iter()
+                .all(|x| x.is_finite() && *x >= 0.0);
         if good {
             Ok(())
         } else {
-            Err(MbdError::Config(format!("its schedule makes no sense: {self:?}")))
+            Err(MbdError::Config(format!(
+                "its schedule makes no sense: {self:?}"
+            )))
         }
     }
 }

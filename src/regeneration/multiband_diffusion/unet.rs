@@ -57,10 +57,14 @@ impl Norm {
         let margin = margin * channels;
         let mut out = vec![0.0; x.len() + 2 * margin];
         let piece = 256 * channels;
-        for_pieces(&mut out[margin..margin + x.len()], piece, |i, to, (): &mut ()| {
-            to.copy_from_slice(&x[i * piece..][..to.len()]);
-            affine_relu(to, &scale, &shift);
-        });
+        for_pieces(
+            &mut out[margin..margin + x.len()],
+            piece,
+            |i, to, (): &mut ()| {
+                to.copy_from_slice(&x[i * piece..][..to.len()]);
+                affine_relu(to, &scale, &shift);
+            },
+        );
         out
     }
 }
@@ -76,7 +80,9 @@ impl Dilated {
     fn new(raw: RawConv, distance: usize) -> Self {
         let (n, w) = (raw.inputs, &raw.weight);
         let taps = if distance == 1 {
-            vec![Packed::new(3 * n, n, &raw.bias, |k, o| w[(o * n + k % n) * 3 + k / n])]
+            vec![Packed::new(3 * n, n, &raw.bias, |k, o| {
+                w[(o * n + k % n) * 3 + k / n]
+            })]
         } else {
             (0..3)
                 .map(|tap| {
@@ -161,7 +167,10 @@ impl Unet {
     pub fn new(raw: RawUnet, config: &UnetConfig) -> Self {
         let groups = config.norm_groups;
         let blocks = |raw: Vec<RawBlock>| -> Vec<Block> {
-            raw.into_iter().enumerate().map(|(j, b)| Block::new(b, groups, 1 << j)).collect()
+            raw.into_iter()
+                .enumerate()
+                .map(|(j, b)| Block::new(b, groups, 1 << j))
+                .collect()
         };
         Self {
             encoders: raw

@@ -154,6 +154,7 @@ macro_rules! backend {
             /// # Safety
             /// As the tiles, with `rows` rows.
             $(#[$feature])*
+            #[allow(clippy::too_many_arguments)]
             pub unsafe fn rows(
                 rows: usize, k: usize, a: *const f32, lda: usize, b: *const f32, out: *mut f32, ldo: usize, start: Start,
             ) {
@@ -226,9 +227,11 @@ backend!(
 );
 
 /// Four floats for processors without a kernel of their own.
+#[cfg(not(target_arch = "aarch64"))]
 #[derive(Clone, Copy)]
 pub(super) struct Four([f32; 4]);
 
+#[cfg(not(target_arch = "aarch64"))]
 impl Four {
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
@@ -258,4 +261,5 @@ impl Four {
     }
 }
 
+#[cfg(not(target_arch = "aarch64"))]
 backend!($ portable, 4, 4, Four, Four([0.0; 4]), Four::load, Four::store, Four::splat, Four::multiply_add, Four::add);
