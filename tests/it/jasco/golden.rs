@@ -337,10 +337,12 @@ fn frame_chords_are_the_references() {
             .iter()
             .map(|c| (c[0].as_f64().expect("time"), c[1].as_str().unwrap_or("")))
             .collect();
+        let rate = case["frame_rate"].as_f64().expect("rate");
+        let seconds = case["segment_duration"].as_f64().expect("seconds");
         let result = chords::frames(
             &changes,
-            case["n"].as_u64().expect("frames") as usize,
-            case["frame_rate"].as_f64().expect("rate"),
+            (seconds * rate) as usize,
+            rate,
             case["min_timestamp"].as_u64().expect("frame") as usize,
             case["prev_chord"].as_str().expect("label"),
         );
