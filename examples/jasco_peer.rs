@@ -65,7 +65,11 @@ fn usage() -> (f64, f64) {
         usage
     };
     let seconds = |t: libc::timeval| t.tv_sec as f64 + 1e-6 * t.tv_usec as f64;
-    let unit = if cfg!(target_os = "macos") { 1.0 } else { 1024.0 };
+    let unit = if cfg!(target_os = "macos") {
+        1.0
+    } else {
+        1024.0
+    };
     (
         seconds(usage.ru_utime) + seconds(usage.ru_stime),
         usage.ru_maxrss as f64 * unit,

@@ -5,12 +5,11 @@ use std::ops::Range;
 use candle_core::Device;
 
 use super::{
-    JascoError,
-    chords,
+    JascoError, chords,
     conditions::{Conditions, Guidance},
     inpaint::{Hole, Sampler, mask},
     melody,
-    model::{JascoFiles, Model},
+    model::{JascoFiles, Model, Task},
     prompt::prompt,
     rank,
     windows::{self, CONTEXT_SECONDS, Window},
@@ -181,7 +180,12 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn fill(&mut self, index: usize, window: &Window, progress: &Progress) -> Result<(), JascoError> {
+    fn fill(
+        &mut self,
+        index: usize,
+        window: &Window,
+        progress: &Progress,
+    ) -> Result<(), JascoError> {
         let jasco = self.jasco;
         let (model, settings) = (&jasco.model, &jasco.settings);
         let config = &model.config;
@@ -220,9 +224,15 @@ impl Job<'_> {
         for candidate in 0..candidates {
             let from = candidate as f64 / candidates as f64;
             let part = progress.part(from, from + 1.0 / candidates as f64);
-            let seed = self.seed(index, candidate);
-            let (guidance, parity) = (settings.guidance, settings.parity);
-            let latents = model.fill(&given, guidance, parity, &hole, &sampler, seed, &part)?;
+            let task = Task {
+                given: &given,
+                guidance: settings.guidance,
+                parity: settings.parity,
+                hole: &hole,
+                sampler: &sampler,
+                seed: self.seed(index, candidate),
+            };
+            let latents = model.fill(&task, &part)?;
             let audio = self.only_stem(model.decode(&latents)?, &part)?;
             let score = self.agreement(window, &audio);
             if best.as_ref().is_none_or(|(most, ..)| score > *most) {
@@ -473,7 +483,9 @@ fn mono_at(audio: &AudioBuffer, rate: u32) -> Vec<f32> {
     for x in mono.iter_mut().filter(|x| !x.is_finite()) {
         *x = 0.0;
     }
-    AudioBuffer::new(vec![mono], audio.sample_rate).resampled(rate).mono()
+    AudioBuffer::new(vec![mono], audio.sample_rate)
+        .resampled(rate)
+        .mono()
 }
 
 /// `stem` (at `rate`) with the request's regions faded to silence: the codec smears damage into what follows.

@@ -360,7 +360,9 @@ impl CpuSession<'_> {
     fn embed(&mut self, z: &[f32]) {
         let d = self.flow.config.dim;
         let mut embedded = vec![0.0; self.frames * d];
-        self.flow.emb_latents.apply_plain(z, self.frames, &mut embedded);
+        self.flow
+            .emb_latents
+            .apply_plain(z, self.frames, &mut embedded);
         self.h.copy_from_slice(&self.base);
         for row in self.h.chunks_exact_mut(self.padded * d) {
             act::onto(&embedded, &mut row[..self.frames * d]);
