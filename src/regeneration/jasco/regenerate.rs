@@ -334,7 +334,7 @@ impl Job<'_> {
         let start = (window.start as f64 / config.frame_rate * own).round() as usize;
         let length = (config.segment_seconds * own).ceil() as usize;
         let part = mix.slice(start.min(mix.frames()), length);
-        let [drums, ..] = self.separate(&part, progress)?;
+        let [drums, ..] = self.separate(&part, &progress.part(0.0, 0.0))?;
         let mut drums = mono_at(&drums, config.sample_rate);
         drums.resize(config.frames() * config.hop(), 0.0);
         Ok(drums)
@@ -343,10 +343,12 @@ impl Job<'_> {
     /// What of a window's audio is the wanted stem: the model makes whole bands.
     fn only_stem(&self, audio: Vec<f32>, progress: &Progress) -> Result<Vec<f32>, JascoError> {
         let rate = self.jasco.model.config.sample_rate;
-        let stems = self.separate(&AudioBuffer::new(vec![audio], rate), progress)?;
+        let audio = AudioBuffer::new(vec![audio], rate);
+        let stems = self.separate(&audio, &progress.part(1.0, 1.0))?;
         Ok(stems[self.request.stem as usize].mono())
     }
 
+    /// Its share of the work is small: `progress` is a point of it, and tells whether to go on.
     fn separate(
         &self,
         audio: &AudioBuffer,
@@ -355,9 +357,7 @@ impl Job<'_> {
         if progress.is_cancelled() {
             return Err(JascoError::Cancelled);
         }
-        // Its share of the work is small; it only looks whether it is cancelled.
-        let silent = progress.part(1.0, 1.0);
-        self.jasco.separator.separate(audio, &silent).map_err(|e| {
+        self.jasco.separator.separate(audio, progress).map_err(|e| {
             if progress.is_cancelled() {
                 JascoError::Cancelled
             } else {
