@@ -279,13 +279,13 @@ fn interpolate(
     dt: f32,
     x: f32,
 ) {
-    for i in 0..y0.len() {
-        let (p, q, m, u, v) = (y0[i], y1[i], middle[i], f0[i], f1[i]);
+    for (i, y) in y0.iter_mut().enumerate() {
+        let (p, q, m, u, v) = (*y, y1[i], middle[i], f0[i], f1[i]);
         let a = 2.0 * dt * (v - u) - 8.0 * (q + p) + 16.0 * m;
         let b = dt * (5.0 * u - 3.0 * v) + 18.0 * p + 14.0 * q - 32.0 * m;
         let c = dt * (v - 4.0 * u) - 11.0 * p - 5.0 * q + 16.0 * m;
         let d = dt * u;
-        y0[i] = p + x * (d + x * (c + x * (b + x * a)));
+        *y = p + x * (d + x * (c + x * (b + x * a)));
     }
 }
 

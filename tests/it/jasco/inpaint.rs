@@ -52,8 +52,8 @@ fn inverse(a: &[f64], n: usize) -> Vec<f64> {
             let dot: f64 = (i + 1..n).map(|k| l[k * n + i] * x[k]).sum();
             x[i] = (x[i] - dot) / l[i * n + i];
         }
-        for i in 0..n {
-            out[i * n + column] = x[i];
+        for (i, x) in x.iter().enumerate() {
+            out[i * n + column] = *x;
         }
     }
     out

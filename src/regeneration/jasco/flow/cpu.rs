@@ -551,8 +551,8 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
         .map(|(a, b)| a * b)
         .sum();
     for (a, b) in a16.zip(b16) {
-        for i in 0..16 {
-            sums[i] += a[i] * b[i];
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
         }
     }
     sums.iter().sum::<f32>() + rest

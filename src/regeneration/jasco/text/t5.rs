@@ -201,8 +201,8 @@ impl T5 {
         }
         let mut h = Vec::with_capacity(n * d);
         for &id in ids {
-            let rows = self.embedding.chunks_exact(d);
-            let row = rows.skip(id as usize).next().ok_or(JascoError::Prompt {
+            let mut rows = self.embedding.chunks_exact(d);
+            let row = rows.nth(id as usize).ok_or(JascoError::Prompt {
                 reason: format!("token {id} in a vocabulary of {}", c.vocab_size),
             })?;
             h.extend_from_slice(row);
