@@ -85,7 +85,9 @@ fn model(separator: SeparatorChoice) -> Result<(&'static str, Box<dyn Regenerato
         worker::separate,
     };
     let library = Library::open().map_err(|e| e.to_string())?;
-    let installed = MODELS.iter().find_map(|name| Some((*name, library.find(name)?)));
+    let installed = MODELS
+        .iter()
+        .find_map(|name| Some((*name, library.find(name)?)));
     let Some((name, files)) = installed else {
         let best = MODELS[0];
         return Err(format!(

@@ -116,7 +116,11 @@ impl Conditioner {
         // What a group lacks at the end is mirrored there, the last frame not repeated.
         let at = |i: usize| {
             let last = frames - 1;
-            let i = if i <= last { i } else { last.saturating_sub(i - last) };
+            let i = if i <= last {
+                i
+            } else {
+                last.saturating_sub(i - last)
+            };
             coarse[i]
         };
         let mut out = Vec::with_capacity(frames * width);

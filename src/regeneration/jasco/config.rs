@@ -233,7 +233,9 @@ fn flow(source: &dyn Tensors, settings: &Settings) -> Result<FlowConfig, JascoEr
         Some([rows, _]) => *rows,
         _ => 0,
     };
-    let skips = source.shape("transformer.skip_projections.0.weight").is_some();
+    let skips = source
+        .shape("transformer.skip_projections.0.weight")
+        .is_some();
     let heads = match settings.get("transformer_lm.num_heads") {
         Some(value) => parse("transformer_lm.num_heads", value)? as usize,
         // The family's rule: heads of 64.

@@ -110,15 +110,17 @@ pub fn inpaint(
         for again in (0..tries).rev() {
             field.velocity(t, &z, &mut v)?;
             for (frame, mask) in hole.mask.iter().enumerate() {
-                for i in frame * width..(frame + 1) * width {
-                    let data = z[i] + (1.0 - t) * v[i];
-                    let data = mask * data + (1.0 - mask) * hole.known[i];
-                    if last {
-                        z[i] = data;
+                let range = frame * width..(frame + 1) * width;
+                let (z, v) = (&mut z[range.clone()], &v[range.clone()]);
+                for ((z, v), known) in z.iter_mut().zip(v).zip(&hole.known[range]) {
+                    let data = *z + (1.0 - t) * v;
+                    let data = mask * data + (1.0 - mask) * known;
+                    *z = if last {
+                        data
                     } else {
-                        let origin = kept * (z[i] - t * v[i]) + fresh * noise.next();
-                        z[i] = (1.0 - next) * origin + next * data;
-                    }
+                        let origin = kept * (*z - t * v) + fresh * noise.next();
+                        (1.0 - next) * origin + next * data
+                    };
                 }
             }
             if again > 0 {

@@ -67,16 +67,33 @@ mod tests {
     #[test]
     fn one_row_where_a_note_sounds_and_none_elsewhere() {
         // At 10 frames a second from second 2 on: frame centres at 2.05, 2.15, …
-        let notes = [note(2.1, 0.2, 43.2), note(2.3, 0.3, 95.0), note(2.45, 1.0, 28.0)];
+        let notes = [
+            note(2.1, 0.2, 43.2),
+            note(2.3, 0.3, 95.0),
+            note(2.45, 1.0, 28.0),
+        ];
         let matrix = salience(&notes, 2.0, 8, 10.0);
-        let expected = [None, Some(0), Some(0), Some(52), Some(52), Some(9), Some(9), Some(9)];
+        let expected = [
+            None,
+            Some(0),
+            Some(0),
+            Some(52),
+            Some(52),
+            Some(9),
+            Some(9),
+            Some(9),
+        ];
         assert_eq!(rows(&matrix, 8), expected);
         assert_eq!(matrix.iter().sum::<f32>(), 7.0);
     }
 
     #[test]
     fn notes_outside_the_window_or_without_a_number_are_passed_over() {
-        let notes = [note(0.0, 1.0, 60.0), note(9.0, 1.0, 60.0), note(2.0, f64::NAN, 60.0)];
+        let notes = [
+            note(0.0, 1.0, 60.0),
+            note(9.0, 1.0, 60.0),
+            note(2.0, f64::NAN, 60.0),
+        ];
         assert!(salience(&notes, 2.0, 20, 10.0).iter().all(|&v| v == 0.0));
     }
 }

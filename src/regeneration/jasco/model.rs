@@ -201,7 +201,12 @@ impl Model {
     pub fn encode_raw(&self, audio: &[f32]) -> Result<Vec<f32>, JascoError> {
         let audio = Tensor::from_slice(audio, (1, 1, audio.len()), &Device::Cpu)?;
         let latents = self.codec.encode_latents(&audio)?;
-        Ok(latents.get(0)?.t()?.contiguous()?.flatten_all()?.to_vec1()?)
+        Ok(latents
+            .get(0)?
+            .t()?
+            .contiguous()?
+            .flatten_all()?
+            .to_vec1()?)
     }
 
     /// Normalised latents `[frames][flow_dim]` to mono audio at the model's rate, not clipped.
@@ -213,7 +218,9 @@ impl Model {
         let (mean, std) = (self.config.latent_mean, self.config.latent_std);
         let raw: Vec<f32> = latents.iter().map(|x| x * std + mean).collect();
         let raw = Tensor::from_vec(raw, (1, latents.len() / width, width), &Device::Cpu)?;
-        let audio = self.codec.decode_latents(&raw.transpose(1, 2)?.contiguous()?)?;
+        let audio = self
+            .codec
+            .decode_latents(&raw.transpose(1, 2)?.contiguous()?)?;
         Ok(audio.flatten_all()?.to_vec1()?)
     }
 
@@ -222,19 +229,10 @@ impl Model {
     ///
     /// # Errors
     /// [`JascoError::Cancelled`] within one evaluation; [`JascoError::Diverged`].
-    pub fn fill(
-        &self,
-        given: &Conditions,
-        guidance: Guidance,
-        parity: bool,
-        hole: &Hole<'_>,
-        sampler: &Sampler,
-        seed: u64,
-        progress: &Progress,
-    ) -> Result<Vec<f32>, JascoError> {
+    pub fn fill(&self, task: &Task<'_>, progress: &Progress) -> Result<Vec<f32>, JascoError> {
         let mut engine = lock(&self.engine);
-        match self.fill_on(&engine, given, guidance, parity, hole, sampler, seed, progress) {
-            Err(JascoError::Device(error)) => {
+        match self.fill_on(&engine, task, progress) {
+            Err(JascoError::Device(error)) if matches!(*engine, Engine::Device(_)) => {
                 lock(&self.notices).push(format!(
                     "The graphics processor gave up ({error}); the model runs on the processor now, which is slower"
                 ));
@@ -244,7 +242,7 @@ impl Model {
                     prefix: STATE_PREFIX,
                 };
                 *engine = Engine::Cpu(CpuFlow::load(&source, &self.config.flow)?);
-                self.fill_on(&engine, given, guidance, parity, hole, sampler, seed, progress)
+                self.fill_on(&engine, task, progress)
             }
             other => other,
         }
@@ -253,23 +251,33 @@ impl Model {
     fn fill_on(
         &self,
         engine: &Engine,
-        given: &Conditions,
-        guidance: Guidance,
-        parity: bool,
-        hole: &Hole<'_>,
-        sampler: &Sampler,
-        seed: u64,
+        task: &Task<'_>,
         progress: &Progress,
     ) -> Result<Vec<f32>, JascoError> {
-        let rows = self.conditioner.rows(given, guidance, parity);
+        let rows = self
+            .conditioner
+            .rows(task.given, task.guidance, task.parity);
         let session: Box<dyn Session + '_> = match engine {
             Engine::Cpu(flow) => Box::new(flow.session(&rows, &self.pool)),
             Engine::Device(flow) => Box::new(flow.session(&rows)?),
         };
         let width = self.config.flow.flow_dim;
-        let mut field = Guided::new(session, &rows, width, progress, sampler.evaluations());
-        inpaint(&mut field, hole, sampler, &mut Gauss::new(seed))
+        let evaluations = task.sampler.evaluations();
+        let mut field = Guided::new(session, &rows, width, progress, evaluations);
+        let mut noise = Gauss::new(task.seed);
+        inpaint(&mut field, task.hole, task.sampler, &mut noise)
     }
+}
+
+/// What is to be generated.
+pub struct Task<'a> {
+    pub given: &'a Conditions,
+    pub guidance: Guidance,
+    /// With the reference's quirks in the guidance.
+    pub parity: bool,
+    pub hole: &'a Hole<'a>,
+    pub sampler: &'a Sampler,
+    pub seed: u64,
 }
 
 /// The transformer on `device`, else on the processor.

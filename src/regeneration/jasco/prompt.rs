@@ -31,7 +31,9 @@ pub fn prompt(stem: Stem, style: &str, profile: &MusicalProfile) -> String {
     if !style.is_empty() {
         parts.push(style);
     }
-    let tempo = profile.tempo_bpm.filter(|t| t.confidence >= LEAST_CONFIDENCE);
+    let tempo = profile
+        .tempo_bpm
+        .filter(|t| t.confidence >= LEAST_CONFIDENCE);
     if let Some(tempo) = tempo.filter(|t| (20.0..400.0).contains(&t.value)) {
         parts.push(format!("{:.0} BPM", tempo.value));
     }
@@ -77,7 +79,10 @@ mod tests {
             ..MusicalProfile::default()
         };
         let bass = prompt(Stem::Bass, "  dirty\n funk ", &profile);
-        assert_eq!(bass, "solo electric bass, no drums, dirty funk, 104 BPM, E minor");
+        assert_eq!(
+            bass,
+            "solo electric bass, no drums, dirty funk, 104 BPM, E minor"
+        );
         profile.tempo_bpm = Some(Estimate {
             value: 103.7,
             confidence: 0.1,

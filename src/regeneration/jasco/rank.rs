@@ -86,13 +86,7 @@ fn onsets(audio: &AudioBuffer, start: f64, span: &Range<f64>, begins: &[f64]) ->
 }
 
 /// Share of the notes' time with their pitch, half of it for another octave.
-fn pitches(
-    audio: &AudioBuffer,
-    stem: Stem,
-    start: f64,
-    span: &Range<f64>,
-    notes: &[&Note],
-) -> f64 {
+fn pitches(audio: &AudioBuffer, stem: Stem, start: f64, span: &Range<f64>, notes: &[&Note]) -> f64 {
     let track = match stem {
         Stem::Bass => profile::track_bass(audio),
         _ => profile::track_melody(audio),
@@ -146,7 +140,13 @@ mod tests {
 
     #[test]
     fn the_played_line_agrees_better_than_another_pitch_time_or_silence() {
-        let line = [(0.5, 40.0), (1.0, 43.0), (1.5, 45.0), (2.0, 40.0), (2.5, 38.0)];
+        let line = [
+            (0.5, 40.0),
+            (1.0, 43.0),
+            (1.5, 45.0),
+            (2.0, 40.0),
+            (2.5, 38.0),
+        ];
         let note = |(t, midi): (f64, f32)| Note {
             t: t + 10.0,
             dur: 0.45,
@@ -165,7 +165,10 @@ mod tests {
         let right = score(&line);
         let late = score(&line.map(|(t, m)| (t + 0.2, m)));
         let wrong = score(&line.map(|(t, m)| (t, m + 3.0)));
-        assert!(right > 0.6 && right > late + 0.1 && right > wrong + 0.1, "{right} {late} {wrong}");
+        assert!(
+            right > 0.6 && right > late + 0.1 && right > wrong + 0.1,
+            "{right} {late} {wrong}"
+        );
         assert!(score(&[]) < 0.1);
     }
 
@@ -187,9 +190,20 @@ mod tests {
             let audio = played(&line.map(|(t, m)| (t + shift, m)), 32_000);
             agreement(&profile, Stem::Drums, &audio, 0.0, 0.0..3.0)
         };
-        assert!(score(0.0) > score(0.15) + 0.3, "{} {}", score(0.0), score(0.15));
+        assert!(
+            score(0.0) > score(0.15) + 0.3,
+            "{} {}",
+            score(0.0),
+            score(0.15)
+        );
         let silence = AudioBuffer::silence(1, 32_000 * 4, 32_000);
-        let nothing = agreement(&MusicalProfile::default(), Stem::Drums, &silence, 0.0, 0.0..3.0);
+        let nothing = agreement(
+            &MusicalProfile::default(),
+            Stem::Drums,
+            &silence,
+            0.0,
+            0.0..3.0,
+        );
         assert_eq!(nothing, 0.5);
     }
 }

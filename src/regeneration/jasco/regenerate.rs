@@ -5,12 +5,11 @@ use std::ops::Range;
 use candle_core::Device;
 
 use super::{
-    JascoError,
-    chords,
+    JascoError, chords,
     conditions::{Conditions, Guidance},
     inpaint::{Hole, Sampler, mask},
     melody,
-    model::{JascoFiles, Model},
+    model::{JascoFiles, Model, Task},
     prompt::prompt,
     rank,
     windows::{self, CONTEXT_SECONDS, Window},
@@ -181,7 +180,12 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn fill(&mut self, index: usize, window: &Window, progress: &Progress) -> Result<(), JascoError> {
+    fn fill(
+        &mut self,
+        index: usize,
+        window: &Window,
+        progress: &Progress,
+    ) -> Result<(), JascoError> {
         let jasco = self.jasco;
         let (model, settings) = (&jasco.model, &jasco.settings);
         let config = &model.config;
@@ -220,9 +224,15 @@ impl Job<'_> {
         for candidate in 0..candidates {
             let from = candidate as f64 / candidates as f64;
             let part = progress.part(from, from + 1.0 / candidates as f64);
-            let seed = self.seed(index, candidate);
-            let (guidance, parity) = (settings.guidance, settings.parity);
-            let latents = model.fill(&given, guidance, parity, &hole, &sampler, seed, &part)?;
+            let task = Task {
+                given: &given,
+                guidance: settings.guidance,
+                parity: settings.parity,
+                hole: &hole,
+                sampler: &sampler,
+                seed: self.seed(index, candidate),
+            };
+            let latents = model.fill(&task, &part)?;
             let audio = self.only_stem(model.decode(&latents)?, &part)?;
             let score = self.agreement(window, &audio);
             if best.as_ref().is_none_or(|(most, ..)| score > *most) {
@@ -324,7 +334,7 @@ impl Job<'_> {
         let start = (window.start as f64 / config.frame_rate * own).round() as usize;
         let length = (config.segment_seconds * own).ceil() as usize;
         let part = mix.slice(start.min(mix.frames()), length);
-        let [drums, ..] = self.separate(&part, progress)?;
+        let [drums, ..] = self.separate(&part, &progress.part(0.0, 0.0))?;
         let mut drums = mono_at(&drums, config.sample_rate);
         drums.resize(config.frames() * config.hop(), 0.0);
         Ok(drums)
@@ -333,10 +343,12 @@ impl Job<'_> {
     /// What of a window's audio is the wanted stem: the model makes whole bands.
     fn only_stem(&self, audio: Vec<f32>, progress: &Progress) -> Result<Vec<f32>, JascoError> {
         let rate = self.jasco.model.config.sample_rate;
-        let stems = self.separate(&AudioBuffer::new(vec![audio], rate), progress)?;
+        let audio = AudioBuffer::new(vec![audio], rate);
+        let stems = self.separate(&audio, &progress.part(1.0, 1.0))?;
         Ok(stems[self.request.stem as usize].mono())
     }
 
+    /// Its share of the work is small: `progress` is a point of it, and tells whether to go on.
     fn separate(
         &self,
         audio: &AudioBuffer,
@@ -345,9 +357,7 @@ impl Job<'_> {
         if progress.is_cancelled() {
             return Err(JascoError::Cancelled);
         }
-        // Its share of the work is small; it only looks whether it is cancelled.
-        let silent = progress.part(1.0, 1.0);
-        self.jasco.separator.separate(audio, &silent).map_err(|e| {
+        self.jasco.separator.separate(audio, progress).map_err(|e| {
             if progress.is_cancelled() {
                 JascoError::Cancelled
             } else {
@@ -473,7 +483,9 @@ fn mono_at(audio: &AudioBuffer, rate: u32) -> Vec<f32> {
     for x in mono.iter_mut().filter(|x| !x.is_finite()) {
         *x = 0.0;
     }
-    AudioBuffer::new(vec![mono], audio.sample_rate).resampled(rate).mono()
+    AudioBuffer::new(vec![mono], audio.sample_rate)
+        .resampled(rate)
+        .mono()
 }
 
 /// `stem` (at `rate`) with the request's regions faded to silence: the codec smears damage into what follows.

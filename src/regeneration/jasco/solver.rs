@@ -270,14 +270,22 @@ fn dopri5(
 }
 
 /// The quartic through both ends, their slopes and the middle, at `x` in 0..=1; the result replaces `y0`.
-fn interpolate(y0: &mut [f32], y1: &[f32], middle: &[f32], f0: &[f32], f1: &[f32], dt: f32, x: f32) {
-    for i in 0..y0.len() {
-        let (p, q, m, u, v) = (y0[i], y1[i], middle[i], f0[i], f1[i]);
+fn interpolate(
+    y0: &mut [f32],
+    y1: &[f32],
+    middle: &[f32],
+    f0: &[f32],
+    f1: &[f32],
+    dt: f32,
+    x: f32,
+) {
+    for (i, y) in y0.iter_mut().enumerate() {
+        let (p, q, m, u, v) = (*y, y1[i], middle[i], f0[i], f1[i]);
         let a = 2.0 * dt * (v - u) - 8.0 * (q + p) + 16.0 * m;
         let b = dt * (5.0 * u - 3.0 * v) + 18.0 * p + 14.0 * q - 32.0 * m;
         let c = dt * (v - 4.0 * u) - 11.0 * p - 5.0 * q + 16.0 * m;
         let d = dt * u;
-        y0[i] = p + x * (d + x * (c + x * (b + x * a)));
+        *y = p + x * (d + x * (c + x * (b + x * a)));
     }
 }
 
@@ -304,7 +312,9 @@ mod tests {
 
     fn error(solver: Solver) -> f64 {
         let mut z = vec![1.0, -0.5];
-        solver.solve(&mut Forced, &mut z).expect("the field never fails");
+        solver
+            .solve(&mut Forced, &mut z)
+            .expect("the field never fails");
         let d = |z: f32, z0| (f64::from(z) - truth(z0, 1.0)).abs();
         d(z[0], 1.0).max(d(z[1], -0.5))
     }
@@ -312,7 +322,11 @@ mod tests {
     #[test]
     fn halving_the_step_gains_what_the_order_says() {
         for (name, order, make) in [
-            ("Euler", 1.0, (|steps| Solver::Euler { steps }) as fn(usize) -> Solver),
+            (
+                "Euler",
+                1.0,
+                (|steps| Solver::Euler { steps }) as fn(usize) -> Solver,
+            ),
             ("midpoint", 2.0, |steps| Solver::Midpoint { steps }),
             ("Heun", 2.0, |steps| Solver::Heun { steps }),
         ] {
@@ -330,7 +344,11 @@ mod tests {
                 atol,
                 overshoot,
             };
-            assert!(error(solver) < 1e-4, "overshoot {overshoot}: {}", error(solver));
+            assert!(
+                error(solver) < 1e-4,
+                "overshoot {overshoot}: {}",
+                error(solver)
+            );
         }
     }
 

@@ -83,7 +83,10 @@ mod tests {
                 }
                 // Before the first filled frame lies the context, or the start of the audio.
                 let first = w.fill[0].start;
-                assert!(w.start == 0 || first >= w.start + context, "{holes:?} {w:?}");
+                assert!(
+                    w.start == 0 || first >= w.start + context,
+                    "{holes:?} {w:?}"
+                );
             }
             for (frame, count) in filled.iter().enumerate() {
                 let inside = holes.iter().any(|h: &Range<usize>| h.contains(&frame));

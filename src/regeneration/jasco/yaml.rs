@@ -96,9 +96,12 @@ fn split_key(content: &str) -> Option<(&str, &str)> {
 /// A scalar without quotes or a comment behind it; empty for a list or mapping without content.
 fn plain(value: &str) -> String {
     let value = value.trim();
-    let quoted = ['"', '\'']
-        .into_iter()
-        .find_map(|q| value.strip_prefix(q)?.split_once(q).map(|(inside, _)| inside));
+    let quoted = ['"', '\''].into_iter().find_map(|q| {
+        value
+            .strip_prefix(q)?
+            .split_once(q)
+            .map(|(inside, _)| inside)
+    });
     match quoted {
         Some(inside) => inside.to_owned(),
         None if matches!(value, "[]" | "{}") => String::new(),
@@ -120,15 +123,27 @@ mod tests {
         let s = Settings::parse(text);
         assert_eq!(s.get("a.b"), Some("1"));
         assert_eq!(s.get("a.c"), Some("2.5"));
-        assert_eq!((s.get("a.list.0"), s.get("a.list.1")), (Some("x"), Some("y z")));
+        assert_eq!(
+            (s.get("a.list.0"), s.get("a.list.1")),
+            (Some("x"), Some("y z"))
+        );
         assert_eq!((s.items("a.list"), s.items("empty")), (2, 0));
-        assert_eq!((s.get("a.none"), s.get("d.loop"), s.get("d.env")), (None, None, None));
+        assert_eq!(
+            (s.get("a.none"), s.get("d.loop"), s.get("d.env")),
+            (None, None, None)
+        );
         assert_eq!(s.get("f"), Some("last"));
     }
 
     #[test]
     fn nonsense_is_passed_over() {
-        for text in ["", ":\n- x", "\u{0}\n   \n:::", "- - -\n a\nb:c", "a: {b: 1}\n  ???"] {
+        for text in [
+            "",
+            ":\n- x",
+            "\u{0}\n   \n:::",
+            "- - -\n a\nb:c",
+            "a: {b: 1}\n  ???",
+        ] {
             let s = Settings::parse(text);
             assert_eq!(s.get("x"), None);
         }

@@ -73,7 +73,10 @@ impl Model {
         let t5_config = T5Config::parse(&t5_config).expect("golden");
         let weights = open(dir.join("t5.safetensors"));
         let t5 = T5::load(&plain(&weights), t5_config).expect("T5");
-        let ids: Vec<u32> = io.get("t5.input_ids")[..5].iter().map(|x| *x as u32).collect();
+        let ids: Vec<u32> = io.get("t5.input_ids")[..5]
+            .iter()
+            .map(|x| *x as u32)
+            .collect();
         let hidden = t5.encode(&ids, None, &pool).expect("in the vocabulary");
         let stored = &io.get("t5.last_hidden_state")[..5 * t5.width()];
         assert!(error(&hidden, stored) <= TOLERANCE);
@@ -82,7 +85,11 @@ impl Model {
         assert!(error(&text, stored) <= TOLERANCE);
 
         let latents = transposed(io.get("drums.encoder_latents"), config.flow.flow_dim);
-        let codes: Vec<f32> = conditioner.codes(&latents).iter().map(|c| *c as f32).collect();
+        let codes: Vec<f32> = conditioner
+            .codes(&latents)
+            .iter()
+            .map(|c| *c as f32)
+            .collect();
         assert_eq!(codes, io.get("drums.codes0"));
         let drums = conditioner.drums(&latents);
         assert!(error(&drums, io.get("drums.blurred")) <= TOLERANCE);
@@ -105,8 +112,14 @@ impl Model {
             .iter()
             .map(|c| (c[1].as_f64().expect("time"), c[0].as_str().expect("label")))
             .collect();
-        chords::frames(&changes, self.config.frames(), self.config.frame_rate, 0, "")
-            .expect("known chords")
+        chords::frames(
+            &changes,
+            self.config.frames(),
+            self.config.frame_rate,
+            0,
+            "",
+        )
+        .expect("known chords")
     }
 
     fn given(&self, run: &Value) -> Conditions {
@@ -204,11 +217,12 @@ fn every_intermediate_of_the_velocity_field() {
                         seen.push(stage.to_owned());
                         if stage == "temb_proj" {
                             // What the reference attends to is never stored here, only its parts.
-                            let source: Vec<f32> = [&model.text[..], &model.text, &vec![0.0; model.text.len()]]
-                                .concat()
-                                .chunks_exact(values.len())
-                                .flat_map(|row| row.iter().zip(values).map(|(e, t)| e + t))
-                                .collect();
+                            let source: Vec<f32> =
+                                [&model.text[..], &model.text, &vec![0.0; model.text.len()]]
+                                    .concat()
+                                    .chunks_exact(values.len())
+                                    .flat_map(|row| row.iter().zip(values).map(|(e, t)| e + t))
+                                    .collect();
                             let e = error(&source, model.io.get("vel.cross_src"));
                             assert!(e <= TOLERANCE, "{name} cross_src: {e:e}");
                         }
@@ -251,7 +265,11 @@ fn every_stored_run_with_the_same_number_of_evaluations() {
             };
             let given = model.given(run);
             let rows = model.rows(&given, guidance);
-            assert_eq!(Some(rows.rows.len() as u64), run["batch"].as_u64(), "{label}");
+            assert_eq!(
+                Some(rows.rows.len() as u64),
+                run["batch"].as_u64(),
+                "{label}"
+            );
             if label.ends_with("_only") && label != "text_only" {
                 model.check_local(&format!("cond_{label}"), &rows);
             }
@@ -309,18 +327,31 @@ fn t5_with_a_mask_and_alone() {
     assert_eq!(t5.biases(0, 160), io.get("bias_head0"));
     let n = 160;
     for row in 0..2 {
-        let ids: Vec<u32> = io.get("ids")[row * n..][..n].iter().map(|x| *x as u32).collect();
-        let keep: Vec<bool> = io.get("mask")[row * n..][..n].iter().map(|x| *x > 0.0).collect();
+        let ids: Vec<u32> = io.get("ids")[row * n..][..n]
+            .iter()
+            .map(|x| *x as u32)
+            .collect();
+        let keep: Vec<bool> = io.get("mask")[row * n..][..n]
+            .iter()
+            .map(|x| *x > 0.0)
+            .collect();
         let all = t5.encode(&ids, Some(&keep), &pool).expect("known ids");
         let stored = &io.get("out")[row * all.len()..][..all.len()];
-        assert!(error(&all, stored) <= TOLERANCE, "row {row}: {:e}", error(&all, stored));
+        assert!(
+            error(&all, stored) <= TOLERANCE,
+            "row {row}: {:e}",
+            error(&all, stored)
+        );
         if row == 1 {
             let alone = keep.iter().filter(|k| **k).count();
             let alone = t5.encode(&ids[..alone], None, &pool).expect("known ids");
             assert!(error(&alone, io.get("solo_row1")) <= TOLERANCE);
         }
     }
-    assert!(matches!(t5.encode(&[128], None, &pool), Err(JascoError::Prompt { .. })));
+    assert!(matches!(
+        t5.encode(&[128], None, &pool),
+        Err(JascoError::Prompt { .. })
+    ));
     assert!(matches!(
         t5.encode(&[1, 2], Some(&[true]), &pool),
         Err(JascoError::Prompt { .. })
@@ -337,10 +368,12 @@ fn frame_chords_are_the_references() {
             .iter()
             .map(|c| (c[0].as_f64().expect("time"), c[1].as_str().unwrap_or("")))
             .collect();
+        let rate = case["frame_rate"].as_f64().expect("rate");
+        let seconds = case["segment_duration"].as_f64().expect("seconds");
         let result = chords::frames(
             &changes,
-            case["n"].as_u64().expect("frames") as usize,
-            case["frame_rate"].as_f64().expect("rate"),
+            (seconds * rate) as usize,
+            rate,
             case["min_timestamp"].as_u64().expect("frame") as usize,
             case["prev_chord"].as_str().expect("label"),
         );
@@ -371,14 +404,19 @@ fn every_missing_and_misshapen_tensor_is_named() {
         checkpoint: &checkpoint,
         prefix: "best_state.",
     };
-    let xp = checkpoint.value("xp.cfg").and_then(|v| v.as_str()).expect("text");
+    let xp = checkpoint
+        .value("xp.cfg")
+        .and_then(|v| v.as_str())
+        .expect("text");
     let config = ModelConfig::read(&source, xp).expect("config");
     let spoiled = Spoiled {
         inner: &source,
         missing: "transformer.layers.2.norm_cross.bias",
         misshapen: "temb_proj.weight",
     };
-    let message = weights::check(&spoiled, &config.needed()).expect_err("spoiled").to_string();
+    let message = weights::check(&spoiled, &config.needed())
+        .expect_err("spoiled")
+        .to_string();
     assert!(message.contains(spoiled.missing), "{message}");
     assert!(message.contains("temb_proj.weight has shape"), "{message}");
     // Without these nothing can be told about the model.
@@ -388,7 +426,9 @@ fn every_missing_and_misshapen_tensor_is_named() {
             missing,
             misshapen: "",
         };
-        let message = ModelConfig::read(&spoiled, xp).expect_err("spoiled").to_string();
+        let message = ModelConfig::read(&spoiled, xp)
+            .expect_err("spoiled")
+            .to_string();
         assert!(message.contains(missing), "{message}");
     }
 }
@@ -400,14 +440,29 @@ fn a_configuration_that_disagrees_or_asks_for_another_network_is_refused() {
         checkpoint: &checkpoint,
         prefix: "best_state.",
     };
-    let xp = checkpoint.value("xp.cfg").and_then(|v| v.as_str()).expect("text");
+    let xp = checkpoint
+        .value("xp.cfg")
+        .and_then(|v| v.as_str())
+        .expect("text");
     let tries: [(&str, &str, &str); 7] = [
-        ("num_layers: 6", "num_layers: 4", "transformer_lm.num_layers"),
+        (
+            "num_layers: 6",
+            "num_layers: 4",
+            "transformer_lm.num_layers",
+        ),
         ("num_heads: 3", "num_heads: 5", "transformer_lm.num_heads"),
-        ("skip_connections: true", "skip_connections: false", "transformer_lm.skip_connections"),
+        (
+            "skip_connections: true",
+            "skip_connections: false",
+            "transformer_lm.skip_connections",
+        ),
         ("causal: false", "causal: true", "transformer_lm.causal"),
         ("norm: layer_norm", "norm: rms_norm", "transformer_lm.norm"),
-        ("card: 194", "card: 12", "conditioners.chords.chords_emb.card"),
+        (
+            "card: 194",
+            "card: 12",
+            "conditioners.chords.chords_emb.card",
+        ),
         ("sample_rate: 32000", "sample_rate: many", "sample_rate"),
     ];
     for (from, to, named) in tries {
@@ -435,7 +490,9 @@ fn another_prompt_or_seed_changes_the_result_and_the_number_of_threads_does_not(
         let session = Box::new(model.cpu.session(rows, &pool));
         let mut field = Guided::new(session, rows, model.config.flow.flow_dim, &progress, 2);
         let mut z: Vec<f32> = model.io.get("in.z0").iter().map(|z| z * z0).collect();
-        Solver::Euler { steps: 2 }.solve(&mut field, &mut z).expect("solved");
+        Solver::Euler { steps: 2 }
+            .solve(&mut field, &mut z)
+            .expect("solved");
         z
     };
     let one = run(&rows, 1, 1.0);
@@ -491,6 +548,8 @@ fn a_stored_checkpoint_answers_plainly_for_what_it_lacks() {
         prefix: "best_state.",
     };
     assert_eq!(source.shape("nothing"), None);
-    let message = source.tensor_f32("nothing", &[1]).expect_err("nothing there");
+    let message = source
+        .tensor_f32("nothing", &[1])
+        .expect_err("nothing there");
     assert!(message.contains("nothing"), "{message}");
 }

@@ -52,8 +52,8 @@ fn inverse(a: &[f64], n: usize) -> Vec<f64> {
             let dot: f64 = (i + 1..n).map(|k| l[k * n + i] * x[k]).sum();
             x[i] = (x[i] - dot) / l[i * n + i];
         }
-        for i in 0..n {
-            out[i * n + column] = x[i];
+        for (i, x) in x.iter().enumerate() {
+            out[i * n + column] = *x;
         }
     }
     out
@@ -90,7 +90,11 @@ impl Velocity for Flow {
             self.matrix = product(&ends, &inverse(&state, FRAMES), FRAMES);
         }
         out.fill(0.0);
-        for (row, out) in self.matrix.chunks_exact(FRAMES).zip(out.chunks_exact_mut(self.width)) {
+        for (row, out) in self
+            .matrix
+            .chunks_exact(FRAMES)
+            .zip(out.chunks_exact_mut(self.width))
+        {
             for (m, z) in row.iter().zip(z.chunks_exact(self.width)) {
                 for (o, z) in out.iter_mut().zip(z) {
                     *o += *m as f32 * z;
@@ -120,7 +124,8 @@ fn known(noise: &mut Gauss, signs: [f64; 2]) -> (Vec<f64>, Vec<f64>) {
             let left = LIKENESS.powi((i + 1 - HOLE.start) as i32);
             let right = LIKENESS.powi((HOLE.end - i) as i32);
             let scale = 1.0 / (1.0 - span * span);
-            scale * ((left - span * right) * y[HOLE.start - 1] + (right - span * left) * y[HOLE.end])
+            scale
+                * ((left - span * right) * y[HOLE.start - 1] + (right - span * left) * y[HOLE.end])
         })
         .collect();
     (y, mean)
@@ -154,11 +159,16 @@ fn measure(sampler: &Sampler) -> (f64, f64, usize) {
             error += (found - mean).powi(2) / HOLE.len() as f64;
         }
         for (inside, outside) in [(HOLE.start, HOLE.start - 1), (HOLE.end - 1, HOLE.end)] {
-            let squares = at(inside).iter().map(|v| (f64::from(*v) - y[outside]).powi(2));
+            let squares = at(inside)
+                .iter()
+                .map(|v| (f64::from(*v) - y[outside]).powi(2));
             jump += squares.sum::<f64>() / SAMPLES as f64 / 2.0;
         }
         for frame in (0..FRAMES).filter(|f| !HOLE.contains(f)) {
-            assert!(at(frame).iter().all(|v| *v == y[frame] as f32), "known frame {frame}");
+            assert!(
+                at(frame).iter().all(|v| *v == y[frame] as f32),
+                "known frame {frame}"
+            );
         }
     }
     let cases = cases.len() as f64;

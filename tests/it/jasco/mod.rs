@@ -3,6 +3,7 @@
 
 mod golden;
 mod inpaint;
+mod road;
 
 use std::{collections::HashMap, path::PathBuf};
 
@@ -66,7 +67,9 @@ pub fn checkpoint(name: &str) -> Checkpoint {
 /// Largest difference, relative to the reference's peak.
 pub fn error(actual: &[f32], reference: &[f32]) -> f64 {
     assert_eq!(actual.len(), reference.len());
-    let peak = reference.iter().fold(0.0f64, |m, x| m.max(f64::from(x.abs())));
+    let peak = reference
+        .iter()
+        .fold(0.0f64, |m, x| m.max(f64::from(x.abs())));
     let worst = actual.iter().zip(reference).fold(0.0f64, |m, (a, b)| {
         let d = f64::from((a - b).abs());
         if d.is_nan() { f64::INFINITY } else { m.max(d) }

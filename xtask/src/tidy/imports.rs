@@ -31,6 +31,7 @@ const TABLE: [(&str, &[&str]); 18] = [
         &[
             "audio",
             "damage",
+            "dense",
             "metrics",
             "models",
             "profile",

@@ -360,7 +360,9 @@ impl CpuSession<'_> {
     fn embed(&mut self, z: &[f32]) {
         let d = self.flow.config.dim;
         let mut embedded = vec![0.0; self.frames * d];
-        self.flow.emb_latents.apply_plain(z, self.frames, &mut embedded);
+        self.flow
+            .emb_latents
+            .apply_plain(z, self.frames, &mut embedded);
         self.h.copy_from_slice(&self.base);
         for row in self.h.chunks_exact_mut(self.padded * d) {
             act::onto(&embedded, &mut row[..self.frames * d]);
@@ -549,8 +551,8 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
         .map(|(a, b)| a * b)
         .sum();
     for (a, b) in a16.zip(b16) {
-        for i in 0..16 {
-            sums[i] += a[i] * b[i];
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
         }
     }
     sums.iter().sum::<f32>() + rest

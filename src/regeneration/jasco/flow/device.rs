@@ -191,7 +191,10 @@ impl Session for DeviceSession<'_> {
         let (frames, flow_dim) = (self.place.dim(0)?, c.flow_dim);
         let mut see = |name: &str, x: &Tensor| -> Result<(), JascoError> {
             if let Some(trace) = &mut trace {
-                trace(name, &x.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
+                trace(
+                    name,
+                    &x.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?,
+                );
             }
             Ok(())
         };
@@ -212,7 +215,9 @@ impl Session for DeviceSession<'_> {
         let mut pushed = Vec::new();
         for (i, layer) in flow.layers.iter().enumerate() {
             if c.skips && i >= half {
-                let skip: Tensor = pushed.pop().ok_or(JascoError::Internal("skip without push"))?;
+                let skip: Tensor = pushed
+                    .pop()
+                    .ok_or(JascoError::Internal("skip without push"))?;
                 let (weight, bias) = &flow.skips[i - half];
                 let joined = Tensor::cat(&[&h, &skip], D::Minus1)?.to_dtype(flow.dtype)?;
                 h = linear(&joined, weight)?
@@ -255,10 +260,18 @@ impl DeviceSession<'_> {
     fn self_attention(&self, layer: &Layer, x: &Tensor) -> Result<Tensor, JascoError> {
         let c = &self.flow.config;
         let (rows, frames, _) = x.dims3()?;
-        let qkv = linear(&x.to_dtype(self.flow.dtype)?, &layer.self_in)?
-            .reshape((rows, frames, 3, c.heads, c.head_dim()))?;
+        let qkv = linear(&x.to_dtype(self.flow.dtype)?, &layer.self_in)?.reshape((
+            rows,
+            frames,
+            3,
+            c.heads,
+            c.head_dim(),
+        ))?;
         let part = |i: usize| -> candle_core::Result<Tensor> {
-            qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous()
+            qkv.narrow(2, i, 1)?
+                .squeeze(2)?
+                .transpose(1, 2)?
+                .contiguous()
         };
         let x = attention(&part(0)?, &part(1)?, &part(2)?)?;
         Ok(linear(&x, &layer.self_out)?.to_dtype(DType::F32)?)
@@ -275,7 +288,9 @@ impl DeviceSession<'_> {
         let silent = rows - self.heard;
         let mut parts = Vec::new();
         if self.heard > 0 {
-            let x = layer.norm_cross.of(&h.narrow(0, 0, self.heard)?.contiguous()?)?;
+            let x = layer
+                .norm_cross
+                .of(&h.narrow(0, 0, self.heard)?.contiguous()?)?;
             let q = linear(&x.to_dtype(flow.dtype)?, &layer.cross_q)?
                 .reshape((self.heard, frames, c.heads, c.head_dim()))?
                 .transpose(1, 2)?

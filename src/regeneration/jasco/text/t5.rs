@@ -89,10 +89,7 @@ impl T5Config {
         let mut all = vec![
             Needed::new("shared.weight", &[self.vocab_size, d]),
             Needed::new("encoder.final_layer_norm.weight", &[d]),
-            Needed::new(
-                BIAS,
-                &[self.relative_attention_num_buckets, self.num_heads],
-            ),
+            Needed::new(BIAS, &[self.relative_attention_num_buckets, self.num_heads]),
         ];
         for i in 0..self.num_layers {
             let p = format!("encoder.block.{i}.layer.");
@@ -171,7 +168,9 @@ impl T5 {
                 BIAS,
                 &[config.relative_attention_num_buckets, config.num_heads],
             )?,
-            blocks: (0..config.num_layers).map(block).collect::<Result<_, _>>()?,
+            blocks: (0..config.num_layers)
+                .map(block)
+                .collect::<Result<_, _>>()?,
             norm: read("encoder.final_layer_norm.weight", &[d])?,
             config,
         })
@@ -202,8 +201,8 @@ impl T5 {
         }
         let mut h = Vec::with_capacity(n * d);
         for &id in ids {
-            let rows = self.embedding.chunks_exact(d);
-            let row = rows.skip(id as usize).next().ok_or(JascoError::Prompt {
+            let mut rows = self.embedding.chunks_exact(d);
+            let row = rows.nth(id as usize).ok_or(JascoError::Prompt {
                 reason: format!("token {id} in a vocabulary of {}", c.vocab_size),
             })?;
             h.extend_from_slice(row);
@@ -285,7 +284,11 @@ fn head_attention(
             let dot: f32 = q.iter().zip(part(j, 1)).map(|(q, k)| q * k).sum();
             let heard = keep.is_none_or(|keep| keep[j]);
             // Where nothing may be heard everything is heard alike, as in the reference.
-            *score = if heard { dot + bias[i * n + j] } else { f32::MIN };
+            *score = if heard {
+                dot + bias[i * n + j]
+            } else {
+                f32::MIN
+            };
         }
         let sum = act::softmax_unscaled(&mut scores);
         out.fill(0.0);

@@ -1,0 +1,291 @@
+//! From a damaged stem to a rebuilt one, with the tiny model in a folder as an installed one lies there.
+
+use std::path::Path;
+
+use candle_core::Device;
+use tempfile::TempDir;
+use uncook::{
+    audio::AudioBuffer,
+    damage::{DamageKind, DamageMap, Region, Stem},
+    profile::{Chord, DrumClass, DrumHit, Estimate, MusicalProfile, Note},
+    regeneration::{
+        RegenerationError, Regenerator, Request, blend,
+        jasco::{
+            Jasco, JascoFiles,
+            conditions::{Conditions, Guidance},
+            model::Model,
+        },
+    },
+    separation::spectral::Spectral,
+    worker::progress::Progress,
+};
+
+use super::{Arrays, error, folder};
+use crate::support::overdriven_band;
+
+const RATE: u32 = 44_100;
+const SECONDS: f64 = 4.0;
+const REGION: (f64, f64) = (1.2, 3.0);
+
+/// A tokenizer of single characters in the format of T5's own file, with the ids that the tiny encoder knows.
+fn tokenizer() -> String {
+    let mut vocabulary = vec!["[\"<pad>\",0.0]".to_owned(), "[\"</s>\",0.0]".to_owned()];
+    vocabulary.push("[\"<unk>\",-100.0]".to_owned());
+    vocabulary.extend(
+        ('a'..='z')
+            .chain('A'..='Z')
+            .chain('0'..='9')
+            .chain([' ', ',', '/'])
+            .map(|c| format!("[\"{c}\",-5.0]")),
+    );
+    format!(
+        r#"{{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,
+        "pre_tokenizer":null,"post_processor":{{"type":"TemplateProcessing",
+        "single":[{{"Sequence":{{"id":"A","type_id":0}}}},{{"SpecialToken":{{"id":"</s>","type_id":0}}}}],
+        "pair":[],"special_tokens":{{"</s>":{{"id":"</s>","ids":[1],"tokens":["</s>"]}}}}}},
+        "decoder":null,"model":{{"type":"Unigram","unk_id":2,"vocab":[{}]}}}}"#,
+        vocabulary.join(",")
+    )
+}
+
+/// The tiny model and its text encoder under their published names.
+fn install(name: &str, to: &Path) -> JascoFiles {
+    let from = folder("jasco").join(name);
+    let (model, text) = (to.join("jasco"), to.join("t5-base"));
+    for folder in [&model, &text] {
+        std::fs::create_dir_all(folder).expect("a folder");
+    }
+    let copy = |name: &str, to: std::path::PathBuf| {
+        std::fs::copy(from.join(name), to).expect("a copy");
+    };
+    copy("state_dict.bin", model.join("state_dict.bin"));
+    copy(
+        "compression_state_dict.bin",
+        model.join("compression_state_dict.bin"),
+    );
+    copy("t5.safetensors", text.join("model.safetensors"));
+    copy("t5_config.json", text.join("config.json"));
+    std::fs::write(text.join("tokenizer.json"), tokenizer()).expect("written");
+    JascoFiles::in_folders(&model, &text)
+}
+
+fn profile() -> MusicalProfile {
+    MusicalProfile {
+        tempo_bpm: Some(Estimate {
+            value: 120.0,
+            confidence: 0.9,
+        }),
+        chords: vec![Chord {
+            start: 0.0,
+            end: SECONDS,
+            label: "A:min".into(),
+            confidence: 0.8,
+        }],
+        bass_notes: (0..8)
+            .map(|i| Note {
+                t: 0.5 * f64::from(i),
+                dur: 0.4,
+                midi: 33.0,
+                velocity: 0.8,
+                confidence: 0.9,
+            })
+            .collect(),
+        drums: (0..8)
+            .map(|i| DrumHit {
+                t: 0.5 * f64::from(i),
+                class: DrumClass::Kick,
+                velocity: 0.8,
+                confidence: 0.9,
+            })
+            .collect(),
+        ..MusicalProfile::default()
+    }
+}
+
+fn open(name: &str, to: &Path) -> Jasco {
+    let mut jasco = Jasco::open(install(name, to), Box::new(Spectral)).expect("the tiny model");
+    jasco.settings.sampler.steps = 3;
+    jasco
+}
+
+fn regenerate(jasco: &Jasco, stem: Stem, seed: u64, severity: f32) -> AudioBuffer {
+    let take = overdriven_band(SECONDS, RATE);
+    let damage = DamageMap::default();
+    let profile = profile();
+    let regions = [Region {
+        start: REGION.0,
+        end: REGION.1,
+        kind: DamageKind::Saturation,
+        severity,
+    }];
+    let request = Request {
+        stem,
+        separated: &take,
+        mix: &take,
+        damage: &damage,
+        regions: &regions,
+        profile: &profile,
+        style: "funk",
+        seed,
+    };
+    let progress = Progress::new();
+    let rebuilt = jasco.regenerate(&request, &progress).expect("no failure");
+    assert!(progress.done() > 0.99, "{}", progress.done());
+    let rebuilt = rebuilt.expect("a stem");
+    // The blend takes it like any other.
+    let layer = blend::layer(&request, &rebuilt);
+    assert!(layer.audio.channels.iter().flatten().all(|x| x.is_finite()));
+    rebuilt
+}
+
+#[test]
+fn a_damaged_span_is_generated_the_same_for_a_seed_and_only_there() {
+    let desk = TempDir::new().expect("a folder");
+    let jasco = open("melody", desk.path());
+    let first = regenerate(&jasco, Stem::Bass, 1, 1.0);
+    assert_eq!(first.frames(), (SECONDS * f64::from(RATE)) as usize);
+    assert_eq!((first.channels.len(), first.sample_rate), (2, RATE));
+    for (n, x) in first.channels[0].iter().enumerate() {
+        let t = n as f64 / f64::from(RATE);
+        let near = t > REGION.0 - 0.26 && t < REGION.1 + 0.26;
+        assert!(x.is_finite() && (near || *x == 0.0), "{t} s: {x}");
+    }
+    let inside = &first.channels[0][(1.4 * f64::from(RATE)) as usize..][..RATE as usize];
+    assert!(inside.iter().any(|x| x.abs() > 1e-6), "silence");
+    // Another process, the same sound: the model is opened anew.
+    let again = regenerate(&open("melody", desk.path()), Stem::Bass, 1, 1.0);
+    assert!(first == again, "another result for the same seed");
+    assert!(
+        first != regenerate(&jasco, Stem::Bass, 2, 1.0),
+        "the seed does nothing"
+    );
+    assert!(
+        first != regenerate(&jasco, Stem::Bass, 1, 0.6),
+        "mild damage starts as severe"
+    );
+    assert!(jasco.notes().is_empty());
+}
+
+/// The copy of the codec in the model's own file, and the drums' way through it.
+#[test]
+fn latents_audio_and_what_silence_sounds_like_are_the_references() {
+    for name in ["melody", "skip"] {
+        let desk = TempDir::new().expect("a folder");
+        let files = install(name, desk.path());
+        let model = Model::open(files, &Device::Cpu, 2).expect("the tiny model");
+        let io = Arrays::read(folder("jasco").join(name).join("io.safetensors"));
+        let (length, width) = (model.config.frames(), model.config.flow.flow_dim);
+        let mut drums = io.get("in.drums_wav").to_vec();
+        drums.resize(length * model.config.hop(), 0.0);
+        let latents = model.encode_raw(&drums).expect("encoded");
+        let stored = io.get("drums.encoder_latents");
+        let stored: Vec<f32> = (0..stored.len())
+            .map(|i| stored[(i % width) * length + i / width])
+            .collect();
+        let e = error(&latents, &stored);
+        assert!(e <= 2e-6, "{name} latents: {e:e}");
+        let e = error(
+            &model.decode(io.get("euler3.latents")).expect("decoded"),
+            io.get("euler3.wav"),
+        );
+        assert!(e <= 2e-6, "{name} audio: {e:e}");
+        // With the reference's quirk, terms without drums hear encoded silence.
+        let silence = model.encode_raw(&vec![0.0; drums.len()]).expect("encoded");
+        let given = Conditions {
+            drums: Some(model.conditioner.drums(&latents)),
+            silence: Some(model.conditioner.drums(&silence)),
+            ..Conditions::default()
+        };
+        let guidance = Guidance {
+            all: 1.75,
+            text: 3.5,
+        };
+        let rows = model.conditioner.rows(&given, guidance, true);
+        let f = &model.config.flow;
+        let heard: Vec<f32> = rows
+            .rows
+            .iter()
+            .flat_map(|r| r.local.chunks_exact(f.local_dim()))
+            .flat_map(|frame| frame[f.chords_dim..][..f.drums_dim].to_vec())
+            .collect();
+        let e = error(&heard, io.get("cond3.self_wav"));
+        assert!(e <= 2e-6, "{name} drums: {e:e}");
+    }
+}
+
+#[test]
+fn drums_are_generated_by_a_model_without_melody() {
+    let desk = TempDir::new().expect("a folder");
+    let drums = regenerate(&open("skip", desk.path()), Stem::Drums, 1, 1.0);
+    assert!(drums.channels[0].iter().any(|x| x.abs() > 1e-6));
+}
+
+#[test]
+fn nothing_damaged_or_cancelled_gives_nothing() {
+    let desk = TempDir::new().expect("a folder");
+    let jasco = open("melody", desk.path());
+    let take = overdriven_band(1.0, RATE);
+    let (damage, profile) = (DamageMap::default(), profile());
+    let region = Region {
+        start: 0.2,
+        end: 0.5,
+        kind: DamageKind::Clipping,
+        severity: 1.0,
+    };
+    let request = |regions| Request {
+        stem: Stem::Bass,
+        separated: &take,
+        mix: &take,
+        damage: &damage,
+        regions,
+        profile: &profile,
+        style: "",
+        seed: 0,
+    };
+    let nothing = jasco.regenerate(&request(&[]), &Progress::new());
+    assert!(matches!(nothing, Ok(None)));
+    let progress = Progress::new();
+    progress.cancel();
+    let cancelled = jasco.regenerate(&request(&[region]), &progress);
+    assert!(matches!(cancelled, Err(RegenerationError::Cancelled)));
+}
+
+#[test]
+fn a_missing_or_wrong_file_is_named() {
+    let desk = TempDir::new().expect("a folder");
+    let files = install("melody", desk.path());
+    let message = |files: JascoFiles| match Jasco::open(files, Box::new(Spectral)) {
+        Ok(_) => panic!("opened"),
+        Err(error) => error.to_string(),
+    };
+    let mut wrong = files.clone();
+    wrong.state = desk.path().join("nothing.bin");
+    assert!(message(wrong).contains("nothing.bin"));
+    let mut wrong = files.clone();
+    wrong.state = files.text.clone();
+    assert!(message(wrong).contains("xp.cfg"));
+    // The text encoder is only read when there is something to say.
+    std::fs::write(&files.tokenizer, "{}").expect("written");
+    let jasco = Jasco::open(files, Box::new(Spectral)).expect("the model itself is whole");
+    let take = overdriven_band(1.0, RATE);
+    let region = Region {
+        start: 0.2,
+        end: 0.5,
+        kind: DamageKind::Clipping,
+        severity: 1.0,
+    };
+    let request = Request {
+        stem: Stem::Bass,
+        separated: &take,
+        mix: &take,
+        damage: &DamageMap::default(),
+        regions: &[region],
+        profile: &profile(),
+        style: "",
+        seed: 0,
+    };
+    match jasco.regenerate(&request, &Progress::new()) {
+        Err(RegenerationError::Failed(why)) => assert!(why.contains("tokenizer.json"), "{why}"),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
+}
