@@ -1,5 +1,5 @@
 // [cli] The workspace's tasks, and a CLAP host that plays the bundled plugin.
-//! `cargo xtask <task>`: bundle, render, demo, tidy, test, install. The host is a library, so that the
+//! `cargo xtask <task>`: bundle, render, demo, tidy, test, install, screenshots. The host is a library, so that the
 //! tests of the bundled plugin use the same one.
 
 pub mod automation;
@@ -10,6 +10,8 @@ pub mod install;
 pub mod packages;
 pub mod picture;
 pub mod render;
+#[cfg(target_os = "linux")]
+pub mod screenshots;
 pub mod song;
 pub mod test;
 pub mod tidy;

@@ -24,6 +24,9 @@ enum Task {
     Tidy,
     Test(xtask::test::Args),
     Install(xtask::install::Args),
+    /// Opens the real window, uses it with the mouse, writes pictures of it.
+    #[cfg(target_os = "linux")]
+    Screenshots(xtask::screenshots::Args),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,8 @@ fn main() -> ExitCode {
         Task::Tidy => xtask::tidy::run(),
         Task::Test(args) => xtask::test::run(&args),
         Task::Install(args) => xtask::install::run(&args),
+        #[cfg(target_os = "linux")]
+        Task::Screenshots(args) => xtask::screenshots::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
