@@ -197,6 +197,6 @@ fn tabs(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command
             Tab::Stems => stems::draw(ui, model, state, out),
             Tab::Live => live::draw(ui, model, out),
             Tab::Analysis => live::analysis(ui, model, state, out),
-            Tab::Quality => quality::draw(ui, model),
+            Tab::Quality => quality::draw(ui, model, out),
         });
 }

@@ -617,24 +617,10 @@ fn quality_is_measured_and_copied() {
     ] {
         assert!(stage.shows(text), "{text}");
     }
-    stage
-        .harness
-        .get_by_role_and_label(Role::Button, "Copy as text")
-        .click();
-    let mut copied = None;
-    for _ in 0..3 {
-        stage.harness.run_steps(1);
-        for command in &stage.harness.output().platform_output.commands {
-            if let egui::OutputCommand::CopyText(text) = command {
-                copied = Some(text.clone());
-            }
-        }
-    }
-    assert!(
-        copied
-            .expect("copied")
-            .starts_with("\tbefore\tafter\tchange\nSignal to noise\t")
-    );
+    let [Command::Copy(text)] = &stage.button("Copy as text")[..] else {
+        panic!("nothing was copied");
+    };
+    assert!(text.starts_with("\tbefore\tafter\tchange\nSignal to noise\t"));
 }
 
 #[test]
@@ -671,7 +657,7 @@ fn every_control_has_a_name_of_its_own() {
             let mut names = Vec::new();
             for node in stage
                 .harness
-                .get_all(egui_kittest::kittest::By::new().role(role))
+                .query_all(egui_kittest::kittest::By::new().role(role))
             {
                 let name = egui_kittest::kittest::NodeT::accesskit_node(&node).label();
                 let name = name.unwrap_or_default();

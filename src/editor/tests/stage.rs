@@ -138,16 +138,13 @@ impl Stage {
     pub fn click(&mut self, role: Role, name: &str) -> Vec<Command> {
         self.harness.get_by_role_and_label(role, name).click();
         let asked = self.asked();
-        // Out of the time in which a second click would make a double-click.
-        self.harness.run_steps(4);
-        self.wait(1.0);
+        self.wait();
         asked
     }
 
-    fn wait(&mut self, seconds: f64) {
-        let time = self.harness.input().time.unwrap_or(0.0);
-        self.harness.input_mut().time = Some(time + seconds);
-        self.harness.run_steps(1);
+    /// Out of the time in which a second click would make a double-click (0.3 s at 60 pictures a second).
+    fn wait(&mut self) {
+        self.harness.run_steps(24);
     }
 
     pub fn button(&mut self, name: &str) -> Vec<Command> {
@@ -199,7 +196,7 @@ impl Stage {
         self.event(press(to, false));
         self.event(Event::ModifiersChanged(Modifiers::NONE));
         self.harness.run_steps(2);
-        self.wait(1.0);
+        self.wait();
     }
 
     pub fn key(&mut self, key: egui::Key, modifiers: Modifiers) {
