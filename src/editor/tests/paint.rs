@@ -201,8 +201,8 @@ fn sample(texture: &ColorImage, uv: [f32; 2]) -> [f32; 4] {
 
 /// Side of the squares that are compared, in points: a third of the smallest control.
 const SQUARE: usize = 8;
-/// Largest difference of a square's mean colour, of 255. A glyph that moves by a pixel stays below it.
-const TOLERANCE: f32 = 26.0;
+/// Largest difference of a square's mean colour, of 255. A hundredth of the way is rounding, a faint control is more.
+const TOLERANCE: f32 = 12.0;
 
 impl Picture {
     pub fn read(path: &Path) -> Option<Self> {

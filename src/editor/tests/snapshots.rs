@@ -98,7 +98,7 @@ fn a_missing_control_is_noticed() {
         let whole = stage.photograph();
         assert_eq!(whole.differences(&whole, scale), Some(0));
         for (role, name) in [
-            (Role::Button, "Undo"),
+            (Role::Button, "Save preset"),
             (Role::Button, "Drums solo"),
             (Role::Slider, "Mix"),
             (Role::Slider, "Bass blend"),
