@@ -147,7 +147,8 @@ impl Lane<'_> {
             self.painter
                 .rect_filled(cell, CornerRadius::same(2), colour);
             if b - a > 30.0 {
-                let place = pos2(a.max(rect.left()) + 4.0, rect.center().y);
+                // The name of the lane stays readable.
+                let place = pos2((a + 4.0).max(rect.left() + 44.0), rect.center().y);
                 let text = readable(&chord.label);
                 let font = FontId::proportional(11.0);
                 let painter = self.painter.with_clip_rect(cell.intersect(rect));

@@ -262,7 +262,7 @@ fn level_meters(ui: &mut Ui, model: &Model<'_>) {
     let share = |db: f32| (1.0 - db / SILENCE_DB).clamp(0.0, 1.0);
     let text = |db: f32| {
         if db <= SILENCE_DB {
-            "–∞ dB".to_owned()
+            "silent".to_owned()
         } else {
             format!("{db:.1} dB")
         }
@@ -285,7 +285,7 @@ fn level_meters(ui: &mut Ui, model: &Model<'_>) {
 }
 
 fn meter(ui: &mut Ui, label: &str, share: f32, colour: egui::Color32, value: &str, width: f32) {
-    let size = vec2(ui.available_width().min(460.0), 17.0);
+    let size = vec2(ui.available_width(), 17.0);
     let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
     response.widget_info(|| {
         let mut info = WidgetInfo::labeled(egui::Role::Meter, true, label);

@@ -321,6 +321,8 @@ impl App {
             }
             Command::NamePreset(name) => *self.params.preset.write() = name,
             Command::SetLight(light) => self.params.light.store(light),
+            // Only the window has a clipboard.
+            Command::Copy(_) => {}
         }
     }
 }
@@ -381,7 +383,10 @@ impl NiceEguiApp for App {
             self.moved = now;
         }
         for command in commands {
-            self.carry_out(command);
+            match command {
+                Command::Copy(text) => ui.ctx().copy_text(text),
+                command => self.carry_out(command),
+            }
         }
         let rests = now.duration_since(self.moved) > REST_AFTER;
         ui.ctx()

@@ -46,6 +46,8 @@ pub enum Command {
     DeletePreset(String),
     /// The name of the preset that the settings came from, for the project.
     NamePreset(String),
+    /// Text for the clipboard.
+    Copy(String),
     /// The light palette instead of the dark one.
     SetLight(bool),
 }

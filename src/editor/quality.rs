@@ -3,7 +3,10 @@
 use egui::{Grid, RichText, Ui};
 
 use crate::{
-    editor::{model::Model, theme},
+    editor::{
+        model::{Command, Model},
+        theme,
+    },
     metrics::{Comparison, Quality},
 };
 
@@ -110,7 +113,7 @@ pub fn as_text(c: &Comparison) -> String {
 }
 
 /// The table.
-pub fn draw(ui: &mut Ui, model: &Model<'_>) {
+pub fn draw(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
     let p = theme::of(ui);
     let findings = model.current_take().and_then(|take| take.findings.as_ref());
     let Some(c) = findings.and_then(|f| f.quality.as_ref()) else {
@@ -157,7 +160,7 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>) {
         .on_hover_text("The table, for a mail or a spreadsheet")
         .clicked()
     {
-        ui.ctx().copy_text(as_text(c));
+        out.push(Command::Copy(as_text(c)));
     }
 }
 

@@ -34,7 +34,6 @@ pub fn title(stem: Stem) -> &'static str {
 pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
     for stem in Stem::ALL {
         row(ui, model, state, stem, out);
-        ui.add_space(2.0);
         ui.separator();
     }
     controls::slider(
@@ -66,29 +65,27 @@ fn row(ui: &mut Ui, model: &Model<'_>, state: &mut State, stem: Stem, out: &mut 
         listen_buttons(ui, model, stem, take, out);
         let frames = found.map_or(&[][..], |f| f.damage.frames.as_slice());
         let share = found.map_or(0.0, |f| f.share);
-        let width = (ui.available_width() - 46.0).max(30.0);
+        let width = (0.42 * ui.available_width()).max(30.0);
         let meter = format!("{name} damage {:.0} %", 100.0 * share);
-        waveform::strip(ui, frames, vec2(width, 16.0), &meter)
+        waveform::strip(ui, frames, vec2(width, 18.0), &meter)
             .on_hover_text("Damage of this stem over the take");
-        let text = found.map_or(String::new(), |f| format!("{:.0} %", 100.0 * f.share));
-        ui.label(RichText::new(text).color(p.dim));
-    });
-    let reason = match found {
-        None => "Not analysed yet",
-        Some(f) if f.reason.is_empty() => "No damage found",
-        Some(f) => f.reason.as_str(),
-    };
-    ui.horizontal(|ui| {
         if let Some(kind) = found.and_then(|f| f.kind) {
             waveform::swatch(ui, p, kind);
         }
+        let reason = match found {
+            None => "not analysed yet",
+            Some(f) if f.reason.is_empty() => "no damage found",
+            Some(f) => f.reason.as_str(),
+        };
         let rebuilt = found.is_some_and(|f| f.rebuilt);
         let text = if rebuilt {
-            format!("{reason} · rebuilt")
+            format!("rebuilt · {reason}")
         } else {
             reason.to_owned()
         };
-        ui.add(egui::Label::new(RichText::new(text).small().color(p.dim)).truncate());
+        let text = RichText::new(text).small().color(p.dim);
+        // What doesn't fit is said when pointed at.
+        ui.add(egui::Label::new(text).truncate());
     });
     ui.horizontal(|ui| {
         regenerate_button(ui, model, state, stem, take, out);

@@ -91,7 +91,8 @@ impl Span {
     /// The viewport after a zoom around the second under the pointer; `None` when everything is shown.
     pub fn zoomed(&self, factor: f64, around: f64) -> Option<Viewport> {
         let seconds = (self.shown.seconds / factor).max(MIN_SECONDS);
-        if seconds >= self.total {
+        // All the way out, whatever rounding left.
+        if seconds >= self.total * (1.0 - 1e-9) {
             return None;
         }
         let share = (around - self.shown.start) / self.shown.seconds;

@@ -156,13 +156,13 @@ fn undo(ui: &mut Ui, state: &mut State, out: &mut Vec<Command>) {
         response.clicked()
     };
     let undo = button(
-        "⟲",
+        "Undo",
         "Undo",
         state.history.undo_name().map(str::to_owned),
         "Ctrl+Z",
     );
     let redo = button(
-        "⟳",
+        "Redo",
         "Redo",
         state.history.redo_name().map(str::to_owned),
         "Ctrl+Y",
@@ -183,7 +183,7 @@ fn listening(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Co
     } else {
         "Light colours"
     };
-    let symbol = if state.light { "🌙" } else { "☀" };
+    let symbol = if state.light { "Dark" } else { "Light" };
     let light = ui.button(symbol).on_hover_text(name);
     light.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, name));
     if light.clicked() {

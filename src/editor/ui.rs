@@ -36,7 +36,7 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State) -> Vec<Command> {
         problems(ui, model);
         // What is left is shared: a third and more for the waveform.
         let rest = ui.available_height() - OUTPUT - 20.0 - 3.0 * theme::GAP - 60.0;
-        let height = (0.46 * rest)
+        let height = (0.44 * rest)
             .clamp(WAVEFORM, 460.0)
             .min((rest - PANELS).max(WAVEFORM));
         timeline(ui, model, state, height, &mut out);
@@ -59,7 +59,7 @@ fn problems(ui: &mut Ui, model: &Model<'_>) {
     let p = theme::of(ui);
     for problem in &model.view.problems {
         ui.horizontal(|ui| {
-            ui.label(RichText::new("⚠").color(p.problem));
+            ui.label(RichText::new("!").strong().color(p.problem));
             ui.add(egui::Label::new(RichText::new(problem).color(p.problem)).wrap());
         });
     }
@@ -96,11 +96,11 @@ fn timeline(
             }
         }
         let hint = "Chords, bass and drums on the beat grid";
-        if controls::switch(ui, "Music lanes", "♪", hint, state.lanes, p.accent) {
+        if controls::switch(ui, "Music lanes", "Music", hint, state.lanes, p.accent) {
             state.lanes = !state.lanes;
         }
         ui.add_space(4.0);
-        for (name, text, notches) in [("Zoom in", "+", 2.0), ("Zoom out", "−", -2.0)] {
+        for (name, text, notches) in [("Zoom in", "+", 2.0), ("Zoom out", "-", -2.0)] {
             let button = ui
                 .button(text)
                 .on_hover_text(format!("{name} (wheel over the waveform)"));
@@ -154,6 +154,7 @@ fn columns(ui: &mut Ui, model: &Model<'_>, state: &mut State, height: f32, out: 
     for (i, rect) in [left, right].into_iter().enumerate() {
         ui.scope_builder(UiBuilder::new().max_rect(rect), |ui| {
             theme::panel(p).show(ui, |ui| {
+                ui.spacing_mut().item_spacing.y = 3.0;
                 ui.set_width(ui.available_width());
                 ui.set_height(height - 22.0);
                 if i == 0 {
@@ -196,6 +197,6 @@ fn tabs(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command
             Tab::Stems => stems::draw(ui, model, state, out),
             Tab::Live => live::draw(ui, model, out),
             Tab::Analysis => live::analysis(ui, model, state, out),
-            Tab::Quality => quality::draw(ui, model),
+            Tab::Quality => quality::draw(ui, model, out),
         });
 }

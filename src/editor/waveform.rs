@@ -344,7 +344,7 @@ fn draw_waves(
             );
             if !take.after.wave.is_empty() {
                 let colour = if overlaid {
-                    p.accent.gamma_multiply(0.72)
+                    p.accent.gamma_multiply(0.6)
                 } else {
                     p.accent
                 };
@@ -426,7 +426,7 @@ fn columns(
         let x = left + i as f32 * column;
         let (from, to) = (sample(x), sample(x + column));
         let first = from / PEAK_SAMPLES;
-        let last = (to / PEAK_SAMPLES).max(first + 1);
+        let last = (to / PEAK_SAMPLES).max(first.saturating_add(1));
         let Some(peak) = picture.wave.over(first..last) else {
             continue;
         };
@@ -443,7 +443,8 @@ fn columns(
 fn cells_of(damage: &DamageCells, from: f64, to: f64) -> Severities {
     let frame = |seconds: f64| (seconds * FRAMES_PER_SECOND as f64).max(0.0) as usize;
     let first = frame(from);
-    (damage.over(first..frame(to).max(first + 1))).unwrap_or(Cells([0; DamageKind::COUNT]))
+    (damage.over(first..frame(to).max(first.saturating_add(1))))
+        .unwrap_or(Cells([0; DamageKind::COUNT]))
 }
 
 /// The kind that hurts most, if any reaches the threshold.

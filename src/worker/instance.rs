@@ -256,8 +256,9 @@ impl State {
         if any {
             self.last_chunk = Instant::now();
             self.view_changed = true;
-        } else if self.last_chunk.elapsed() > SILENCE_ENDS_TAKE {
+        } else if !self.stopped && self.last_chunk.elapsed() > SILENCE_ENDS_TAKE {
             self.stopped = true;
+            self.view_changed = true;
         }
         any
     }

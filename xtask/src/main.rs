@@ -27,6 +27,9 @@ enum Task {
     Install(xtask::install::Args),
     Listen(xtask::listen::Args),
     Load(xtask::load::Args),
+    /// Opens the real window, uses it with the mouse, writes pictures of it.
+    #[cfg(target_os = "linux")]
+    Screenshots(xtask::screenshots::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,8 @@ fn main() -> ExitCode {
         Task::Install(args) => xtask::install::run(&args),
         Task::Listen(args) => xtask::listen::run(&args),
         Task::Load(args) => xtask::load::run(&args),
+        #[cfg(target_os = "linux")]
+        Task::Screenshots(args) => xtask::screenshots::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -54,15 +54,15 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// An X server without a monitor, for as long as this lives.
-struct Screen {
+pub(crate) struct Screen {
     server: Child,
     /// What `DISPLAY` is to be.
-    display: String,
+    pub(crate) display: String,
 }
 
 impl Screen {
     /// `None` where windows need no X server.
-    fn start() -> Result<Option<Self>> {
+    pub(crate) fn start() -> Result<Option<Self>> {
         if !cfg!(target_os = "linux") {
             return Ok(None);
         }

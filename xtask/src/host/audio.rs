@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use clack_host::{
     events::{
-        EventFlags,
+        EventFlags, UnknownEvent,
         event_types::{ParamValueEvent, TransportEvent, TransportFlags},
     },
     prelude::*,
@@ -159,6 +159,11 @@ impl AudioThread {
             .context("the plugin could not process a block")?;
         self.steady_samples += frames as u64;
         Ok(())
+    }
+
+    /// Events that the plugin wrote in the last block, such as gestures of its editor.
+    pub fn replies(&self) -> impl Iterator<Item = &UnknownEvent> {
+        self.replies.iter()
     }
 
     /// The first `frames` samples of `channel` that the last block gave.

@@ -1,7 +1,7 @@
 // [main] A hosted plugin's editor, in an X11 window of the host's.
 
 use anyhow::{Context, Result};
-use clack_extensions::gui::{GuiApiType, GuiConfiguration, PluginGui, Window};
+use clack_extensions::gui::{GuiApiType, GuiConfiguration, GuiSize, PluginGui, Window};
 
 use super::HostedPlugin;
 
@@ -28,6 +28,17 @@ impl HostedPlugin {
         gui.show(&handle)?;
         self.run_callbacks();
         Ok((size.width, size.height))
+    }
+
+    /// Gives the open editor another size, in physical pixels.
+    ///
+    /// # Errors
+    /// If the editor is not open or refuses the size.
+    pub fn resize_editor(&mut self, width: u32, height: u32) -> Result<()> {
+        let gui: PluginGui = self.extension("gui")?;
+        gui.set_size(&self.instance.plugin_handle(), GuiSize { width, height })?;
+        self.run_callbacks();
+        Ok(())
     }
 
     /// Serves what the plugin asks of the main thread. A host's event loop does so all the time.

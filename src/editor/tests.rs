@@ -1,1 +1,0 @@
-// [main] The editor drawn without a window.

@@ -1,0 +1,720 @@
+// [main] Hands that use every control by its accessible name, and what then is asked for.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use egui::{Event, Key, Modifiers, MouseWheelUnit, PointerButton, accesskit::Role, pos2, vec2};
+use egui_kittest::kittest::Queryable;
+use nice_plug::prelude::{Param, ParamPtr};
+
+use super::stage::{RATE, Stage, analysing, views};
+use crate::{
+    damage::Stem,
+    editor::{
+        model::{Command, Gesture, Levels, SILENCE_DB},
+        state::{Tab, WaveMode},
+    },
+    exchange::{
+        SamplePos,
+        meters::{Meters, PlayerState},
+    },
+    params::UncookParams,
+    worker::{
+        options::CaptureMode,
+        session::{Listening, Regenerate},
+        view::{Rebuild, TakeState, TakeView, View},
+    },
+};
+
+fn repaired() -> View {
+    views().1.clone()
+}
+
+/// The values of the only gesture among `commands`: one parameter, begun once and ended once.
+fn one_gesture(commands: &[Command], ptr: ParamPtr) -> Vec<f32> {
+    let (first, rest) = commands.split_first().expect("a gesture");
+    let (last, middle) = rest.split_last().expect("an ended gesture");
+    assert_eq!(*first, Command::Gesture(Gesture::Begin(ptr)));
+    assert_eq!(*last, Command::Gesture(Gesture::End(ptr)));
+    (middle.iter())
+        .map(|command| match command {
+            Command::Gesture(Gesture::Set(set, value)) if *set == ptr => *value,
+            other => panic!("{other:?} inside a gesture"),
+        })
+        .collect()
+}
+
+/// Where each slider and knob is: its tab, its name, its parameter.
+fn dials(p: &UncookParams) -> Vec<(Tab, &'static str, ParamPtr)> {
+    vec![
+        (Tab::Stems, "Drums blend", p.stems.drums.as_ptr()),
+        (Tab::Stems, "Bass blend", p.stems.bass.as_ptr()),
+        (Tab::Stems, "Other blend", p.stems.other.as_ptr()),
+        (Tab::Stems, "Vocals blend", p.stems.vocals.as_ptr()),
+        (Tab::Stems, "Blend", p.stems.master.as_ptr()),
+        (Tab::Live, "Declip", p.live.declip.as_ptr()),
+        (Tab::Live, "Declick", p.live.declick.as_ptr()),
+        (Tab::Live, "Denoise", p.live.denoise.as_ptr()),
+        (Tab::Live, "EQ match", p.live.eq_match.as_ptr()),
+        (Tab::Live, "Bass", p.live.bass.as_ptr()),
+        (Tab::Live, "Treble", p.live.treble.as_ptr()),
+        (Tab::Live, "Early refl.", p.live.dereverb_early.as_ptr()),
+        (Tab::Live, "Late reverb", p.live.dereverb_late.as_ptr()),
+        (Tab::Analysis, "Seed", p.analysis.seed.as_ptr()),
+        (Tab::Stems, "Repair", p.repair.as_ptr()),
+        (Tab::Stems, "Mix", p.output.mix.as_ptr()),
+        (Tab::Stems, "Gain", p.output.gain.as_ptr()),
+        (Tab::Stems, "Ceiling", p.output.ceiling.as_ptr()),
+    ]
+}
+
+#[test]
+fn every_dial_can_be_dragged_set_and_typed() {
+    let mut stage = Stage::sized(repaired(), vec2(1120.0, 1200.0), 1.0);
+    let params = stage.desk().params.clone();
+    for (tab, name, ptr) in dials(&params) {
+        stage.desk().state.tab = tab;
+        stage.harness.run_steps(3);
+        // To the bottom by a screen reader, so that there is room to drag.
+        stage
+            .harness
+            .get_by_role_and_label(Role::Slider, name)
+            .set_value_accesskit(0.1);
+        let set = stage.asked();
+        if !set.is_empty() {
+            let values = one_gesture(&set, ptr);
+            assert!((values[0] - 0.1).abs() < 1e-3, "{name}: {values:?}");
+        }
+        stage
+            .harness
+            .get_by_role_and_label(Role::Slider, name)
+            .increment_accesskit();
+        assert!(one_gesture(&stage.asked(), ptr)[0] > 0.1, "{name}");
+
+        let from = stage.rect(Role::Slider, name).center();
+        stage.drag(
+            from,
+            from + vec2(40.0, -30.0),
+            PointerButton::Primary,
+            Modifiers::NONE,
+        );
+        let values = one_gesture(&stage.asked(), ptr);
+        assert!(values.len() >= 4, "{name}: {values:?}");
+        assert!(values.windows(2).all(|w| w[0] < w[1]), "{name}: {values:?}");
+        assert!(values.iter().all(|v| (0.0..=1.0).contains(v)));
+        let coarse = values[values.len() - 1] - values[0];
+
+        // Shift is fine.
+        let from = stage.rect(Role::Slider, name).center();
+        stage.drag(
+            from,
+            from - vec2(40.0, -30.0),
+            PointerButton::Primary,
+            Modifiers::SHIFT,
+        );
+        let values = one_gesture(&stage.asked(), ptr);
+        let fine = values[0] - values[values.len() - 1];
+        assert!(
+            fine > 0.0 && fine < 0.4 * coarse,
+            "{name}: {fine} of {coarse}"
+        );
+
+        // A value can be typed, with its unit or without.
+        let value = format!("{name} value");
+        assert_eq!(stage.click(Role::Button, &value), []);
+        stage.event(Event::Text("-3".to_owned()));
+        let text = if name == "Gain" || name == "Ceiling" {
+            ""
+        } else {
+            "7"
+        };
+        if !text.is_empty() {
+            stage.key(Key::Backspace, Modifiers::NONE);
+            stage.key(Key::Backspace, Modifiers::NONE);
+            stage.event(Event::Text("7".to_owned()));
+        }
+        stage.key(Key::Enter, Modifiers::NONE);
+        let asked = stage.asked();
+        let values = one_gesture(&asked, ptr);
+        // SAFETY: as above.
+        let shown = unsafe { ptr.normalized_value_to_string(values[0], false) };
+        let expected = if text.is_empty() { -3.0 } else { 7.0 };
+        assert!(
+            (shown.parse::<f32>().unwrap() - expected).abs() < 0.01,
+            "{name}: {shown}"
+        );
+        stage.harness.run_steps(3);
+    }
+}
+
+#[test]
+fn keys_turn_what_has_the_focus() {
+    let mut stage = Stage::new(View::default());
+    let ptr = stage.desk().params.output.mix.as_ptr();
+    stage
+        .harness
+        .get_by_role_and_label(Role::Slider, "Mix")
+        .focus();
+    assert_eq!(stage.asked(), []);
+    stage.key(Key::ArrowDown, Modifiers::NONE);
+    let coarse = one_gesture(&stage.asked(), ptr)[0];
+    assert!((coarse - 0.95).abs() < 1e-4, "{coarse}");
+    stage.key(Key::ArrowLeft, Modifiers::SHIFT);
+    let fine = one_gesture(&stage.asked(), ptr)[0];
+    assert!((coarse - fine - 0.01).abs() < 1e-4, "{fine}");
+    stage.key(Key::Home, Modifiers::NONE);
+    assert_eq!(one_gesture(&stage.asked(), ptr), [0.0]);
+    stage.key(Key::Delete, Modifiers::NONE);
+    assert_eq!(one_gesture(&stage.asked(), ptr), [1.0]);
+    // Tab goes on to the next control.
+    stage.key(Key::Tab, Modifiers::NONE);
+    let mix = stage.harness.get_by_role_and_label(Role::Slider, "Mix");
+    assert!(!mix.is_focused());
+}
+
+#[test]
+fn switches_are_whole_gestures() {
+    let mut stage = Stage::new(View::default());
+    let p = stage.desk().params.clone();
+    for (name, ptr, on) in [
+        ("Bypass", p.bypass.as_ptr(), 1.0),
+        ("Delta", p.listen.delta.as_ptr(), 1.0),
+        ("A/B", p.listen.compare.as_ptr(), 1.0),
+        ("Limiter", p.output.limiter.as_ptr(), 0.0),
+    ] {
+        assert_eq!(one_gesture(&stage.button(name), ptr), [on], "{name}");
+        assert_eq!(one_gesture(&stage.button(name), ptr), [1.0 - on], "{name}");
+    }
+}
+
+#[test]
+fn choices_are_whole_gestures() {
+    let mut stage = Stage::new(repaired());
+    stage.click(Role::Tab, "Analysis");
+    let p = stage.desk().params.clone();
+    for (name, option, ptr) in [
+        ("Capture mode", "Manual", p.analysis.capture.as_ptr()),
+        ("Quality", "Draft", p.analysis.quality.as_ptr()),
+        ("Separator", "Spectral", p.analysis.separator.as_ptr()),
+        ("Regenerator", "Everywhere", p.analysis.regenerator.as_ptr()),
+    ] {
+        assert_eq!(stage.click(Role::ComboBox, name), []);
+        let values = one_gesture(&stage.button(option), ptr);
+        assert_eq!(values.len(), 1, "{name}");
+    }
+    assert_eq!(p.analysis.capture.value(), CaptureMode::Manual);
+}
+
+#[test]
+fn the_one_button_is_what_comes_next() {
+    // Capture is off: switch it on.
+    let mut stage = Stage::new(View::default());
+    let p = stage.desk().params.clone();
+    let off = p.analysis.capture.preview_normalized(CaptureMode::Off);
+    // SAFETY: the parameter lives.
+    unsafe {
+        p.analysis
+            .capture
+            .as_ptr()
+            ._internal_set_normalized_value(off)
+    };
+    stage.harness.run_steps(2);
+    one_gesture(&stage.button("Capture"), p.analysis.capture.as_ptr());
+    assert_eq!(p.analysis.capture.value(), CaptureMode::Automatic);
+    // Nothing captured: nothing to analyse.
+    assert_eq!(stage.button("Analyse"), []);
+
+    let mut captured = views().0.clone();
+    captured.takes[0].state = TakeState::Captured;
+    let mut stage = Stage::new(captured);
+    assert_eq!(stage.button("Analyse"), [Command::Analyse]);
+    assert_eq!(stage.button("Clear"), [Command::Clear]);
+
+    let mut stage = Stage::new(analysing());
+    assert!(stage.shows("Separating the instruments – 42 %, about 35 s left"));
+    assert_eq!(stage.button("Cancel"), [Command::Cancel]);
+}
+
+/// From inserting the plugin to the bounce: capture is automatic, so nothing has to be clicked; who works
+/// by hand clicks once.
+#[test]
+fn a_first_time_user_needs_at_most_three_clicks() {
+    let mut stage = Stage::new(View::default());
+    assert_eq!(
+        stage.desk().params.analysis.capture.value(),
+        CaptureMode::Automatic
+    );
+    // The song was played: the worker analyses by itself when it stops. Meanwhile and afterwards:
+    stage.desk().view = analysing();
+    stage.harness.run_steps(2);
+    stage.desk().view = repaired();
+    assert_eq!(stage.asked(), [], "nothing was clicked");
+    assert!(
+        stage.desk().view.takes[0]
+            .findings
+            .as_ref()
+            .unwrap()
+            .stems
+            .iter()
+            .any(|s| s.rebuilt)
+    );
+    // Everything proposed is accepted already.
+    assert!(stage.desk().view.edits.decisions.is_empty());
+    // By hand: one click on Analyse.
+    let mut captured = views().0.clone();
+    captured.takes[0].state = TakeState::Captured;
+    let mut stage = Stage::new(captured);
+    let clicks = [stage.button("Analyse")];
+    assert_eq!(clicks.concat(), [Command::Analyse]);
+    assert!(clicks.len() <= 3);
+}
+
+#[test]
+fn each_line_of_the_plan_can_be_refused_adjusted_and_undone() {
+    let mut stage = Stage::sized(repaired(), vec2(1120.0, 1600.0), 1.0);
+    let take = stage.desk().view.takes[0].clone();
+    let plan = crate::editor::plan::Plan::new(&take, take.findings.as_ref().unwrap());
+    assert!(!plan.spans.is_empty(), "nothing was rebuilt");
+    let span = plan.spans[0].clone();
+    let time = crate::editor::status::time;
+    let name = format!("{} {}–{}", span.stem.name(), time(span.from), time(span.to));
+    let at = |stage: &mut Stage| stage.desk().view.edits.percent_at(span.stem, span.start);
+
+    assert_eq!(
+        stage.click(Role::CheckBox, &format!("Accept {name}")).len(),
+        1
+    );
+    assert_eq!(at(&mut stage), 0);
+    assert_eq!(
+        stage.click(Role::CheckBox, &format!("Accept {name}")).len(),
+        1
+    );
+    assert_eq!(at(&mut stage), 100);
+    let slider = stage.rect(Role::Slider, &format!("Amount of {name}"));
+    stage.drag(
+        slider.center(),
+        slider.left_center(),
+        PointerButton::Primary,
+        Modifiers::NONE,
+    );
+    assert!(at(&mut stage) < 40);
+    stage.asked();
+    stage.button("Undo");
+    assert_eq!(at(&mut stage), 100);
+    stage.button("Undo");
+    assert_eq!(at(&mut stage), 0);
+    stage.button("Redo");
+    assert_eq!(at(&mut stage), 100);
+    // By keys too.
+    stage.key(Key::Z, Modifiers::COMMAND);
+    assert_eq!(at(&mut stage), 0);
+
+    stage.button("Refuse all");
+    let refused = |stage: &mut Stage, percent| {
+        let edits = stage.desk().view.edits.clone();
+        plan.spans
+            .iter()
+            .all(|s| edits.percent_at(s.stem, s.start) == percent)
+    };
+    assert!(refused(&mut stage, 0));
+    stage.button("Accept all");
+    assert!(refused(&mut stage, 100));
+
+    // A live stage of the plan is a parameter: refused is 0, accepted again by severity.
+    let declip = stage.desk().params.live.declip.as_ptr();
+    let boxes = ["Declip (clipped)", "Declip (overdriven)"];
+    let line = boxes
+        .into_iter()
+        .find(|n| stage.has(Role::CheckBox, &format!("Accept {n}")));
+    let line = format!("Accept {}", line.expect("the band is clipped"));
+    assert_eq!(
+        one_gesture(&stage.click(Role::CheckBox, &line), declip),
+        [0.0]
+    );
+    let back = one_gesture(&stage.click(Role::CheckBox, &line), declip);
+    assert!(back[0] >= 0.5);
+}
+
+#[test]
+fn stems_are_listened_to_regenerated_and_chosen() {
+    let mut stage = Stage::sized(repaired(), vec2(1120.0, 1200.0), 1.0);
+    assert!(stage.desk().view.takes[0].stems_at_hand);
+    for (i, name) in ["Drums", "Bass", "Other", "Vocals"].into_iter().enumerate() {
+        let flag: [bool; Stem::COUNT] = std::array::from_fn(|k| k == i);
+        let plain = Listening::default();
+        for (what, on) in [
+            (
+                "solo",
+                Listening {
+                    solo: flag,
+                    ..plain
+                },
+            ),
+            (
+                "mute",
+                Listening {
+                    mute: flag,
+                    ..plain
+                },
+            ),
+            (
+                "delta",
+                Listening {
+                    delta: flag,
+                    ..plain
+                },
+            ),
+        ] {
+            let name = format!("{name} {what}");
+            assert_eq!(stage.button(&name), [Command::Listen(on)], "{name}");
+            assert!(stage.shows("and so would a bounce"));
+            assert_eq!(stage.button(&name), [Command::Listen(plain)], "{name}");
+        }
+    }
+    let take = stage.desk().view.takes[0].clone();
+    let end = SamplePos(take.frames as i64);
+    let [Command::Regenerate(asked)] = stage.button("Regenerate bass")[..] else {
+        panic!()
+    };
+    assert_eq!(
+        (asked.stem, asked.start, asked.end),
+        (Stem::Bass, SamplePos(0), end)
+    );
+    assert_ne!(
+        asked.seed, take.rebuilds[0].seed,
+        "another take needs another seed"
+    );
+    assert_eq!(
+        stage.button("Regenerate vocals"),
+        [],
+        "nobody rebuilds vocals"
+    );
+
+    // Two takes: the older one can be chosen, and undone.
+    let old = Rebuild {
+        hash: "aa".to_owned(),
+        seed: 77,
+        stems: [true; Stem::COUNT],
+        ..Rebuild::default()
+    };
+    stage.desk().view.takes[0].rebuilds.insert(0, old);
+    stage.harness.run_steps(2);
+    stage.click(Role::ComboBox, "Drums take");
+    stage.button("Take 1 · seed 77");
+    let edits = stage.desk().view.edits.clone();
+    assert_eq!(edits.picked(Stem::Drums, SamplePos(0)), Some("aa"));
+    assert_eq!(edits.picked(Stem::Bass, SamplePos(0)), None);
+    stage.button("Undo");
+    assert_eq!(
+        stage.desk().view.edits.picked(Stem::Drums, SamplePos(0)),
+        None
+    );
+}
+
+#[test]
+fn a_span_is_selected_and_regenerated_by_hand() {
+    let mut stage = Stage::new(repaired());
+    let rect = stage.rect(Role::Canvas, "Timeline");
+    let x = |share: f32| rect.left() + 8.0 + share * (rect.width() - 16.0);
+    let y = rect.top() + 40.0;
+    stage.drag(
+        pos2(x(0.3), y),
+        pos2(x(0.6), y),
+        PointerButton::Primary,
+        Modifiers::NONE,
+    );
+    let (start, end) = stage.desk().state.selection.unwrap();
+    let seconds = |pos: SamplePos| pos.0 as f64 / f64::from(RATE);
+    assert!((seconds(start) - 3.0).abs() < 0.05, "{start:?}");
+    assert!((seconds(end) - 6.0).abs() < 0.05, "{end:?}");
+    stage.click(Role::ComboBox, "Selected stem");
+    stage.button("Drums");
+    let [Command::Regenerate(asked)] = stage.button("Regenerate selection")[..] else {
+        panic!()
+    };
+    let seed = asked.seed;
+    assert_eq!(
+        asked,
+        Regenerate {
+            stem: Stem::Drums,
+            start,
+            end,
+            seed
+        }
+    );
+    // The stem's own button takes the selection too.
+    let [Command::Regenerate(asked)] = stage.button("Regenerate bass")[..] else {
+        panic!()
+    };
+    assert_eq!((asked.start, asked.end), (start, end));
+    stage.button("Zoom");
+    let shown = stage.desk().state.viewport.unwrap();
+    assert!(shown.start < 3.0 && shown.start > 2.5 && shown.seconds < 3.6);
+    // A click elsewhere forgets the selection.
+    stage
+        .harness
+        .get_by_role_and_label(Role::Canvas, "Timeline")
+        .click();
+    stage.asked();
+    assert_eq!(stage.desk().state.selection, None);
+}
+
+#[test]
+fn wheel_drags_and_keys_move_the_timeline() {
+    let mut stage = Stage::new(repaired());
+    let rect = stage.rect(Role::Canvas, "Timeline");
+    let at = pos2(rect.left() + 0.7 * rect.width(), rect.top() + 40.0);
+    stage.event(Event::PointerMoved(at));
+    let wheel = |delta| Event::MouseWheel {
+        unit: MouseWheelUnit::Line,
+        delta,
+        phase: egui::TouchPhase::Move,
+        source: egui::MouseWheelSource::Unknown,
+        modifiers: Modifiers::NONE,
+    };
+    stage.event(wheel(vec2(0.0, 4.0)));
+    stage.harness.run_steps(20);
+    let zoomed = stage.desk().state.viewport.expect("zoomed in");
+    assert!(zoomed.seconds < 8.0);
+    // The second under the pointer stays under it.
+    let share = f64::from((at.x - rect.left() - 8.0) / (rect.width() - 16.0));
+    assert!((zoomed.start + share * zoomed.seconds - share * 10.0).abs() < 0.02);
+    // The middle button pans.
+    stage.drag(
+        at,
+        at - vec2(100.0, 0.0),
+        PointerButton::Middle,
+        Modifiers::NONE,
+    );
+    let panned = stage.desk().state.viewport.unwrap();
+    assert!(panned.start > zoomed.start && panned.seconds == zoomed.seconds);
+    assert_eq!(stage.desk().state.selection, None);
+    // Keys.
+    stage
+        .harness
+        .get_by_role_and_label(Role::Canvas, "Timeline")
+        .focus();
+    stage.harness.run_steps(2);
+    stage.key(Key::ArrowLeft, Modifiers::NONE);
+    assert!(stage.desk().state.viewport.unwrap().start < panned.start);
+    stage.key(Key::Plus, Modifiers::NONE);
+    assert!(stage.desk().state.viewport.unwrap().seconds < panned.seconds);
+    stage.key(Key::Home, Modifiers::NONE);
+    assert_eq!(stage.desk().state.viewport, None);
+    stage.button("Zoom in");
+    assert!(stage.desk().state.viewport.is_some());
+    stage.button("Zoom out");
+    assert_eq!(stage.desk().state.viewport, None);
+    stage.button("Zoom in");
+    stage.button("Show all");
+    assert_eq!(stage.desk().state.viewport, None);
+    for (name, mode) in [
+        ("Split", WaveMode::Split),
+        ("Spectrogram", WaveMode::Spectrogram),
+        ("Overlaid", WaveMode::Overlaid),
+    ] {
+        stage.button(name);
+        assert_eq!(stage.desk().state.wave, mode);
+    }
+    stage.button("Music lanes");
+    assert!(!stage.desk().state.lanes);
+}
+
+#[test]
+fn pointing_at_damage_says_from_when_to_when_and_why() {
+    let view = repaired();
+    let take = &view.takes[0];
+    let span = crate::editor::timeline::Span::of(&view.takes, None).unwrap();
+    let at = SamplePos(i64::from(RATE) * 4);
+    let reasons = crate::editor::waveform::reasons(take, &span, at);
+    let (_, text) = &reasons[0];
+    // The band is overdriven from 3 to 6 s; the detector finds where its peaks are.
+    assert!(text.contains("severity"), "{text}");
+    let (from, _) = text.split_once('–').unwrap();
+    assert!(
+        ["0:02", "0:03", "0:04"].iter().any(|t| from.starts_with(t)),
+        "{text}"
+    );
+    let mut stage = Stage::new(view.clone());
+    let rect = stage.rect(Role::Canvas, "Timeline");
+    let x = rect.left() + 8.0 + 0.4 * (rect.width() - 16.0);
+    stage.event(Event::PointerMoved(pos2(x, rect.top() + 50.0)));
+    stage.harness.run_steps(60);
+    assert!(stage.shows(", severity "));
+}
+
+#[test]
+fn style_is_typed_suggested_and_undone() {
+    let mut stage = Stage::new(repaired());
+    stage.click(Role::Tab, "Analysis");
+    stage.click(Role::TextInput, "Style");
+    stage.event(Event::Text("tight kick, warm bass".to_owned()));
+    stage.key(Key::Enter, Modifiers::NONE);
+    let set = |text: &str| Command::SetStyle(text.to_owned());
+    assert_eq!(stage.asked(), [set("tight kick, warm bass")]);
+    assert_eq!(
+        stage.button("Add round bass"),
+        [set("tight kick, warm bass, round bass")]
+    );
+    assert_eq!(stage.button("Undo"), [set("tight kick, warm bass")]);
+    assert_eq!(stage.button("Undo"), [set("")]);
+}
+
+#[test]
+fn presets_are_loaded_kept_and_deleted() {
+    let mut stage = Stage::new(View::default());
+    stage.click(Role::ComboBox, "Preset");
+    let asked = stage.button("Voice memo");
+    assert!(asked.contains(&Command::NamePreset("Voice memo".to_owned())));
+    assert!((stage.desk().params.live.denoise.value() - 0.75).abs() < 1e-6);
+    let gestures = asked
+        .iter()
+        .filter(|c| matches!(c, Command::Gesture(Gesture::Begin(_))))
+        .count();
+    let ends = asked
+        .iter()
+        .filter(|c| matches!(c, Command::Gesture(Gesture::End(_))))
+        .count();
+    assert!(gestures > 3 && gestures == ends);
+
+    stage.button("Save preset");
+    stage.event(Event::Text("Cellar".to_owned()));
+    let asked = stage.button("Keep");
+    let kept = asked
+        .iter()
+        .any(|c| matches!(c, Command::SavePreset(p) if p.name == "Cellar"));
+    assert!(kept, "{asked:?}");
+    let asked = stage.button("Delete preset");
+    assert_eq!(asked[0], Command::DeletePreset("Cellar".to_owned()));
+    assert_eq!(stage.button("Light colours"), [Command::SetLight(true)]);
+    assert_eq!(stage.button("Dark colours"), [Command::SetLight(false)]);
+}
+
+#[test]
+fn quality_is_measured_and_copied() {
+    let mut stage = Stage::new(repaired());
+    stage.click(Role::Tab, "Quality");
+    for text in [
+        "Loudness",
+        "LUFS",
+        "True peak",
+        "dBTP",
+        "Spectral centroid",
+        "Artefacts",
+    ] {
+        assert!(stage.shows(text), "{text}");
+    }
+    let [Command::Copy(text)] = &stage.button("Copy as text")[..] else {
+        panic!("nothing was copied");
+    };
+    assert!(text.starts_with("\tbefore\tafter\tchange\nSignal to noise\t"));
+}
+
+#[test]
+fn the_status_says_what_to_do_next() {
+    let mut stage = Stage::new(View::default());
+    assert!(stage.shows("Play the song once to capture it."));
+    stage.desk().levels.position = None;
+    assert!(stage.shows("no song position"));
+    stage.desk().levels.player = PlayerState::OutOfDate;
+    assert!(stage.shows("Out of date"));
+    stage.desk().levels.player = PlayerState::Patch;
+    assert!(stage.shows("Playing rebuilt audio."));
+    stage.desk().levels.running = false;
+    assert!(stage.shows("Start playback"));
+    let problem = "x.patch is missing: play the song once";
+    stage.desk().view.problems.push(problem.to_owned());
+    assert!(stage.shows(problem));
+}
+
+/// Every control has a name, and no two of a kind share one.
+#[test]
+fn every_control_has_a_name_of_its_own() {
+    let mut stage = Stage::new(repaired());
+    for tab in [Tab::Stems, Tab::Live, Tab::Analysis, Tab::Quality] {
+        stage.desk().state.tab = tab;
+        stage.harness.run_steps(3);
+        for role in [
+            Role::Slider,
+            Role::Button,
+            Role::CheckBox,
+            Role::ComboBox,
+            Role::TextInput,
+        ] {
+            let mut names = Vec::new();
+            for node in stage
+                .harness
+                .query_all(egui_kittest::kittest::By::new().role(role))
+            {
+                let name = egui_kittest::kittest::NodeT::accesskit_node(&node).label();
+                let name = name.unwrap_or_default();
+                assert!(
+                    !name.trim().is_empty(),
+                    "a {role:?} without a name on {tab:?}"
+                );
+                names.push(name);
+            }
+            let all = names.len();
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), all, "{role:?} on {tab:?}: {names:?}");
+        }
+    }
+}
+
+#[test]
+fn any_size_and_any_view_can_be_drawn() {
+    let odd = View {
+        takes: vec![
+            TakeView {
+                start: SamplePos(i64::MIN / 4),
+                frames: 1,
+                ..TakeView::default()
+            },
+            TakeView {
+                start: SamplePos(-5),
+                frames: u64::MAX,
+                sample_rate: 1,
+                before: views().0.takes[0].before.clone(),
+                damage: views().0.takes[0].damage.clone(),
+                ..TakeView::default()
+            },
+        ],
+        overruns: u64::MAX,
+        ..View::default()
+    };
+    for view in [View::default(), repaired(), odd] {
+        for size in [vec2(720.0, 480.0), vec2(60.0, 40.0), vec2(4000.0, 90.0)] {
+            let mut stage = Stage::sized(view.clone(), size, 1.0);
+            for tab in [Tab::Stems, Tab::Live, Tab::Analysis, Tab::Quality] {
+                stage.desk().state.tab = tab;
+                for position in [
+                    None,
+                    Some(SamplePos(i64::MAX)),
+                    Some(SamplePos(i64::MIN + 1)),
+                ] {
+                    stage.desk().levels.position = position;
+                    stage.event(Event::PointerMoved(pos2(size.x / 2.0, size.y / 3.0)));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn meters_rise_at_once_and_fall_slowly() {
+    let meters = Meters::default();
+    let mut levels = Levels::default();
+    meters.output_peak.store(0.5, Relaxed);
+    meters.processed.store(1, Relaxed);
+    levels.read(&meters, 0.03);
+    assert!((levels.output_db + 6.02).abs() < 0.01);
+    assert!(levels.running);
+    levels.read(&meters, 0.5);
+    assert!(
+        (levels.output_db + 18.02).abs() < 0.01,
+        "12 dB in half a second"
+    );
+    levels.read(&meters, 10.0);
+    assert_eq!(levels.output_db, SILENCE_DB);
+    assert!(!levels.running, "no block for ten seconds");
+}

@@ -1,0 +1,574 @@
+// [cli] `cargo xtask screenshots`: the real window in a host, used with the mouse, and pictures of it.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs::File,
+    io::BufWriter,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clack_host::events::spaces::CoreEventSpace;
+use x11rb::{
+    COPY_DEPTH_FROM_PARENT, CURRENT_TIME,
+    connection::Connection,
+    protocol::{
+        xproto::{
+            BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, ConfigureWindowAux, ConnectionExt,
+            CreateWindowAux, ImageFormat, KEY_PRESS_EVENT, KEY_RELEASE_EVENT, MOTION_NOTIFY_EVENT,
+            WindowClass,
+        },
+        xtest::ConnectionExt as _,
+    },
+    rust_connection::RustConnection,
+};
+
+use crate::{
+    bundle,
+    host::{AudioThread, HostedPlugin, ParamChange, Transport, clap_id_of, state_field},
+    render, song,
+    test::Screen,
+    workspace,
+};
+
+/// Opens the bundled plugin's editor, uses it with the mouse, writes pictures of it.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Where the pictures go.
+    #[arg(long, default_value = "docs")]
+    pub out: PathBuf,
+    /// How often the editor is closed and opened again.
+    #[arg(long, default_value_t = 50)]
+    pub openings: usize,
+    /// Use the bundle that is there.
+    #[arg(long)]
+    pub no_build: bool,
+}
+
+/// Logical size of the window, as the places of the controls were noted.
+const SIZE: (u16, u16) = (1120, 800);
+const SMALL: (u16, u16) = (860, 620);
+const BLOCK: usize = 512;
+/// Length of the song that is played.
+const SONG_SECONDS: f64 = 14.0;
+/// Time for a picture: software OpenGL on a busy machine is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Time for the analysis.
+const ANALYSIS: Duration = Duration::from_secs(600);
+/// A picture of the editor has text and meters: more than a flat background has.
+const COLOURS: usize = 16;
+/// Memory that closing and opening again may cost in all, in bytes: drivers keep some caches.
+const MAX_GROWTH: u64 = 48 << 20;
+
+/// Runs the command.
+///
+/// # Errors
+/// If the editor can't be opened, doesn't do what hands ask for, or leaks.
+pub fn run(args: &Args) -> Result<()> {
+    let bundle = if args.no_build {
+        workspace::bundled_clap()?
+    } else {
+        bundle::run(&bundle::Args::default())?.swap_remove(0)
+    };
+    let screen = Screen::start()?;
+    let display = screen.as_ref().map(|s| s.display.clone());
+    let places = places(&workspace::root()?.join("tests/golden/editor/places.json"))?;
+    let data = workspace::target_dir()?.join("screenshots");
+    // An analysis of its own on every run.
+    let _ = std::fs::remove_dir_all(&data);
+    // SAFETY: no other thread runs yet.
+    unsafe {
+        std::env::set_var("UNCOOK_DATA_DIR", &data);
+        if let Some(display) = &display {
+            std::env::set_var("DISPLAY", display);
+            std::env::set_var("LIBGL_ALWAYS_SOFTWARE", "1");
+        }
+    }
+    let out = workspace::root()?.join(&args.out);
+    std::fs::create_dir_all(&out)?;
+    let desk = Desk::new(display.as_deref())?;
+    tour(&bundle, &desk, &places, &out)?;
+    reopen(&bundle, &desk, args.openings)
+}
+
+/// Name of a control and the rectangle it has in a window of [`SIZE`]. The editor's own tests write and
+/// check them.
+type Places = BTreeMap<String, [f32; 4]>;
+
+fn places(path: &Path) -> Result<Places> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{} can't be read", path.display()))?;
+    let json: serde_json::Value = serde_json::from_str(&text)?;
+    let object = json.as_object().context("the places are no JSON object")?;
+    (object.iter())
+        .map(|(name, rect)| {
+            let side = |i: usize| {
+                rect.get(i)
+                    .and_then(serde_json::Value::as_f64)
+                    .map(|x| x as f32)
+            };
+            let rect = (|| Some([side(0)?, side(1)?, side(2)?, side(3)?]))();
+            Ok((
+                name.clone(),
+                rect.with_context(|| format!("{name} has no rectangle"))?,
+            ))
+        })
+        .collect()
+}
+
+/// The X server, a window on it, and hands.
+struct Desk {
+    x: RustConnection,
+    root: u32,
+}
+
+impl Desk {
+    fn new(display: Option<&str>) -> Result<Self> {
+        let (x, screen) = RustConnection::connect(display).context("there is no X server")?;
+        let root = x.setup().roots[screen].root;
+        Ok(Self { x, root })
+    }
+
+    fn window(&self) -> Result<u32> {
+        let window = self.x.generate_id()?;
+        self.x.create_window(
+            COPY_DEPTH_FROM_PARENT,
+            window,
+            self.root,
+            0,
+            0,
+            SIZE.0,
+            SIZE.1,
+            0,
+            WindowClass::INPUT_OUTPUT,
+            0,
+            &CreateWindowAux::new(),
+        )?;
+        self.x.map_window(window)?;
+        self.settle()?;
+        Ok(window)
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.x.get_input_focus()?.reply()?;
+        Ok(())
+    }
+
+    fn fake(&self, kind: u8, detail: u8, (x, y): (f32, f32)) -> Result<()> {
+        self.x
+            .xtest_fake_input(kind, detail, CURRENT_TIME, self.root, x as i16, y as i16, 0)?;
+        self.settle()
+    }
+
+    fn move_to(&self, at: (f32, f32)) -> Result<()> {
+        self.fake(MOTION_NOTIFY_EVENT, 0, at)
+    }
+
+    fn press(&self, down: bool, at: (f32, f32)) -> Result<()> {
+        self.fake(
+            if down {
+                BUTTON_PRESS_EVENT
+            } else {
+                BUTTON_RELEASE_EVENT
+            },
+            1,
+            at,
+        )
+    }
+
+    /// Types what a US keyboard has without Shift, then Return.
+    fn keys(&self, text: &str) -> Result<Vec<u8>> {
+        let setup = self.x.setup();
+        let (first, last) = (setup.min_keycode, setup.max_keycode);
+        let map = self
+            .x
+            .get_keyboard_mapping(first, last - first + 1)?
+            .reply()?;
+        let per = usize::from(map.keysyms_per_keycode).max(1);
+        let code = |symbol: u32| {
+            let at = map
+                .keysyms
+                .chunks(per)
+                .position(|keys| keys.first() == Some(&symbol));
+            at.map(|at| first + at as u8)
+                .with_context(|| format!("no key gives {symbol:#x}"))
+        };
+        const RETURN: u32 = 0xff0d;
+        text.chars()
+            .map(u32::from)
+            .chain([RETURN])
+            .map(code)
+            .collect()
+    }
+
+    fn key(&self, code: u8, down: bool) -> Result<()> {
+        self.fake(
+            if down {
+                KEY_PRESS_EVENT
+            } else {
+                KEY_RELEASE_EVENT
+            },
+            code,
+            (0.0, 0.0),
+        )
+    }
+
+    fn picture(&self, window: u32, (width, height): (u16, u16)) -> Result<Vec<u8>> {
+        let image = self
+            .x
+            .get_image(ImageFormat::Z_PIXMAP, window, 0, 0, width, height, !0)?
+            .reply()?;
+        // Blue, green, red, unused.
+        Ok(image
+            .data
+            .chunks_exact(4)
+            .flat_map(|p| [p[2], p[1], p[0]])
+            .collect())
+    }
+
+    fn shot(&self, window: u32, size: (u16, u16), path: &Path) -> Result<()> {
+        let pixels = self.picture(window, size)?;
+        let file = BufWriter::new(File::create(path)?);
+        let mut encoder = png::Encoder::new(file, size.0.into(), size.1.into());
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_compression(png::Compression::High);
+        encoder.write_header()?.write_image_data(&pixels)?;
+        println!("{}", path.display());
+        Ok(())
+    }
+
+    /// Waits until something has been drawn.
+    fn wait_for_picture(&self, plugin: &mut HostedPlugin, window: u32) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            plugin.idle();
+            std::thread::sleep(Duration::from_millis(30));
+            let pixels = self.picture(window, SIZE)?;
+            let colours: HashSet<&[u8]> = pixels.chunks_exact(3).collect();
+            if colours.len() >= COLOURS {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < PATIENCE, "the editor drew nothing");
+        }
+    }
+}
+
+/// What the plugin told the host of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Told {
+    Begin,
+    Value(f64),
+    End,
+}
+
+/// Audio that runs at the pace of a clock while hands work.
+struct Player<'a> {
+    audio: &'a mut AudioThread,
+    song: &'a uncook::audio::AudioBuffer,
+    position: usize,
+    playing: bool,
+    /// Times faster than the clock.
+    speed: f64,
+    told: Vec<(u32, Told)>,
+}
+
+impl Player<'_> {
+    fn run(&mut self, time: Duration) -> Result<()> {
+        let began = Instant::now();
+        let rate = f64::from(self.audio.sample_rate());
+        let blocks = (time.as_secs_f64() * self.speed * rate / BLOCK as f64).ceil() as usize;
+        for i in 1..=blocks {
+            let (song, from) = (self.song, self.position);
+            let playing = self.playing;
+            self.audio.fill_input(BLOCK, |channel, samples| {
+                let source = &song.channels[channel.min(song.channels.len() - 1)];
+                for (n, x) in samples.iter_mut().enumerate() {
+                    *x = if playing {
+                        source.get(from + n).copied().unwrap_or(0.0)
+                    } else {
+                        0.0
+                    };
+                }
+            });
+            let transport = Transport {
+                playing,
+                position_samples: from as i64,
+                tempo_bpm: 112.0,
+            };
+            self.audio
+                .process_block(BLOCK, &[] as &[ParamChange], transport)?;
+            for event in self.audio.replies() {
+                let told = match event.as_core_event() {
+                    Some(CoreEventSpace::ParamGestureBegin(e)) => {
+                        e.param_id().map(|id| (id, Told::Begin))
+                    }
+                    Some(CoreEventSpace::ParamGestureEnd(e)) => {
+                        e.param_id().map(|id| (id, Told::End))
+                    }
+                    Some(CoreEventSpace::ParamValue(e)) => {
+                        e.param_id().map(|id| (id, Told::Value(e.value())))
+                    }
+                    _ => None,
+                };
+                self.told.extend(told.map(|(id, told)| (id.get(), told)));
+            }
+            if playing {
+                self.position += BLOCK;
+            }
+            let due = time.mul_f64(i as f64 / blocks as f64);
+            std::thread::sleep(due.saturating_sub(began.elapsed()));
+        }
+        Ok(())
+    }
+
+    fn click(&mut self, desk: &Desk, places: &Places, name: &str) -> Result<()> {
+        let at = middle(places, name)?;
+        desk.move_to(at)?;
+        self.run(Duration::from_millis(150))?;
+        desk.press(true, at)?;
+        self.run(Duration::from_millis(120))?;
+        desk.press(false, at)?;
+        self.run(Duration::from_millis(500))
+    }
+}
+
+fn middle(places: &Places, name: &str) -> Result<(f32, f32)> {
+    let [left, top, right, bottom] = places
+        .get(name)
+        .with_context(|| format!("nobody noted where {name} is"))?;
+    Ok((0.5 * (left + right), 0.5 * (top + bottom)))
+}
+
+/// Insert, play, Analyse, look, drag, type, resize.
+fn tour(bundle: &Path, desk: &Desk, places: &Places, out: &Path) -> Result<()> {
+    let song = song::song(SONG_SECONDS).damaged;
+    let mut plugin = HostedPlugin::load(bundle)?;
+    // Analysed on demand: the click is part of the tour.
+    let capture = plugin.param("capture")?;
+    let manual = plugin.read_value(&capture, "Manual")?;
+    plugin.set_params(&[(capture.id, manual)])?;
+    plugin.activate(song::SAMPLE_RATE, BLOCK)?;
+    let window = desk.window()?;
+    plugin.open_editor(window)?;
+    plugin.resize_editor(SIZE.0.into(), SIZE.1.into())?;
+    desk.wait_for_picture(&mut plugin, window)?;
+
+    let second = Duration::from_secs(1);
+    let shot = |name: &str| desk.shot(window, SIZE, &out.join(format!("editor-{name}.png")));
+    let work = |audio: &mut AudioThread| -> Result<Vec<(u32, Told)>> {
+        let mut player = Player {
+            audio,
+            song: &song,
+            position: 0,
+            playing: false,
+            speed: 1.0,
+            told: Vec::new(),
+        };
+        player.run(2 * second)?;
+        shot("empty")?;
+        player.playing = true;
+        player.speed = 3.0;
+        while (player.position as f64) < 0.6 * song.frames() as f64 {
+            player.run(second / 4)?;
+        }
+        player.speed = 1.0;
+        player.run(second)?;
+        shot("capturing")?;
+        player.speed = 3.0;
+        while player.position + BLOCK < song.frames() {
+            player.run(second / 4)?;
+        }
+        player.playing = false;
+        player.speed = 1.0;
+        player.run(second)?;
+        player.click(desk, places, "Analyse")?;
+        player.run(second)?;
+        shot("analysing")?;
+        Ok(player.told)
+    };
+    plugin.with_audio_thread(work)?;
+
+    let began = Instant::now();
+    while render::commits(&plugin.state_save()?)? == 0 {
+        ensure!(
+            began.elapsed() < ANALYSIS,
+            "the click on Analyse led to no repair"
+        );
+        plugin.idle();
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let bass = plugin.param("blend_bass")?;
+    let before = plugin.param_value(bass.id)?;
+    let told = plugin.with_audio_thread(|audio| {
+        let mut player = Player {
+            audio,
+            song: &song,
+            position: 5 * song::SAMPLE_RATE as usize,
+            playing: true,
+            speed: 1.0,
+            told: Vec::new(),
+        };
+        player.run(2 * second)?;
+        shot("repaired")?;
+        player.playing = false;
+        // Drag the bass' blend to the left.
+        let (x, y) = middle(places, "Bass blend")?;
+        desk.move_to((x, y))?;
+        player.run(second / 4)?;
+        desk.press(true, (x, y))?;
+        for step in 1..=10 {
+            desk.move_to((x - 4.0 * step as f32, y))?;
+            player.run(second / 10)?;
+        }
+        desk.press(false, (x - 40.0, y))?;
+        player.run(second)?;
+        Ok(player.told)
+    })?;
+    gesture(&told, "blend_bass")?;
+    let after = plugin.param_value(bass.id)?;
+    ensure!(
+        after < before,
+        "the bass' blend stayed at {after} while it was dragged from {before}"
+    );
+
+    let text = "tight kick, warm bass";
+    let keys = desk.keys(text)?;
+    plugin.with_audio_thread(|audio| {
+        let mut player = Player {
+            audio,
+            song: &song,
+            position: 0,
+            playing: false,
+            speed: 1.0,
+            told: Vec::new(),
+        };
+        player.click(desk, places, "Analysis")?;
+        player.click(desk, places, "Style")?;
+        for key in keys {
+            for down in [true, false] {
+                desk.key(key, down)?;
+                player.run(Duration::from_millis(40))?;
+            }
+        }
+        player.run(second)?;
+        shot("style")?;
+        player.click(desk, places, "Quality")?;
+        player.click(desk, places, "Spectrogram")?;
+        shot("spectrogram")?;
+        player.click(desk, places, "Light colours")?;
+        player.click(desk, places, "Live repair")?;
+        player.click(desk, places, "Overlaid")?;
+        shot("light")
+    })?;
+    let style = state_field(&plugin.state_save()?, "style")?;
+    ensure!(
+        style == Some(text.into()),
+        "the style that was typed is stored as {style:?}"
+    );
+
+    let configure = ConfigureWindowAux::new()
+        .width(u32::from(SMALL.0))
+        .height(u32::from(SMALL.1));
+    desk.x.configure_window(window, &configure)?;
+    plugin.resize_editor(SMALL.0.into(), SMALL.1.into())?;
+    let began = Instant::now();
+    while began.elapsed() < 2 * second {
+        plugin.idle();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    desk.shot(window, SMALL, &out.join("editor-small.png"))?;
+    let stored = state_field(&plugin.state_save()?, "editor-size")?;
+    println!("size stored after resizing: {stored:?}");
+
+    // At rest: nothing plays, nobody touches it.
+    desk.move_to((f32::from(SMALL.0) + 100.0, f32::from(SMALL.1) + 100.0))?;
+    std::thread::sleep(2 * second);
+    let (began, spent) = (Instant::now(), cpu_seconds()?);
+    std::thread::sleep(10 * second);
+    let share = (cpu_seconds()? - spent) / began.elapsed().as_secs_f64();
+    println!("an editor at rest takes {:.2} % of a core", 100.0 * share);
+    plugin.close_editor()?;
+    desk.x.destroy_window(window)?;
+    desk.settle()
+}
+
+/// One gesture of a parameter: begin, values, end.
+fn gesture(told: &[(u32, Told)], id: &str) -> Result<()> {
+    let param = clap_id_of(id).context("no such parameter")?.get();
+    let mine: Vec<Told> = told
+        .iter()
+        .filter(|(p, _)| *p == param)
+        .map(|(_, t)| *t)
+        .collect();
+    match &mine[..] {
+        [Told::Begin, values @ .., Told::End]
+            if values.len() >= 3 && values.iter().all(|t| matches!(t, Told::Value(_))) =>
+        {
+            println!("{id}: begin, {} values, end", values.len());
+            Ok(())
+        }
+        other => bail!("the host heard of {id}: {other:?}"),
+    }
+}
+
+/// Opens and closes; what each opening leaves behind is measured after the first few.
+fn reopen(bundle: &Path, desk: &Desk, openings: usize) -> Result<()> {
+    let mut plugin = HostedPlugin::load(bundle)?;
+    let mut settled = None;
+    for opening in 1..=openings {
+        let window = desk.window()?;
+        plugin.open_editor(window)?;
+        desk.wait_for_picture(&mut plugin, window)?;
+        plugin.close_editor()?;
+        desk.x.destroy_window(window)?;
+        desk.settle()?;
+        if opening == 5.min(openings) {
+            settled = Some((resident_bytes()?, open_files()?));
+        }
+    }
+    let (memory, files) = settled.context("nothing was opened")?;
+    let (memory_now, files_now) = (resident_bytes()?, open_files()?);
+    println!(
+        "{openings} openings: memory {} -> {} MB, open files {files} -> {files_now}",
+        memory >> 20,
+        memory_now >> 20
+    );
+    ensure!(
+        memory_now <= memory + MAX_GROWTH,
+        "memory grew by {} MB",
+        (memory_now - memory) >> 20
+    );
+    ensure!(
+        files_now <= files + 4,
+        "open files grew from {files} to {files_now}"
+    );
+    Ok(())
+}
+
+fn resident_bytes() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm")?;
+    let pages: u64 = text
+        .split(' ')
+        .nth(1)
+        .context("no resident size")?
+        .parse()?;
+    Ok(pages * 4096)
+}
+
+fn open_files() -> Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/fd")?.count())
+}
+
+/// Time that this process has computed.
+fn cpu_seconds() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat")?;
+    // Fields after the name in brackets; user and system time are the 12th and 13th, in 1/100 s.
+    let rest = text.rsplit_once(')').context("no process name")?.1;
+    let field = |i: usize| {
+        rest.split_whitespace()
+            .nth(i)
+            .and_then(|t| t.parse::<f64>().ok())
+    };
+    Ok((field(11).context("no time")? + field(12).context("no time")?) / 100.0)
+}
