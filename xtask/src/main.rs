@@ -19,6 +19,7 @@ struct Cli {
 enum Task {
     Bundle(xtask::bundle::Args),
     Demo(xtask::demo::Args),
+    Quality(xtask::quality::Args),
     Render(Box<xtask::render::Args>),
     /// Checks the house rules that no compiler checks.
     Tidy,
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             }
         }),
         Task::Demo(args) => xtask::demo::run(&args),
+        Task::Quality(args) => xtask::quality::run(&args),
         Task::Render(args) => xtask::render::run(&args),
         Task::Tidy => xtask::tidy::run(),
         Task::Test(args) => xtask::test::run(&args),
