@@ -297,7 +297,7 @@ fn preset_rows(
     (reference, dry): (&[f32], &[f32]),
 ) {
     let heard = &damaged.channels[0];
-    let mut sdr = |table: &mut Table, repair: Repair| {
+    let sdr = |table: &mut Table, repair: Repair| {
         let repaired = repair.both(damaged);
         table.add(
             &song.name,

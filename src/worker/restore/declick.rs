@@ -1,12 +1,17 @@
 // [worker] Removing clicks and filling dropouts over a whole take.
 //!
-//! Dropouts are [`super::dropout`]'s. Clicks: the live kernel ([`crate::realtime::declick`]) twice over a finer grid, so that the second
-//! round sees each click without its neighbours.
+//! Dropouts are [`super::dropout`]'s. Clicks: the live kernel ([`crate::realtime::declick`]) twice over a
+//! finer grid, so that the second round sees each click without its neighbours. Where sure clicks come again
+//! and again, twice more with thresholds that let doubtful ones count.
 
 use super::dropout;
 use crate::{
     realtime::{
-        declick::{find::ClickFinder, flat_top, live_setup},
+        declick::{
+            CRACKLE, CRACKLE_SECONDS,
+            find::{ClickFinder, Finder},
+            flat_top, live_setup, sensitive_setup,
+        },
         declip::level::LevelTracker,
     },
     worker::progress::Progress,
@@ -32,9 +37,28 @@ pub fn restore(
         for x in samples.iter_mut().filter(|x| !x.is_finite()) {
             *x = 0.0;
         }
+        let mut clicks = Vec::new();
         for _ in 0..ROUNDS {
-            if !remove_clicks(samples, sample_rate, amount, progress) {
+            let setup = |_| live_setup(sample_rate);
+            if !remove_clicks(samples, sample_rate, amount, setup, &mut clicks, progress) {
                 return false;
+            }
+        }
+        clicks.sort_unstable();
+        let near = (0.5 * CRACKLE_SECONDS * sample_rate) as usize;
+        let crackles = |at: usize| {
+            let first = clicks.partition_point(|&c| c + near < at);
+            let last = clicks.partition_point(|&c| c <= at + near);
+            last - first >= CRACKLE
+        };
+        if clicks.len() >= CRACKLE {
+            let (sure, doubtful) = (live_setup(sample_rate), sensitive_setup(sample_rate));
+            for _ in 0..ROUNDS {
+                let setup = |at| if crackles(at) { doubtful } else { sure };
+                let found = &mut Vec::new();
+                if !remove_clicks(samples, sample_rate, amount, setup, found, progress) {
+                    return false;
+                }
             }
         }
         if !dropout::fill(samples, sample_rate, amount, progress) {
@@ -44,8 +68,16 @@ pub fn restore(
     true
 }
 
-/// One round of click repair. `false` if cancelled.
-fn remove_clicks(samples: &mut [f32], sample_rate: f64, amount: f32, progress: &Progress) -> bool {
+/// One round of click repair with the thresholds that `setup_at` gives for a place; adds where clicks were found
+/// to `clicks`. `false` if cancelled.
+fn remove_clicks(
+    samples: &mut [f32],
+    sample_rate: f64,
+    amount: f32,
+    setup_at: impl Fn(usize) -> Finder,
+    clicks: &mut Vec<usize>,
+    progress: &Progress,
+) -> bool {
     let setup = live_setup(sample_rate);
     let mut finder = ClickFinder::new(setup);
     let mut tracker = LevelTracker::new(sample_rate);
@@ -74,9 +106,11 @@ fn remove_clicks(samples: &mut [f32], sample_rate: f64, amount: f32, progress: &
                 .unwrap_or(0.0);
         }
         let levels = tracker.levels();
+        finder.set_setup(setup_at(start));
         let made = finder.repair(&mut stretch, zone, |from, to, x| {
             flat_top(levels, from, to, x)
         });
+        clicks.extend(std::iter::repeat_n(start, made));
         if made > 0 {
             for (i, &x) in (origin..).zip(stretch.iter()).skip(zone.0 - 1) {
                 if let Some(slot) = usize::try_from(i).ok().and_then(|i| samples.get_mut(i))
