@@ -28,9 +28,19 @@ pub fn damage_map(audio: &AudioBuffer) -> DamageMap {
         };
         let channels: Vec<&[f32]> = pair.iter().map(Vec::as_slice).collect();
         detector.process(&channels, &mut emit);
-        // Silence pushes the last frames out.
-        let silence = vec![0.0; (rate * 0.01) as usize * (DELAY_FRAMES + 2)];
-        detector.process(&vec![silence.as_slice(); pair.len()], &mut emit);
+        // The last frames are pushed out by the take's own end played backwards: silence there would be a
+        // dropout that nobody recorded.
+        let length = (rate * 0.01) as usize * (DELAY_FRAMES + 2);
+        let tails: Vec<Vec<f32>> = pair
+            .iter()
+            .map(|x| {
+                let mut tail: Vec<f32> = x.iter().rev().take(length).copied().collect();
+                tail.resize(length, 0.0);
+                tail
+            })
+            .collect();
+        let tails: Vec<&[f32]> = tails.iter().map(Vec::as_slice).collect();
+        detector.process(&tails, &mut emit);
     }
     map
 }

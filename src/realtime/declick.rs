@@ -58,6 +58,27 @@ pub fn live_setup(sample_rate: f64) -> Finder {
     }
 }
 
+/// The search in a recording that crackles: where sure clicks come again and again, doubtful ones are clicks
+/// too. Same lengths as [`live_setup`], so that the two can take turns.
+pub fn sensitive_setup(sample_rate: f64) -> Finder {
+    Finder {
+        threshold: 8.0,
+        lasting: 3.0,
+        explained: 20.0,
+        reduction: 4.0,
+        alone: 5.0,
+        plausible: 1.5,
+        most: 8,
+        ..live_setup(sample_rate)
+    }
+}
+
+/// Sure clicks within [`CRACKLE_SECONDS`] that make a recording one that crackles: six a second. Clean music
+/// with loud drums is allowed two in ten.
+pub const CRACKLE: usize = 30;
+/// See [`CRACKLE`].
+pub const CRACKLE_SECONDS: f64 = 5.0;
+
 /// Whether `x[from..to]` touches a flat top, which is the declipper's business: samples at a clip level
 /// in force, or several equal ones as loud as anything in `x`.
 pub fn flat_top(levels: Levels, from: usize, to: usize, x: &[f32]) -> bool {

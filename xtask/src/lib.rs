@@ -1,6 +1,6 @@
 // [cli] The workspace's tasks, and a CLAP host that plays the bundled plugin.
-//! `cargo xtask <task>`: bundle, render, demo, listen, load, tidy, test, install, hosts, screenshots. The host is a
-//! library, so that the tests of the bundled plugin use the same one.
+//! `cargo xtask <task>`: bundle, render, demo, listen, load, quality, tidy, test, install, hosts, screenshots. The
+//! host is a library, so that the tests of the bundled plugin use the same one.
 
 pub mod automation;
 pub mod bundle;
@@ -12,6 +12,7 @@ pub mod listen;
 pub mod load;
 pub mod packages;
 pub mod picture;
+pub mod quality;
 pub mod render;
 #[cfg(target_os = "linux")]
 pub mod screenshots;

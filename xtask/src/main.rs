@@ -20,6 +20,7 @@ enum Task {
     Bundle(xtask::bundle::Args),
     Demo(xtask::demo::Args),
     Hosts(xtask::hosts::Args),
+    Quality(xtask::quality::Args),
     Render(Box<xtask::render::Args>),
     /// Checks the house rules that no compiler checks.
     Tidy,
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         }),
         Task::Demo(args) => xtask::demo::run(&args),
         Task::Hosts(args) => xtask::hosts::run(&args),
+        Task::Quality(args) => xtask::quality::run(&args),
         Task::Render(args) => xtask::render::run(&args),
         Task::Tidy => xtask::tidy::run(),
         Task::Test(args) => xtask::test::run(&args),

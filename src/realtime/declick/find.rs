@@ -95,6 +95,20 @@ impl ClickFinder {
         }
     }
 
+    /// Searches with other thresholds from now on; the lengths must be those the finder was made with.
+    pub fn set_setup(&mut self, setup: Finder) {
+        debug_assert_eq!(
+            (setup.order, setup.window, setup.longest, setup.side),
+            (
+                self.setup.order,
+                self.setup.window,
+                self.setup.longest,
+                self.setup.side
+            )
+        );
+        self.setup = setup;
+    }
+
     /// Samples needed after the zone in which clicks are looked for.
     pub fn lookahead(setup: &Finder) -> usize {
         setup.longest + 1 + GUARD + setup.side + setup.order

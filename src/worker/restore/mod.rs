@@ -9,6 +9,7 @@ pub mod declick;
 pub mod declip;
 pub mod denoise;
 pub mod dereverb;
+pub mod dropout;
 pub mod eq;
 pub mod undo;
 

@@ -1,0 +1,242 @@
+// [worker] Filling dropouts over a whole take: the music continued from both sides, or copied from where it repeats.
+//!
+//! Stretches of digital silence with loud sides are filled in two ways. Models of high order continue the
+//! music from both sides, one fading into the other (I. Kauppinen, K. Roth, "Audio signal extrapolation:
+//! theory and applications", DAFx 2002; the models by J. P. Burg's method, which needs no taper). And music
+//! repeats: where both sides of the dropout occur again, on another beat or in another bar, what lies between
+//! them there is what is missing (N. Perraudin et al., "Inpainting of long audio segments with similarity graphs",
+//! IEEE/ACM TASLP 2018, here for short ones, by plain correlation). Both are mixed by how far each can be
+//! trusted: the models by the dropout's length, the copy by how well its surroundings match.
+
+use realfft::{RealFftPlanner, num_complex::Complex};
+
+use crate::{
+    realtime::declick::{ar::GapFiller, rate_factor},
+    worker::progress::Progress,
+};
+
+/// Order of the models that continue the music, at 44.1 and 48 kHz.
+const ORDER: usize = 1536;
+/// Samples each is fitted to.
+const CONTEXT: usize = 8192;
+/// Dropouts shorter or longer than this are left: shorter ones are clicks, longer ones can't be guessed.
+const DROPOUT_SECONDS: std::ops::RangeInclusive<f64> = 0.001..=0.120;
+/// Devices fade out and in around a dropout: so much on either side is not trusted either.
+const EDGE_SECONDS: f64 = 0.0012;
+/// Digital silence: below one step of 16-bit audio.
+const SILENT: f32 = 0.9 / 32768.0;
+/// The sides of a dropout are at least this loud (RMS, −46 dBFS).
+const LOUD: f64 = 0.005;
+/// Surroundings that are compared, on either side, and how far away from the dropout they may be.
+const SIDE_SECONDS: f64 = 0.060;
+const SEARCH_SECONDS: f64 = 20.0;
+/// A copy's surroundings match at least this well (normalised correlation).
+const MATCH: f64 = 0.6;
+/// What the models get wrong grows with the dropout's length: half the energy at this many seconds.
+const HALF_WRONG_SECONDS: f64 = 0.035;
+/// What lies between like surroundings is less like than they are, by this factor in energy (of 0.5, 1, 2 and 4
+/// the best over 96 dropouts in four songs).
+const COPY_DOUBT: f64 = 4.0;
+
+/// Dropouts as ranges of samples: digital silence that cuts off loud music abruptly on both sides.
+pub fn find_dropouts(samples: &[f32], sample_rate: f64) -> Vec<std::ops::Range<usize>> {
+    let side = (0.003 * sample_rate) as usize;
+    let rms = |x: &[f32]| {
+        (x.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>() / x.len().max(1) as f64).sqrt()
+    };
+    let mut found = Vec::new();
+    let mut n = 0;
+    while n < samples.len() {
+        if samples[n].abs() > SILENT {
+            n += 1;
+            continue;
+        }
+        let start = n;
+        while n < samples.len() && samples[n].abs() <= SILENT {
+            n += 1;
+        }
+        let seconds = (n - start) as f64 / sample_rate;
+        if !DROPOUT_SECONDS.contains(&seconds) || start < 4 * side || n + 4 * side > samples.len() {
+            continue;
+        }
+        // A note that fades or a gate that opens is quiet right at the silence; a dropout is not.
+        let (left, right) = (&samples[start - side..start], &samples[n..n + side]);
+        let around = rms(&samples[start - 4 * side..start]).max(rms(&samples[n..n + 4 * side]));
+        let quieter = rms(left).min(rms(right));
+        if quieter >= LOUD && quieter >= 0.2 * around {
+            found.push(start..n);
+        }
+    }
+    found
+}
+
+/// Fills every dropout of one channel in place; `amount` 0..=1. `false` if cancelled.
+pub fn fill(samples: &mut [f32], sample_rate: f64, amount: f32, progress: &Progress) -> bool {
+    let factor = rate_factor(sample_rate);
+    let context = (CONTEXT as f64 * factor) as usize;
+    let order = (ORDER as f64 * factor) as usize;
+    let edge = (EDGE_SECONDS * sample_rate) as usize;
+    for silence in find_dropouts(samples, sample_rate) {
+        if progress.is_cancelled() {
+            return false;
+        }
+        let gap = silence.start - edge..silence.end + edge;
+        let from = gap.start.saturating_sub(context);
+        let to = (gap.end + context).min(samples.len());
+        let mut modelled = samples[from..to].to_vec();
+        let length = gap.len();
+        interpolate(&mut modelled, gap.start - from, gap.end - from, order);
+        let copy = find_again(samples, &gap, sample_rate);
+        let seconds = length as f64 / sample_rate;
+        let modelled_wrong = seconds / (seconds + HALF_WRONG_SECONDS);
+        let trust = copy.map_or(0.0, |copy| {
+            let copied_wrong = COPY_DOUBT * (1.0 - copy.likeness * copy.likeness);
+            modelled_wrong / (modelled_wrong + copied_wrong)
+        });
+        for i in 0..length {
+            let modelled = f64::from(modelled[gap.start - from + i]);
+            // The copy has its own sides: at the borders the models lead over.
+            let border = (i.min(length - 1 - i) as f64 / edge as f64).min(1.0);
+            let copied = copy.map_or(0.0, |copy| {
+                copy.gain * f64::from(samples[(gap.start + i).wrapping_add_signed(copy.shift)])
+            });
+            let trust = trust * border;
+            let filled = (1.0 - trust) * modelled + trust * copied;
+            let x = &mut samples[gap.start + i];
+            *x += amount * (filled as f32 - *x);
+        }
+    }
+    true
+}
+
+/// Where the surroundings of a dropout occur again.
+#[derive(Clone, Copy)]
+struct Copy {
+    /// From the dropout to the place, in samples.
+    shift: isize,
+    /// From the place's level to the dropout's.
+    gain: f64,
+    /// Normalised correlation of the surroundings, 0..=1.
+    likeness: f64,
+}
+
+/// The place whose surroundings are most like those of `gap`, if any is like them.
+fn find_again(samples: &[f32], gap: &std::ops::Range<usize>, sample_rate: f64) -> Option<Copy> {
+    let side = (SIDE_SECONDS * sample_rate) as usize;
+    let reach = (SEARCH_SECONDS * sample_rate) as usize;
+    let template = gap.start.checked_sub(side)?..gap.end + side;
+    let search = template.start.saturating_sub(reach)..(template.end + reach).min(samples.len());
+    if template.end > samples.len() || search.len() < 2 * template.len() {
+        return None;
+    }
+    let heard = &samples[search.clone()];
+    let mut wanted = samples[template.clone()].to_vec();
+    wanted[side..side + gap.len()].fill(0.0);
+    let energy: f64 = wanted.iter().map(|&x| f64::from(x).powi(2)).sum();
+    let correlation = correlate(heard, &wanted);
+    let mut sums = Vec::with_capacity(heard.len() + 1);
+    sums.push(0.0f64);
+    let mut sum = 0.0;
+    for &x in heard {
+        sum += f64::from(x).powi(2);
+        sums.push(sum);
+    }
+    let own = template.start - search.start;
+    let mut best: Option<(usize, f64, f64)> = None;
+    for n in 0..=heard.len() - wanted.len() {
+        // Not itself, nor anything that overlaps the dropout.
+        if n.abs_diff(own) < wanted.len() {
+            continue;
+        }
+        let right = n + side + gap.len();
+        let there = sums[n + side] - sums[n] + sums[right + side] - sums[right];
+        if there <= 0.1 * energy {
+            continue;
+        }
+        let c = correlation[n] / (there * energy).sqrt();
+        if c > best.map_or(MATCH, |b| b.1) {
+            best = Some((n, c, correlation[n] / there));
+        }
+    }
+    best.map(|(n, likeness, gain)| Copy {
+        shift: n as isize - own as isize,
+        gain: gain.clamp(0.5, 2.0),
+        likeness: likeness.min(1.0),
+    })
+}
+
+/// `Σ heard[n + i] wanted[i]` for every `n` at which `wanted` lies within `heard`.
+fn correlate(heard: &[f32], wanted: &[f32]) -> Vec<f64> {
+    let size = (heard.len() + wanted.len()).next_power_of_two();
+    let mut planner = RealFftPlanner::<f32>::new();
+    let forward = planner.plan_fft_forward(size);
+    let inverse = planner.plan_fft_inverse(size);
+    let transform = |x: &[f32]| -> Vec<Complex<f32>> {
+        let mut padded = x.to_vec();
+        padded.resize(size, 0.0);
+        let mut spectrum = forward.make_output_vec();
+        let planned = forward.process(&mut padded, &mut spectrum);
+        debug_assert!(planned.is_ok());
+        spectrum
+    };
+    let mut product = transform(heard);
+    for (a, b) in product.iter_mut().zip(transform(wanted)) {
+        *a *= b.conj();
+    }
+    for end in [0, size / 2] {
+        product[end].im = 0.0;
+    }
+    let mut out = inverse.make_output_vec();
+    let planned = inverse.process(&mut product, &mut out);
+    debug_assert!(planned.is_ok());
+    out.iter()
+        .take(heard.len() + 1 - wanted.len())
+        .map(|&x| f64::from(x) / size as f64)
+        .collect()
+}
+
+/// Replaces `x[start..end]` by what a model of both its sides makes least surprising.
+fn interpolate(x: &mut [f32], start: usize, end: usize, order: usize) {
+    // Only as many samples as lie on the shorter side can be predicted from.
+    let order = order.min(start / 2).min((x.len() - end) / 2);
+    x[start..end].fill(0.0);
+    let mut filler = GapFiller::new(end - start, order);
+    let side = |x: &[f32]| -> Vec<f64> { x.iter().map(|&v| f64::from(v)).collect() };
+    let a = burg(vec![side(&x[..start]), side(&x[end..])], order);
+    filler.fill(x, start, end, &a);
+}
+
+/// Burg's method over several stretches of one signal: its prediction-error filter `a` (`a[0] = 1`).
+fn burg(stretches: Vec<Vec<f64>>, order: usize) -> Vec<f64> {
+    let mut a = vec![0.0; order + 1];
+    a[0] = 1.0;
+    let energy: f64 = stretches.iter().flatten().map(|v| v * v).sum();
+    let mut errors: Vec<(Vec<f64>, Vec<f64>)> =
+        stretches.into_iter().map(|x| (x.clone(), x)).collect();
+    for m in 1..=order {
+        let (mut cross, mut power) = (0.0, 0.0);
+        for (f, b) in &errors {
+            for (f, b) in f.iter().skip(m).zip(b.iter().skip(m - 1)) {
+                cross += f * b;
+                power += f * f + b * b;
+            }
+        }
+        // What is left is rounding noise: the model is complete.
+        if power <= 1e-12 * energy || power <= 0.0 {
+            break;
+        }
+        let reflection = -2.0 * cross / power;
+        let old = a.clone();
+        for (a, mirrored) in a[..=m].iter_mut().zip(old[..=m].iter().rev()) {
+            *a += reflection * mirrored;
+        }
+        for (f, b) in &mut errors {
+            for n in (m..f.len()).rev() {
+                let (forward, backward) = (f[n], b[n - 1]);
+                f[n] = forward + reflection * backward;
+                b[n] = backward + reflection * forward;
+            }
+        }
+    }
+    a
+}

@@ -1,0 +1,199 @@
+// [cli] Damage that `quality` makes where a folder has none, from seeds, and the detector's score.
+
+use std::ops::Range;
+
+use serde_json::Value;
+use uncook::{audio::AudioBuffer, damage::DamageKind, metrics::damage::damage_map};
+
+/// Seed of everything made here.
+const SEED: u64 = 20_260_103;
+/// Fade at a dropout's borders, as devices do.
+const FADE_SECONDS: f64 = 0.001;
+
+/// SplitMix64, uniform in 0..1.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Normally distributed (Box and Muller), standard deviation 1.
+    fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * self.next().max(1e-300).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.next()).cos()
+    }
+}
+
+fn rms(x: &[f32]) -> f64 {
+    (x.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / x.len().max(1) as f64).sqrt()
+}
+
+fn mono(samples: Vec<f32>, rate: u32) -> AudioBuffer {
+    AudioBuffer::new(vec![samples], rate)
+}
+
+/// Clicks of up to half a millisecond: decaying bursts of noise, 1 to 6 times as high as the music is loud.
+pub fn crackle(clean: &[f32], rate: u32, per_second: f64) -> AudioBuffer {
+    let mut random = Random(SEED);
+    let mut out = clean.to_vec();
+    let level = rms(clean);
+    let mut at = 0.0;
+    loop {
+        at += -random.next().max(1e-9).ln() / per_second * f64::from(rate);
+        if at >= clean.len() as f64 {
+            return mono(out, rate);
+        }
+        let length = 1 + (random.next().powi(2) * 0.0005 * f64::from(rate)) as usize;
+        let height = level * (1.0 + 5.0 * random.next());
+        for (i, x) in out[at as usize..].iter_mut().take(length).enumerate() {
+            let decay = (-3.0 * i as f64 / length as f64).exp();
+            *x += (height * decay * random.normal().signum() * (0.5 + 0.5 * random.next())) as f32;
+        }
+    }
+}
+
+/// White noise, or hiss (white noise with twice the highs), `snr_db` below the music.
+pub fn noise(clean: &[f32], rate: u32, hiss: bool, snr_db: f64) -> AudioBuffer {
+    let mut random = Random(SEED + 1);
+    let mut last = 0.0;
+    let noise: Vec<f32> = clean
+        .iter()
+        .map(|_| {
+            let white = random.normal();
+            let sharp = white - 0.7 * last;
+            last = white;
+            (if hiss { sharp } else { white }) as f32
+        })
+        .collect();
+    let gain = rms(clean) / rms(&noise).max(1e-12) * 10f64.powf(-snr_db / 20.0);
+    let samples = clean.iter().zip(&noise);
+    mono(samples.map(|(x, n)| x + gain as f32 * n).collect(), rate)
+}
+
+/// A room of exponentially decaying noise as loud as the direct sound, 2 ms after it (J. Polack's model).
+pub fn room(clean: &[f32], rate: u32, rt60_seconds: f64) -> AudioBuffer {
+    let mut random = Random(SEED + 2);
+    let rate_hz = f64::from(rate);
+    let start = (0.002 * rate_hz) as usize;
+    let mut response: Vec<f64> = (0..(rt60_seconds * rate_hz) as usize)
+        .map(|n| {
+            if n < start {
+                return 0.0;
+            }
+            random.normal() * (-6.91 * n as f64 / (rt60_seconds * rate_hz)).exp()
+        })
+        .collect();
+    let energy: f64 = response.iter().map(|x| x * x).sum();
+    response.iter_mut().for_each(|x| *x /= energy.sqrt());
+    let wet = convolve(clean, &response);
+    mono(clean.iter().zip(wet).map(|(x, w)| x + w).collect(), rate)
+}
+
+fn convolve(x: &[f32], response: &[f64]) -> Vec<f32> {
+    let size = (x.len() + response.len()).next_power_of_two();
+    let mut planner = realfft::RealFftPlanner::<f64>::new();
+    let (forward, inverse) = (
+        planner.plan_fft_forward(size),
+        planner.plan_fft_inverse(size),
+    );
+    let transform = |mut x: Vec<f64>| {
+        x.resize(size, 0.0);
+        let mut spectrum = forward.make_output_vec();
+        let planned = forward.process(&mut x, &mut spectrum);
+        debug_assert!(planned.is_ok());
+        spectrum
+    };
+    let mut product = transform(x.iter().map(|&v| f64::from(v)).collect());
+    for (a, b) in product.iter_mut().zip(transform(response.to_vec())) {
+        *a *= b;
+    }
+    let mut out = inverse.make_output_vec();
+    let planned = inverse.process(&mut product, &mut out);
+    debug_assert!(planned.is_ok());
+    out.iter()
+        .take(x.len())
+        .map(|&v| (v / size as f64) as f32)
+        .collect()
+}
+
+/// A dropout of 5 to 120 ms every half second, and where they are.
+pub fn dropouts(clean: &[f32], rate: u32) -> (AudioBuffer, Vec<Range<usize>>) {
+    let mut random = Random(SEED + 3);
+    let rate_hz = f64::from(rate);
+    let fade = (FADE_SECONDS * rate_hz) as usize;
+    let mut out = clean.to_vec();
+    let mut gaps = Vec::new();
+    let mut at = 1.0;
+    while (at + 0.7) * rate_hz < clean.len() as f64 {
+        let (low, high) = [(0.005, 0.025), (0.025, 0.060), (0.060, 0.120)][gaps.len() % 3];
+        let start = (at * rate_hz) as usize;
+        let length = ((low + (high - low) * random.next()) * rate_hz) as usize;
+        for (i, x) in out[start..start + length].iter_mut().enumerate() {
+            let inside = i.min(length - 1 - i);
+            *x *= 1.0 - (inside.min(fade) as f32 / fade as f32);
+        }
+        gaps.push(start..start + length);
+        at += 0.4 + 0.2 * random.next();
+    }
+    (mono(out, rate), gaps)
+}
+
+/// `y` scaled to the RMS of `reference`.
+pub fn at_level_of(reference: &[f32], y: &[f32]) -> Vec<f32> {
+    let gain = rms(reference) / rms(y).max(1e-12);
+    y.iter().map(|&x| x * gain as f32).collect()
+}
+
+/// Area under the ROC curve of the detector's clipping and saturation severity over 20 ms frames that
+/// sound; a frame is clipped if any of `runs` (`[[start, length], …]` in ms) touches it. `None` where
+/// there is only one class.
+pub fn clipping_auc(damaged: &AudioBuffer, runs: &Value) -> Option<f64> {
+    let map = damage_map(damaged);
+    let frames = map.frames.len() / 2;
+    let mut truth = vec![false; frames];
+    for run in runs.as_array()? {
+        let (start, length) = (run[0].as_u64()? as usize, run[1].as_u64()? as usize);
+        let touched = start / 20..(start + length).div_ceil(20).min(frames);
+        truth.get_mut(touched)?.fill(true);
+    }
+    let samples = damaged.mono();
+    let frame = damaged.sample_rate as usize / 50;
+    let scored: Vec<(f32, bool)> = truth
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| {
+            let chunk = samples.get(i * frame..(i + 1) * frame).unwrap_or_default();
+            rms(chunk) > 1e-3
+        })
+        .map(|(i, &clipped)| {
+            let worst = |kind: DamageKind| {
+                let severity = |f: usize| map.frames[f][kind as usize];
+                severity(2 * i).max(severity(2 * i + 1))
+            };
+            (
+                worst(DamageKind::Clipping).max(worst(DamageKind::Saturation)),
+                clipped,
+            )
+        })
+        .collect();
+    let (clipped, whole): (Vec<_>, Vec<_>) = scored.iter().partition(|s| s.1);
+    if clipped.is_empty() || whole.is_empty() {
+        return None;
+    }
+    let mut wins = 0.0;
+    for (c, _) in &clipped {
+        for (w, _) in &whole {
+            wins += match c.total_cmp(w) {
+                std::cmp::Ordering::Greater => 1.0,
+                std::cmp::Ordering::Equal => 0.5,
+                std::cmp::Ordering::Less => 0.0,
+            };
+        }
+    }
+    Some(wins / (clipped.len() * whole.len()) as f64)
+}
