@@ -17,12 +17,6 @@ fn odds(p: f32, weight: f32) -> f32 {
     (p / (1.0 - p) / weight).ln()
 }
 
-/// Share of the time that feels compound, 0..=1.
-pub(in super::super) fn compound(pulse: &[f32]) -> f32 {
-    let frames = (pulse.len() / PULSE).max(1);
-    pulse.chunks_exact(PULSE).map(|row| row[2]).sum::<f32>() / frames as f32
-}
-
 /// Probability of a beat every 10 ms.
 pub(in super::super) fn activation(pulse: &[f32], frames: usize) -> Vec<f32> {
     let at = |i: usize| pulse.get(i * PULSE).copied().unwrap_or(0.0);
