@@ -78,6 +78,32 @@ pub(in super::super) fn read(hits: &[f32], spectra: &BandSpectra, grid: &Grid) -
     out
 }
 
+/// Adds the snares that the rules find and the ears at least suspect: shapes that training lacked.
+pub(in super::super) fn add_ruled(out: &mut Vec<DrumHit>, ruled: &[DrumHit], hits: &[f32]) {
+    const SURE: f32 = 0.75;
+    const SUSPECT: f32 = 0.10;
+    const NEAR: f64 = 0.06;
+    let snare = DrumClass::Snare;
+    let missed: Vec<DrumHit> = ruled
+        .iter()
+        .filter(|h| h.class == snare && h.confidence >= SURE)
+        .filter(|h| {
+            let at = (h.t * FPS).round() as usize;
+            let suspected = (at.saturating_sub(3)..at + 4)
+                .filter_map(|t| hits.get(t * HITS + snare as usize))
+                .any(|&p| p >= SUSPECT);
+            let known = |o: &DrumHit| o.class == snare && (o.t - h.t).abs() <= NEAR;
+            suspected && !out.iter().any(known)
+        })
+        .map(|h| DrumHit {
+            confidence: 0.7 * h.confidence,
+            ..*h
+        })
+        .collect();
+    out.extend(missed);
+    out.sort_by(|a, b| a.t.total_cmp(&b.t).then(a.class.cmp(&b.class)));
+}
+
 /// Closed hat, open hat and ride are one hand's: of those that fall together the surest is what was played.
 fn one_cymbal_at_a_time(hits: &mut Vec<DrumHit>) {
     const TOGETHER: f64 = 0.035;
