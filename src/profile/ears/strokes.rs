@@ -83,7 +83,12 @@ pub(in super::super) fn add_ruled(out: &mut Vec<DrumHit>, ruled: &[DrumHit], hit
     const SURE: f32 = 0.75;
     const SUSPECT: f32 = 0.10;
     const NEAR: f64 = 0.06;
+    const LEAST: usize = 8;
     let snare = DrumClass::Snare;
+    // Where the ears hear hardly any drums, none play.
+    if out.len() < LEAST {
+        return;
+    }
     let missed: Vec<DrumHit> = ruled
         .iter()
         .filter(|h| h.class == snare && h.confidence >= SURE)
