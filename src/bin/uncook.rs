@@ -15,6 +15,8 @@ mod files;
 #[cfg(feature = "ml")]
 #[path = "uncook/models.rs"]
 mod models;
+#[path = "uncook/plot.rs"]
+mod plot;
 #[path = "uncook/restore.rs"]
 mod restore;
 #[path = "uncook/run.rs"]
@@ -91,6 +93,10 @@ struct RestoreArgs {
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 
+    /// Also write what was played as a MIDI file: tempo map, drums, bass and lead; a folder for several inputs
+    #[arg(long, value_name = "FILE.mid", conflicts_with = "only")]
+    midi: Option<PathBuf>,
+
     /// Only these stages, at full amount, with no other change of gain; writes 32 bit float WAV
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STAGE[,STAGE]")]
     only: Vec<StageArg>,
@@ -109,6 +115,14 @@ struct AnalyzeArgs {
     /// Print data instead of words; several files give one line each, with a field "file"
     #[arg(long)]
     json: bool,
+
+    /// Draw chroma, chords, notes, beats and hits over the waveform; a folder for several inputs
+    #[arg(long, value_name = "FILE.png")]
+    plot: Option<PathBuf>,
+
+    /// Write what was played as a MIDI file: tempo map, drums, bass and lead; a folder for several inputs
+    #[arg(long, value_name = "FILE.mid")]
+    midi: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -16,6 +16,8 @@ const WANDER: f64 = 0.22;
 const CHANGE_PRICE: f64 = 90.0;
 /// Log reward of a full-strength onset on a beat.
 const BEAT_REWARD: f64 = 5.0;
+/// Weight of what the ears feel among the evidence for bars.
+const FELT_SHARE: f64 = 0.8;
 /// Share of the beat's reward for an onset on a part of it.
 const PART_SHARE: f64 = 0.25;
 /// Flux peaks this long after the attack begins in a 47 ms window, seconds (measured on clicks).
@@ -160,11 +162,12 @@ pub(super) struct Bars {
     pub confidence: f32,
 }
 
-/// Finds the bars. `beats` in frames; `chord_changes`: how surely a chord begins on each, 0..=1; `division` 2 or 3.
+/// Finds the bars. `beats` in frames; `felt`: log odds that each is a downbeat, empty where nobody knows; `chord_changes`: how surely a chord begins on each, 0..=1; `division` 2 or 3.
 pub(super) fn bars(
     onsets: &Onsets,
     beats: &[f64],
     chord_changes: &[f64],
+    felt: &[f64],
     division: u8,
 ) -> Option<Bars> {
     if beats.len() < 4 {
@@ -188,7 +191,11 @@ pub(super) fn bars(
     let score = |i: usize, position: usize, length: usize| -> f64 {
         let (k, s, c, x) = (kick[i], snare[i], change[i], crash[i]);
         let c = 0.6 * c + 0.8 * chord.get(i).copied().unwrap_or(0.0);
-        match (length, position) {
+        let odds = felt.get(i).copied().unwrap_or(0.0);
+        let told = if position == 0 { odds } else { -odds };
+        // Logistic log likelihood, about 0 at its best.
+        let told = -FELT_SHARE * (1.0 + (-told).exp()).ln();
+        told + match (length, position) {
             (_, 0) => 0.9 * c + 0.5 * k - 0.45 * s + 0.15 * x,
             (4, 2) => 0.1 * c + 0.2 * k - 0.25 * s,
             (4, _) => -0.45 * c - 0.35 * k + 0.4 * s,

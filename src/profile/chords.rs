@@ -3,6 +3,7 @@
 use super::{
     Chord, PITCH_CLASSES,
     chroma::{CHROMA_FPS, Notes, bass_weight, fold, treble_weight},
+    ears::{Heard, PITCH_FPS},
     spectra::quantile,
 };
 
@@ -94,12 +95,16 @@ const BASS_SHARE: f64 = 0.20;
 const SHARPNESS: f64 = 22.0;
 /// Log price of a change on a downbeat, on another beat, between beats.
 const CHANGE: [f64; 3] = [1.5, 3.0, 5.5];
+/// Match a nat of what the ears say, a share of it for the chord tones, and the least probability they have.
+const HEARD_SHARE: f64 = 0.08;
+const TONE_SHARE: f64 = 0.5;
+const HEARD_FLOOR: f32 = 0.01;
 /// Match gained by chords of the key, at full certainty.
 const KEY_BONUS: f64 = 0.03;
 
 /// Chords over the whole recording, merged and contiguous.
 ///
-/// `harmony` and `bass`: notes of the accompaniment and of the bass (the same for a mix). `beats`,
+/// `heard`: what the ears say, see [`Heard`]; None leaves it to the notes. `harmony` and `bass`: notes of the accompaniment and of the bass (the same for a mix). `beats`,
 /// `downbeats`: seconds, ascending, may be empty. `keys`: a score for each of the 24 keys.
 pub(super) fn estimate(
     harmony: &Notes,
@@ -107,6 +112,7 @@ pub(super) fn estimate(
     beats: &[f64],
     downbeats: &[f64],
     keys: &[f64; 24],
+    heard: Option<&Heard>,
 ) -> Vec<Chord> {
     let seconds = harmony.frames() as f64 / CHROMA_FPS;
     let cuts = grid(seconds, beats, downbeats);
@@ -117,10 +123,18 @@ pub(super) fn estimate(
     let bonus = key_bonus(keys);
     let matches: Vec<Vec<f64>> = cuts
         .windows(2)
-        .map(|w| match_states(harmony, bass, w[0].0, w[1].0, loud, &bonus))
+        .map(|w| {
+            let mut row = match_states(harmony, bass, w[0].0, w[1].0, loud, &bonus);
+            if let Some(heard) = heard {
+                add_heard(heard, w[0].0, w[1].0, &mut row);
+            }
+            row
+        })
         .collect();
     let path = viterbi(&cuts, &matches);
-    merge(&cuts, &matches, &path)
+    // Margins are wider where the ears speak too.
+    let slope = if heard.is_some() { 4.0 } else { 20.0 };
+    merge(&cuts, &matches, &path, slope)
 }
 
 /// How much a bass is expected to play each pitch class at `time`: roots most, then the other chord notes.
@@ -261,6 +275,43 @@ fn match_states(
     out
 }
 
+/// Adds what the ears say of `[start, end)`: roots and chord tones, as mean log likelihoods.
+fn add_heard(heard: &Heard, start: f64, end: f64, row: &mut [f64]) {
+    let frames = heard.frames();
+    if frames == 0 || row[NONE] >= 1.0 {
+        return;
+    }
+    let from = ((start * PITCH_FPS).round() as usize).min(frames - 1);
+    let to = ((end * PITCH_FPS).round() as usize).clamp(from + 1, frames);
+    let count = (to - from) as f64;
+    let mut roots = [0.0f64; 13];
+    let (mut yes, mut no) = ([0.0f64; 12], [0.0f64; 12]);
+    for t in from..to {
+        for (sum, p) in roots.iter_mut().zip(&heard.roots[t * 13..]) {
+            *sum += f64::from(p.max(HEARD_FLOOR).ln()) / count;
+        }
+        for (pc, p) in heard.tones[t * 12..][..12].iter().enumerate() {
+            yes[pc] += f64::from(p.max(HEARD_FLOOR).ln()) / count;
+            no[pc] += f64::from((1.0 - p).max(HEARD_FLOOR).ln()) / count;
+        }
+    }
+    let silent: f64 = no.iter().sum();
+    for (state, score) in row.iter_mut().enumerate() {
+        let mut sum = silent;
+        let root = if state == NONE {
+            roots[12]
+        } else {
+            let quality = &QUALITIES[state / 12];
+            for &i in quality.intervals {
+                let pc = (state + usize::from(i)) % 12;
+                sum += yes[pc] - no[pc];
+            }
+            roots[state % 12]
+        };
+        *score += HEARD_SHARE * (root + TONE_SHARE * sum);
+    }
+}
+
 fn viterbi(cuts: &[(f64, usize)], matches: &[Vec<f64>]) -> Vec<usize> {
     let mut score = vec![0.0f64; STATES];
     let mut back: Vec<Vec<u8>> = Vec::with_capacity(matches.len());
@@ -293,7 +344,7 @@ fn viterbi(cuts: &[(f64, usize)], matches: &[Vec<f64>]) -> Vec<usize> {
     path
 }
 
-fn merge(cuts: &[(f64, usize)], matches: &[Vec<f64>], path: &[usize]) -> Vec<Chord> {
+fn merge(cuts: &[(f64, usize)], matches: &[Vec<f64>], path: &[usize], slope: f64) -> Vec<Chord> {
     let mut out = Vec::new();
     let mut first = 0;
     while first < path.len() {
@@ -319,7 +370,7 @@ fn merge(cuts: &[(f64, usize)], matches: &[Vec<f64>], path: &[usize]) -> Vec<Cho
             start: cuts[first].0,
             end: cuts[last + 1].0,
             label: label(state),
-            confidence: (1.0 / (1.0 + (-margin * 20.0 - 0.5).exp())) as f32,
+            confidence: (1.0 / (1.0 + (-margin * slope - 0.2).exp())) as f32,
         });
         first = last + 1;
     }

@@ -34,10 +34,9 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    /// None when cancelled.
-    pub fn new(source: &Source, progress: &Progress) -> Option<Self> {
-        let tuning = tuning(source, progress)?;
-        let map = LogMap::new(tuning);
+    /// `tuning` in semitones, see [`tuning`]. None when cancelled.
+    pub fn new(source: &Source, tuning: f64, progress: &Progress) -> Option<Self> {
+        let map = LogMap::new(tuning, FFT_SIZE);
         let dictionary = Dictionary::new(tuning);
         let hop = (f64::from(RATE) / CHROMA_FPS) as usize;
         let mut spectrum = Spectrum::new(SIZE, FFT_SIZE);
@@ -107,21 +106,22 @@ fn bin_hz(b: f64, tuning: f64) -> f64 {
 }
 
 /// Linear to log frequency: triangles a log bin wide, at least as wide as two linear bins.
-struct LogMap {
+pub(super) struct LogMap {
     /// First linear bin and weights, a log bin each.
     rows: Vec<(usize, Vec<f32>)>,
 }
 
 impl LogMap {
-    fn new(tuning: f64) -> Self {
-        let step = f64::from(RATE) / FFT_SIZE as f64;
+    /// For spectra of `fft_size` points at [`RATE`]; `tuning` in semitones.
+    pub fn new(tuning: f64, fft_size: usize) -> Self {
+        let step = f64::from(RATE) / fft_size as f64;
         let rows = (0..BINS)
             .map(|b| {
                 let centre = bin_hz(b as f64, tuning);
                 let below = (centre - bin_hz(b as f64 - 1.0, tuning)).max(step);
                 let above = (bin_hz(b as f64 + 1.0, tuning) - centre).max(step);
                 let from = ((centre - below) / step).ceil().max(0.0) as usize;
-                let to = (((centre + above) / step).floor() as usize).min(FFT_SIZE / 2);
+                let to = (((centre + above) / step).floor() as usize).min(fft_size / 2);
                 let weights: Vec<f64> = (from..=to)
                     .map(|k| {
                         let d = k as f64 * step - centre;
@@ -135,7 +135,8 @@ impl LogMap {
         Self { rows }
     }
 
-    fn apply(&self, magnitudes: &[f32], bins: &mut [f32; BINS]) {
+    /// Fills the lowest `bins.len()` bins.
+    pub fn apply(&self, magnitudes: &[f32], bins: &mut [f32]) {
         for (bin, (from, weights)) in bins.iter_mut().zip(&self.rows) {
             *bin = weights
                 .iter()
@@ -148,8 +149,8 @@ impl LogMap {
 
 /// Tuning of the band in semitones, from the phase of the spectrum over thirds of semitones, heard
 /// every half second. 0 for silence. None when cancelled.
-fn tuning(source: &Source, progress: &Progress) -> Option<f64> {
-    let map = LogMap::new(0.0);
+pub(super) fn tuning(source: &Source, progress: &Progress) -> Option<f64> {
+    let map = LogMap::new(0.0, FFT_SIZE);
     let mut spectrum = Spectrum::new(SIZE, FFT_SIZE);
     let mut bins = [0.0f32; BINS];
     let (mut re, mut im) = (0.0f64, 0.0f64);

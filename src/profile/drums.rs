@@ -320,14 +320,14 @@ const HABIT: f32 = 0.4;
 const BARS: i64 = 4;
 
 /// Where a time falls in the bar.
-struct Grid<'a> {
-    beats: &'a [f64],
-    beats_per_bar: usize,
+pub(super) struct Grid<'a> {
+    pub beats: &'a [f64],
+    pub beats_per_bar: usize,
 }
 
 impl Grid<'_> {
     /// Mean height at the same place of the bars around; None without at least two such bars.
-    fn habit(&self, height: &[f32], time: f64) -> Option<f32> {
+    pub fn habit(&self, height: &[f32], time: f64) -> Option<f32> {
         let next = self.beats.partition_point(|&b| b <= time + 1e-9);
         let beat = next.checked_sub(1)?;
         let (from, to) = (self.beats[beat], *self.beats.get(next)?);

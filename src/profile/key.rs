@@ -2,7 +2,7 @@
 
 use super::{
     Chord, Estimate, Key, Mode, PITCH_CLASSES,
-    chroma::{Notes, bass_weight, fold, treble_weight},
+    chroma::{CHROMA_FPS, Notes, bass_weight, fold, treble_weight},
 };
 
 /// Key profiles, major then minor, tonic first: Albrecht & Shanahan 2013 (common-practice works), and
@@ -59,6 +59,9 @@ fn mean_chroma(notes: &Notes) -> [f64; 12] {
     chroma
 }
 
+/// Music of this length can be sure of its key.
+const SURE_SECONDS: f64 = 15.0;
+
 /// Deviation of the pitch classes over their mean: about 0.5 for music in a key, below 0.1 for noise.
 fn contrast(chroma: &[f64; 12]) -> f64 {
     let mean = chroma.iter().sum::<f64>() / 12.0;
@@ -106,14 +109,16 @@ pub(super) fn estimate(notes: &Notes, chords: &[Chord]) -> Option<Estimate<Key>>
         return None;
     }
     let margin = scores[best] - runner_up;
+    // A few seconds hardly have a key: a tonic needs its other chords.
+    let long = (notes.frames() as f64 / CHROMA_FPS / SURE_SECONDS).min(1.0);
     let tonal = ((contrast - ATONAL) / (TONAL - ATONAL)).clamp(0.0, 1.0);
     Some(Estimate {
         value: Key {
             tonic: (best % 12) as u8,
             mode: if best < 12 { Mode::Major } else { Mode::Minor },
         },
-        confidence: (tonal * (0.5 + 4.0 * margin) * scores[best].clamp(0.0, 1.0)).clamp(0.0, 1.0)
-            as f32,
+        confidence: (long * tonal * (0.5 + 4.0 * margin) * scores[best].clamp(0.0, 1.0))
+            .clamp(0.0, 1.0) as f32,
     })
 }
 

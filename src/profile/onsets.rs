@@ -74,6 +74,11 @@ impl Onsets {
 /// Rise of each band's log magnitude against the loudest neighbour two frames before (SuperFlux: Böck &
 /// Widmer 2013), so that vibrato and glides don't count. `[frame][band]`.
 pub(super) fn band_flux(spectra: &BandSpectra) -> Vec<f32> {
+    log_and_flux(spectra).1
+}
+
+/// The log magnitudes, each band against its own loud level, and their rises. Both `[frame][band]`.
+pub(super) fn log_and_flux(spectra: &BandSpectra) -> (Vec<f32>, Vec<f32>) {
     let (bands, frames) = (spectra.bands, spectra.frames());
     let loud: Vec<f32> = (0..bands)
         .map(|b| {
@@ -104,7 +109,7 @@ pub(super) fn band_flux(spectra: &BandSpectra) -> Vec<f32> {
             flux[t * bands + b] = (now[b] - was).max(0.0);
         }
     }
-    flux
+    (log, flux)
 }
 
 /// Takes the local mean (±0.4 s) away, keeps what rises above it, and scales strong onsets to 1.

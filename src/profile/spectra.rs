@@ -195,9 +195,18 @@ const OVERLAP: usize = 200;
 
 /// Sections of `frames`: what to listen to, and which part of it to keep.
 pub(super) fn sections(frames: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
-    (0..frames).step_by(SECTION).map(move |first| {
-        let keep = first..(first + SECTION).min(frames);
-        let hear = first.saturating_sub(OVERLAP)..(keep.end + OVERLAP).min(frames);
+    sections_of(frames, SECTION, OVERLAP)
+}
+
+/// As [`sections`], with another length and overlap.
+pub(super) fn sections_of(
+    frames: usize,
+    section: usize,
+    overlap: usize,
+) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    (0..frames).step_by(section).map(move |first| {
+        let keep = first..(first + section).min(frames);
+        let hear = first.saturating_sub(overlap)..(keep.end + overlap).min(frames);
         (hear, keep)
     })
 }
@@ -301,6 +310,11 @@ impl BandSpectra {
             centre_hz,
             magnitudes,
         })
+    }
+
+    /// Bands of every recording.
+    pub fn band_count() -> usize {
+        band_edges().len() - 1
     }
 
     pub fn frames(&self) -> usize {

@@ -7,11 +7,14 @@ use serde::Serialize;
 use uncook::{
     audio::AudioBuffer,
     damage::{DamageKind, Stem},
-    profile::Mode,
-    worker::{offline, report::Report},
+    profile::{DrumClass, Mode, PITCH_CLASSES},
+    worker::{
+        offline,
+        report::{ProfileReport, Report},
+    },
 };
 
-use crate::{AnalyzeArgs, run};
+use crate::{AnalyzeArgs, files, plot, run};
 
 /// A report of one of several files.
 #[derive(Serialize)]
@@ -34,6 +37,15 @@ pub fn run(args: &AnalyzeArgs) -> Result<bool> {
             let input = AudioBuffer::read(path)?;
             let report = offline::analyse(&input, &options, cache.as_ref(), progress)
                 .with_context(|| path.display().to_string())?;
+            let count = common.inputs.len();
+            if let Some(plot) = &args.plot {
+                let plot = files::beside(plot, path, count, "png")?;
+                plot::draw(&input, &(&report.profile).into(), &plot)?;
+            }
+            if let Some(midi) = &args.midi {
+                let midi = files::beside(midi, path, count, "mid")?;
+                run::write_midi(&report.profile, &midi)?;
+            }
             Ok((report, input.seconds()))
         },
     );
@@ -87,22 +99,97 @@ fn print(path: &Path, report: &Report, seconds: f64) {
     if !any {
         println!("    none found");
     }
-    let profile = &report.profile;
+    print_music(&report.profile);
+}
+
+/// Chords on a line.
+const CHORDS_A_LINE: usize = 8;
+
+fn print_music(profile: &ProfileReport) {
+    let sure = |confidence: f32| format!("{:.0} % sure", 100.0 * confidence);
     let mut music = Vec::new();
     if let Some(tempo) = profile.tempo_bpm {
-        music.push(format!("{tempo:.1} BPM"));
+        music.push(format!(
+            "{tempo:.1} BPM ({})",
+            sure(profile.tempo_confidence)
+        ));
     }
     if let Some((beats, unit)) = profile.meter {
-        music.push(format!("{beats}/{unit}"));
+        music.push(format!(
+            "{beats}/{unit} ({})",
+            sure(profile.meter_confidence)
+        ));
     }
     if let Some(key) = &profile.key {
         let mode = match key.mode {
             Mode::Major => "major",
             Mode::Minor => "minor",
         };
-        music.push(format!("{} {mode}", key.tonic));
+        music.push(format!("{} {mode} ({})", key.tonic, sure(key.confidence)));
     }
     if !music.is_empty() {
         println!("  Music: {}", music.join(", "));
     }
+    if !profile.beats.is_empty() {
+        println!(
+            "  {} beats, {} bars",
+            profile.beats.len(),
+            profile.downbeats.len()
+        );
+    }
+    for (i, line) in profile.chords.chunks(CHORDS_A_LINE).enumerate() {
+        let chords: Vec<String> = line
+            .iter()
+            .map(|c| format!("{:.1} s {}", c.start, c.label))
+            .collect();
+        let head = if i == 0 { "Chords:" } else { "       " };
+        println!("  {head} {}", chords.join(", "));
+    }
+    let hits: Vec<String> = DrumClass::ALL
+        .into_iter()
+        .filter_map(|class| {
+            let count = profile.drums.iter().filter(|d| d.class == class).count();
+            (count > 0).then(|| format!("{count} {}", drum_name(class, count)))
+        })
+        .collect();
+    if !hits.is_empty() {
+        println!("  Drums: {}", hits.join(", "));
+    }
+    for (name, notes) in [
+        ("Bass", &profile.bass_notes),
+        ("Lead", &profile.melody_notes),
+    ] {
+        let low = notes.iter().map(|n| n.midi).fold(f32::INFINITY, f32::min);
+        let high = notes
+            .iter()
+            .map(|n| n.midi)
+            .fold(f32::NEG_INFINITY, f32::max);
+        if !notes.is_empty() {
+            println!(
+                "  {name}: {} notes from {} to {}",
+                notes.len(),
+                note_name(low),
+                note_name(high)
+            );
+        }
+    }
+}
+
+fn drum_name(class: DrumClass, count: usize) -> &'static str {
+    let (one, many) = match class {
+        DrumClass::Kick => ("kick", "kicks"),
+        DrumClass::Snare => ("snare", "snares"),
+        DrumClass::HihatClosed => ("closed hat", "closed hats"),
+        DrumClass::HihatOpen => ("open hat", "open hats"),
+        DrumClass::Tom => ("tom", "toms"),
+        DrumClass::Crash => ("crash", "crashes"),
+        DrumClass::Ride => ("ride", "rides"),
+    };
+    if count == 1 { one } else { many }
+}
+
+/// Such as E1 for MIDI 28.
+fn note_name(midi: f32) -> String {
+    let n = midi.round().clamp(0.0, 127.0) as usize;
+    format!("{}{}", PITCH_CLASSES[n % 12], n as i32 / 12 - 1)
 }

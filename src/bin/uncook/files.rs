@@ -76,6 +76,27 @@ pub fn plan(args: &RestoreArgs) -> Result<Vec<Plan>> {
     Ok(plans)
 }
 
+/// Where something made of `input` goes that was asked for at `path`: there, or for several inputs a file of
+/// their name in that folder, which is made.
+///
+/// # Errors
+/// If the folder can't be made.
+pub fn beside(path: &Path, input: &Path, inputs: usize, extension: &str) -> Result<PathBuf> {
+    let name = input
+        .file_stem()
+        .with_context(|| format!("{}: not a file name", input.display()))?;
+    let file = placed(path, inputs > 1, name, extension);
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder).with_context(|| {
+            format!(
+                "{}: this folder can't be made; choose another",
+                folder.display()
+            )
+        })?;
+    }
+    Ok(file)
+}
+
 /// `path` itself, or a file `name.extension` in it where it is a folder.
 fn placed(path: &Path, several: bool, name: &OsStr, extension: &str) -> PathBuf {
     let ends_as_folder = path

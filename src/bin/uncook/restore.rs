@@ -75,6 +75,10 @@ fn restore(
             format!("{}: can't be written; choose another place", path.display())
         })?;
     }
+    if let Some(path) = &args.midi {
+        let path = files::beside(path, &plan.input, args.common.inputs.len(), "mid")?;
+        run::write_midi(&restored.report.profile, &path)?;
+    }
     Ok(restored.report)
 }
 

@@ -9,11 +9,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use uncook::{
     cache::{Cache, DEFAULT_LIMIT_BYTES},
-    worker::{engine::DATA_DIR_VARIABLE, progress::Progress},
+    profile::{MusicalProfile, midi},
+    worker::{engine::DATA_DIR_VARIABLE, progress::Progress, report::ProfileReport},
 };
 
 use crate::CommonArgs;
@@ -22,6 +23,16 @@ use crate::CommonArgs;
 const BAR_STEPS: u64 = 1000;
 /// Time between two looks at the progress.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Writes what was played as a MIDI file.
+///
+/// # Errors
+/// If the file can't be written.
+pub fn write_midi(report: &ProfileReport, path: &Path) -> Result<()> {
+    let profile = MusicalProfile::from(report);
+    std::fs::write(path, midi::midi_file(&profile))
+        .with_context(|| format!("{}: can't be written; choose another place", path.display()))
+}
 
 /// The store of intermediate results, the plugin's own, unless switched off. Without it everything
 /// works, only slower the second time.

@@ -433,7 +433,7 @@ impl CpuSession<'_> {
             let out = attended.take(index);
             for first in (0..frames).step_by(QUERIES) {
                 let n = QUERIES.min(frames - first);
-                keys.multiply(queries.from(first), n, scores, frames);
+                keys.multiply(queries.skip(first), n, scores, frames);
                 let mut sums = [0.0f32; QUERIES];
                 for (sum, row) in sums.iter_mut().zip(scores.chunks_exact_mut(frames)).take(n) {
                     *sum = act::softmax_unscaled(row);

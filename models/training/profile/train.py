@@ -1,0 +1,266 @@
+"""Trains the ears of the musical profile (src/profile/ears) on what generate.py made.
+
+    train.py sound SONGS FEATURES OUT         pitch and hits, OUT.p and OUT.h; FEATURES/NAME.p and .h from the Rust side
+    train.py pulse SONGS FEATURES OUT         beats and bars; FEATURES/NAME.b, heard through the two above
+    train.py export SOUND PULSE WEIGHTS.bin      half precision, the layout that ears/net.rs reads
+
+Features come from the Rust side so that training hears what the profile hears. Every eighth song is held
+back from training and reported on. MINUTES and THREADS bound
+the work, NETS=p or h trains one, RESUME=OUT goes on from there at RATE. PyPI: numpy torch.
+"""
+import glob, json, os, struct, sys, time
+import numpy as np
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+BASS0, NB, LEAD0, NL = 23, 41, 45, 48
+BINS, LOW = 252, 108
+CLASS = dict(kick=0, snare=1, rim=1, clap=1, hat_closed=2, hat_pedal=2, hat_open=3, tom_lo=4, tom_mid=4, tom_hi=4, crash=5, ride=6)
+SHAPES = dict(p=(BINS + LOW, 128, NB + 1 + NL + 1 + 13 + 12 + 2, [1, 2, 4, 8]), h=(None, 64, 9, [1, 2, 4, 8, 16]),
+              b=(None, 32, 3, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]))
+
+
+class Net(nn.Module):
+    def __init__(self, inputs, width, outputs, dilations, drop=.1):
+        super().__init__()
+        self.first = nn.Linear(inputs, width)
+        self.convs = nn.ModuleList(nn.Conv1d(width, width, 3, dilation=d, padding=d) for d in dilations)
+        self.last = nn.Linear(width, outputs)
+        self.dilations, self.drop = dilations, nn.Dropout(drop)
+
+    def forward(self, x):  # [batch, time, inputs]
+        x = F.relu(self.first(x)).transpose(1, 2)
+        for c in self.convs:
+            x = x + self.drop(F.relu(c(x)))
+        return self.last(x.transpose(1, 2))
+
+
+def load(songs, feats, ext):
+    out = []
+    for f in sorted(glob.glob(feats + '/*.' + ext)):
+        name = os.path.basename(f)[:-2]
+        truth = json.load(open(f'{songs}/{name}.json'))
+        out.append((name, np.fromfile(f, np.float32), truth))
+    return out
+
+
+def frames_of(notes, n, fps, low, count):
+    y = np.full(n, count, np.int64)
+    for k in notes:
+        a, b = int(np.ceil(k['t'] * fps)), int(np.ceil((k['t'] + k['dur']) * fps))
+        m = k['midi'] - low
+        y[a:b] = m if 0 <= m < count else -100
+    return y
+
+
+def events(times, n, fps, wide=1):
+    y = np.zeros(n, np.float32)
+    for t in times:
+        i = int(round(t * fps))
+        for d in range(-wide, wide + 1):
+            if 0 <= i + d < n: y[i + d] = max(y[i + d], [1., .5, .25][abs(d)])
+    return y
+
+
+def pitch_truth(t, n):
+    bass, lead = frames_of(t['bass_notes'], n, 50, BASS0, NB), frames_of(t['melody_notes'], n, 50, LEAD0, NL)
+    root, tones = np.full(n, 12, np.int64), np.zeros((n, 12), np.float32)
+    for c in t['chords']:
+        a, b = int(round(c['start'] * 50)), int(round(c['end'] * 50))
+        root[a:b] = c['root']; tones[a:b, c['pcs']] = 1
+    on = np.stack([events([k['t'] for k in t[w]], n, 50) for w in ('bass_notes', 'melody_notes')], 1)
+    return bass, lead, root, tones, on
+
+
+def hit_truth(t, n):
+    y = np.zeros((n, 9), np.float32)
+    for c in range(7):
+        y[:, c] = events([d['t'] for d in t['drum_onsets'] if CLASS.get(d['name']) == c], n, 100)
+    y[:, 7] = events([k['t'] for k in t['bass_notes']], n, 100)
+    y[:, 8] = events([k['t'] for k in t['melody_notes']], n, 100)
+    return y
+
+
+def shift(x, y, s):
+    """Transposes features and truth by s semitones."""
+    def move(v):
+        z = np.zeros_like(v)
+        k = 3 * s
+        if k > 0: z[:, k:] = v[:, :-k]
+        elif k < 0: z[:, :k] = v[:, -k:]
+        else: z = v
+        return z
+    x = np.concatenate([move(x[:, :BINS]), move(x[:, BINS:])], 1)
+    bass, lead, root, tones, on = y
+    def cls(v, n):
+        w = np.where((v >= 0) & (v < n), v + s, v)
+        return np.where((v >= 0) & (v < n) & ((w < 0) | (w >= n)), -100, w)
+    # A low shift leaves the top of the long window's block empty: fill it from the short one.
+    if s < 0: x[:, BINS + LOW + 3 * s:] = x[:, LOW + 3 * s:LOW]
+    return x, (cls(bass, NB), cls(lead, NL), np.where(root < 12, (root + s) % 12, 12), np.roll(tones, s, 1), on)
+
+
+def pitch_loss(o, y):
+    bass, lead, root, tones, on = y
+    i = 0
+    ce = lambda n, t, w: F.cross_entropy(o[..., i:i + n].reshape(-1, n), t.reshape(-1), ignore_index=-100, label_smoothing=.02) * w
+    loss = ce(NB + 1, bass, 1.); i += NB + 1
+    loss = loss + ce(NL + 1, lead, 1.); i += NL + 1
+    loss = loss + ce(13, root, .6); i += 13
+    loss = loss + F.binary_cross_entropy_with_logits(o[..., i:i + 12], tones) * 2
+    loss = loss + F.binary_cross_entropy_with_logits(o[..., i + 12:], on, pos_weight=torch.tensor(3.)) * .7
+    return loss
+
+
+def train_sound(songs, feats, out, minutes):
+    r = np.random.default_rng(1); torch.manual_seed(1); torch.set_num_threads(int(os.environ.get('THREADS', 1)))
+    P = [(n, x.reshape(-1, BINS + LOW), pitch_truth(t, len(x) // (BINS + LOW))) for n, x, t in load(songs, feats, 'p')]
+    hw = 2 * int(os.environ.get('BANDS', '0'))
+    raw = load(songs, feats, 'h')
+    if not hw:
+        # frames at 100 fps are twice those at 50
+        hw = int(round(len(raw[0][1]) / (2 * len(P[0][1]) - 1)))
+        hw = min(range(hw - 3, hw + 4), key=lambda w: (len(raw[0][1]) % w != 0, abs(w - hw)))
+    H = [(n, x.reshape(-1, hw), hit_truth(t, len(x) // hw)) for n, x, t in raw]
+    print(len(P), 'songs, hit features', hw, flush=True)
+    held = lambda i: i % 8 == 7
+    nets = dict(p=Net(*SHAPES['p'][:3], SHAPES['p'][3]), h=Net(hw, *SHAPES['h'][1:3], SHAPES['h'][3]))
+    for key, data, length, batch in (('p', P, 200, 12), ('h', H, 400, 12)):
+        if key not in os.environ.get('NETS', 'ph'): continue
+        net = nets[key]
+        if os.environ.get('RESUME'): net.load_state_dict(torch.load(os.environ['RESUME'] + '.' + key))
+        opt = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=1e-3)
+        idx = [i for i in range(len(data)) if not held(i)]
+        start, step, run = time.time(), 0, []
+        def batch_of(ids, aug):
+            xs, ys = [], []
+            for i in ids:
+                _, x, y = data[i]
+                a = int(r.integers(0, max(1, len(x) - length)))
+                x = x[a:a + length]
+                y = tuple(v[a:a + length] for v in y) if key == 'p' else (y[a:a + length],)
+                if key == 'p' and aug: x, y = shift(x, y, int(r.integers(-6, 7)))
+                if aug:  # the room's and the phone's colour, and how loud the song is
+                    if key == 'p':
+                        c = np.interp(np.arange(BINS), np.linspace(0, BINS, 7), r.normal(0, .1, 7))
+                        c = np.concatenate([c, c[:LOW]]).astype(np.float32)
+                        x = np.maximum(0, x + c * np.minimum(1, x / .2) + np.float32(r.normal(0, .06)) * (x > .05))
+                    else:
+                        x = x * r.uniform(.85, 1.15, (1, x.shape[1])).astype(np.float32)
+                if len(x) < length:
+                    pad = length - len(x)
+                    x = np.pad(x, ((0, pad), (0, 0)))
+                    y = tuple(np.pad(v, ((0, pad),) + ((0, 0),) * (v.ndim - 1), constant_values=-100 if v.dtype == np.int64 and j < 2 else 12 if v.dtype == np.int64 else 0) for j, v in enumerate(y))
+                xs.append(x); ys.append(y)
+            return torch.from_numpy(np.stack(xs)), tuple(torch.from_numpy(np.stack(v)) for v in zip(*ys))
+        loss_of = pitch_loss if key == 'p' else lambda o, y: F.binary_cross_entropy_with_logits(o, y[0], pos_weight=torch.tensor(2.)) * 10
+        def check():
+            net.eval()
+            with torch.no_grad():
+                tot, acc = 0, np.zeros(4)
+                for i in [i for i in range(len(data)) if held(i)]:
+                    x = torch.from_numpy(data[i][1])[None]
+                    y = data[i][2]; yt = tuple(torch.from_numpy(v)[None] for v in y) if key == 'p' else (torch.from_numpy(y)[None],)
+                    o = net(x); tot += float(loss_of(o, yt))
+                    if key == 'p':
+                        o = o[0].numpy(); b, l, rt = y[0], y[1], y[2]
+                        m = (b >= 0) & (b < NB); ob = o[:, :NB].argmax(1)
+                        acc += [np.mean(ob[m] == b[m]) if m.any() else 1, 0, 0, 0]
+                        m = (l >= 0) & (l < NL); ol = o[:, NB + 1:NB + 1 + NL].argmax(1); ov = o[:, NB + 1:NB + 2 + NL].argmax(1)
+                        acc += [0, np.mean(ol[m] == l[m]) if m.any() else 1, np.mean(ov == l), np.mean(o[:, NB + NL + 2:NB + NL + 15].argmax(1) == rt)]
+            k = len([i for i in range(len(data)) if held(i)])
+            net.train()
+            return tot / k, acc / k
+        while time.time() - start < (minutes * 60):
+            frac = (time.time() - start) / (minutes * 60)
+            for g in opt.param_groups: g['lr'] = float(os.environ.get('RATE', 2e-3)) * min(1, (step + 1) / 50) * .5 * (1 + np.cos(np.pi * frac)) + 2e-5
+            x, y = batch_of(r.choice(idx, batch), True)
+            loss = loss_of(net(x), y)
+            opt.zero_grad(); loss.backward(); nn.utils.clip_grad_norm_(net.parameters(), 1.); opt.step()
+            run.append(loss.item()); step += 1
+            if step % 200 == 0:
+                print(key, step, int(time.time() - start), 's', np.mean(run[-200:]).round(3), *check(), flush=True)
+                torch.save(net.state_dict(), out + '.' + key)
+        print(key, 'end', step, *check(), flush=True)
+        torch.save(net.state_dict(), out + '.' + key)
+
+
+def train_pulse(songs, feats, out, minutes):
+    r = np.random.default_rng(2); torch.manual_seed(2); torch.set_num_threads(int(os.environ.get('THREADS', 1)))
+    data = []
+    for n, x, t in load(songs, feats, 'b'):
+        x = x.reshape(-1, 20)
+        if len(t['beats']) < 4: continue
+        y = np.stack([events(t['beats'], len(x), 50), events(t['downbeats'], len(x), 50), np.full(len(x), float(t['meter'] == [6, 8]))], 1).astype(np.float32)
+        data.append((n, x, y))
+    print(len(data), 'songs')
+    net = Net(20, *SHAPES['b'][1:3], SHAPES['b'][3])
+    if os.environ.get('RESUME'): net.load_state_dict(torch.load(os.environ['RESUME']))
+    opt = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=1e-3)
+    idx = [i for i in range(len(data)) if i % 8 != 7]
+    w = torch.tensor([1., 1., .1]); pw = torch.tensor([3., 6., 3.])
+    start, step, run, length = time.time(), 0, [], 1000
+    def batch_of(ids, aug):
+        xs, ys = [], []
+        for i in ids:
+            _, x, y = data[i]
+            if aug:  # another tempo: stretch time by up to 15 %, remake the truth's peaks from the rounded times
+                f = r.uniform(.85, 1.18)
+                n = int(len(x) * f)
+                at = np.clip(np.arange(n) / f, 0, len(x) - 1)
+                lo = at.astype(int); hi = np.minimum(lo + 1, len(x) - 1); fr = (at - lo)[:, None].astype(np.float32)
+                # peaks stay peaks
+                xx = np.maximum(x[lo] * (1 - fr), x[hi] * fr)
+                xx[:, 15:18] = x[lo, 15:18]
+                yy = np.zeros((n, 3), np.float32); yy[:, 2] = y[0, 2]
+                for k in range(2):
+                    for i0 in np.flatnonzero(y[:, k] == 1): 
+                        j = int(round(i0 * f))
+                        for d in (-1, 0, 1):
+                            if 0 <= j + d < n: yy[j + d, k] = max(yy[j + d, k], [1, .5][abs(d)])
+                x, y = xx, yy
+                x = x * r.uniform(.8, 1.2, (1, 20)).astype(np.float32)
+                if r.random() < .15: x[:, :7] *= 0.3
+                if r.random() < .1: x[:, 15:18] = 0
+            a = int(r.integers(0, max(1, len(x) - length)))
+            x, y = x[a:a + length], y[a:a + length]
+            pad = length - len(x)
+            xs.append(np.pad(x, ((0, pad), (0, 0)))); ys.append(np.pad(y, ((0, pad), (0, 0))))
+        return torch.from_numpy(np.stack(xs).astype(np.float32)), torch.from_numpy(np.stack(ys))
+    def check():
+        net.eval(); tot = []
+        with torch.no_grad():
+            for i in range(7, len(data), 8):
+                tot.append(float((F.binary_cross_entropy_with_logits(net(torch.from_numpy(data[i][1])[None]), torch.from_numpy(data[i][2])[None], reduction='none', pos_weight=pw).mean((0, 1)) * w).sum()))
+        net.train(); return np.mean(tot)
+    while time.time() - start < minutes * 60:
+        frac = (time.time() - start) / (minutes * 60)
+        for g in opt.param_groups: g['lr'] = 3e-3 * min(1, (step + 1) / 50) * .5 * (1 + np.cos(np.pi * frac)) + 2e-5
+        x, y = batch_of(r.choice(idx, 12), True)
+        loss = (F.binary_cross_entropy_with_logits(net(x), y, reduction='none', pos_weight=pw).mean((0, 1)) * w).sum()
+        opt.zero_grad(); loss.backward(); nn.utils.clip_grad_norm_(net.parameters(), 1.); opt.step()
+        run.append(loss.item()); step += 1
+        if step % 100 == 0: print('b', step, int(time.time() - start), 's', np.mean(run[-100:]).round(4), check(), flush=True); torch.save(net.state_dict(), out)
+    torch.save(net.state_dict(), out)
+
+
+def export(sound, pulse, path):
+    s = {k: torch.load(sound + '.' + k) for k in 'ph'}
+    b = torch.load(pulse) if os.path.exists(pulse) else Net(20, *SHAPES['b'][1:3], SHAPES['b'][3]).state_dict()
+    f = open(path, 'wb'); f.write(b'UNEARS01')
+    half = lambda v: f.write(v.contiguous().numpy().astype('<f2').tobytes())
+    for sd, (_, w, o, dil) in ((s['p'], SHAPES['p']), (s['h'], SHAPES['h']), (b, SHAPES['b'])):
+        f.write(struct.pack('<4I', sd['first.weight'].shape[1], w, o, len(dil)))
+        half(sd['first.weight'].T); half(sd['first.bias'])
+        for i, d in enumerate(dil):
+            f.write(struct.pack('<I', d))
+            for tap in range(3): half(sd[f'convs.{i}.weight'][:, :, tap].T)
+            half(sd[f'convs.{i}.bias'])
+        half(sd['last.weight'].T); half(sd['last.bias'])
+
+
+if __name__ == '__main__':
+    verb, a = sys.argv[1], sys.argv[2:]
+    if verb == 'export': export(*a)
+    else: dict(sound=train_sound, pulse=train_pulse)[verb](*a[:3], float(os.environ.get('MINUTES', 20)))

@@ -1,0 +1,428 @@
+// [worker] Learned ears: what three small networks hear in the audio, as probabilities over time.
+//
+// The first hears pitch (bass, lead, chord), the second hits (drums and note onsets), the third, from what
+// the two say, beats and bars. They are trained on generated music only (`models/training/profile`) and
+// travel inside the binary; without them the profile falls back on its rules.
+
+mod features;
+pub(super) mod line;
+mod net;
+pub(super) mod pulse;
+pub(super) mod strokes;
+
+use super::{
+    chroma, onsets,
+    spectra::{BandSpectra, RATE, Source, sections_of},
+};
+use crate::worker::progress::Progress;
+pub(super) use features::PITCH_FPS;
+use net::{Net, Reader, sigmoid, softmax};
+
+/// A file of weights that can't be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(super) enum EarsError {
+    #[error("not a file of weights for the ears")]
+    NotWeights,
+    #[error("the weights end after {actual} bytes, {expected} are needed")]
+    Short { expected: usize, actual: usize },
+    #[error("the weights ask for a size of {actual}, at most {expected} is allowed")]
+    TooLarge { expected: usize, actual: usize },
+    #[error("a network of the ears has {actual} inputs or outputs instead of {expected}")]
+    Shape { expected: usize, actual: usize },
+}
+
+/// Bass notes: MIDI 23 up, then none.
+pub(super) const BASS_LOWEST: usize = 23;
+pub(super) const BASS_NOTES: usize = 41;
+/// Lead notes: MIDI 45 up, then none.
+pub(super) const LEAD_LOWEST: usize = 45;
+pub(super) const LEAD_NOTES: usize = 48;
+const BASS: usize = BASS_NOTES + 1;
+const LEAD: usize = LEAD_NOTES + 1;
+/// Chord roots and none.
+const ROOTS: usize = 13;
+/// Bass, lead, root classes; chord tones; onsets of bass and lead.
+const PITCH_OUTPUTS: usize = BASS + LEAD + ROOTS + 12 + 2;
+/// Drum classes, then onsets of bass and lead.
+pub(super) const HITS: usize = 9;
+/// Inputs of the network for beats.
+const PULSE_INPUTS: usize = HITS + onsets::GROUPS + 1 + 3 + 2;
+/// Beat, downbeat, compound time.
+pub(super) const PULSE: usize = 3;
+/// Probability that a lead sounds below which none does, and of an onset that cuts its notes.
+const VOICED: f32 = 0.30;
+const LEAD_ONSET: f32 = 0.4;
+/// Probability from which the ears' pitch is believed, how much less the tracked one's must be, and the least
+/// confidence of a note: of those below a tenth was right.
+const LEAD_SURE: f32 = 0.35;
+const LEAD_RIVAL: f32 = 0.2;
+const LEAD_LEAST: f32 = 0.25;
+/// Reach of the comparison that finds changes of harmony, in pitched frames (0.4 s).
+const CHANGE_REACH: usize = 20;
+
+/// The three networks.
+pub(super) struct Ears {
+    pitch: Net,
+    hits: Net,
+    pulse: Net,
+}
+
+/// What was heard. Probabilities 0..=1.
+pub(super) struct Heard {
+    /// `[frame at 50 fps][BASS_NOTES + 1]`, summing to 1.
+    pub bass: Vec<f32>,
+    /// `[frame at 50 fps][LEAD_NOTES + 1]`, summing to 1.
+    pub lead: Vec<f32>,
+    /// `[frame at 50 fps][13]`, C.. B and none, summing to 1.
+    pub roots: Vec<f32>,
+    /// `[frame at 50 fps][12]`, whether each pitch class belongs to the chord.
+    pub tones: Vec<f32>,
+    /// `[frame at 50 fps][2]`, onsets of bass and lead.
+    pub note_onsets: Vec<f32>,
+    /// `[frame at 100 fps][HITS]`.
+    pub hits: Vec<f32>,
+    /// `[frame at 50 fps][PULSE]`; empty until [`Ears::feel`].
+    pub pulse: Vec<f32>,
+}
+
+impl Ears {
+    /// The networks inside the binary.
+    pub fn built_in() -> Result<Self, EarsError> {
+        Self::read(include_bytes!("weights.bin"))
+    }
+
+    pub fn read(bytes: &[u8]) -> Result<Self, EarsError> {
+        let mut reader = Reader::new(bytes)?;
+        let checked = |net: Net, inputs: usize, outputs: usize| {
+            for (expected, actual) in [(inputs, net.inputs), (outputs, net.outputs)] {
+                if expected != actual {
+                    return Err(EarsError::Shape { expected, actual });
+                }
+            }
+            Ok(net)
+        };
+        Ok(Self {
+            pitch: checked(reader.net()?, features::PITCH_INPUTS, PITCH_OUTPUTS)?,
+            hits: checked(reader.net()?, 2 * BandSpectra::band_count(), HITS)?,
+            pulse: checked(reader.net()?, PULSE_INPUTS, PULSE)?,
+        })
+    }
+
+    /// Everything but the pulse. `spectra` of the same audio as `source`; `tuning` in semitones. None when
+    /// cancelled.
+    pub fn listen(
+        &self,
+        source: &Source,
+        spectra: &BandSpectra,
+        tuning: f64,
+        progress: &Progress,
+    ) -> Option<Heard> {
+        let mut heard = Heard {
+            bass: Vec::new(),
+            lead: Vec::new(),
+            roots: Vec::new(),
+            tones: Vec::new(),
+            note_onsets: Vec::new(),
+            hits: Vec::new(),
+            pulse: Vec::new(),
+        };
+        for (hear, keep) in sections_of(features::pitch_frames(source), 6000, 100) {
+            let input = features::pitched(source, tuning, hear.clone(), progress)?;
+            let mut out = self.pitch.run(&input);
+            let skip = keep.start - hear.start;
+            for row in out
+                .chunks_exact_mut(PITCH_OUTPUTS)
+                .skip(skip)
+                .take(keep.len())
+            {
+                let (bass, rest) = row.split_at_mut(BASS);
+                let (lead, rest) = rest.split_at_mut(LEAD);
+                let (roots, rest) = rest.split_at_mut(ROOTS);
+                softmax(bass);
+                softmax(lead);
+                softmax(roots);
+                rest.iter_mut().for_each(|x| *x = sigmoid(*x));
+                heard.bass.extend_from_slice(bass);
+                heard.lead.extend_from_slice(lead);
+                heard.roots.extend_from_slice(roots);
+                heard.tones.extend_from_slice(&rest[..12]);
+                heard.note_onsets.extend_from_slice(&rest[12..]);
+            }
+        }
+        let input = features::rhythmic(spectra);
+        heard.hits = self.hits_of(&input, spectra, progress)?;
+        Some(heard)
+    }
+
+    /// `[frame at 100 fps][HITS]`. None when cancelled.
+    pub fn hear_hits(&self, spectra: &BandSpectra, progress: &Progress) -> Option<Vec<f32>> {
+        self.hits_of(&features::rhythmic(spectra), spectra, progress)
+    }
+
+    fn hits_of(
+        &self,
+        input: &[f32],
+        spectra: &BandSpectra,
+        progress: &Progress,
+    ) -> Option<Vec<f32>> {
+        let wide = 2 * spectra.bands;
+        let mut out = Vec::with_capacity(spectra.frames() * HITS);
+        for (hear, keep) in sections_of(spectra.frames(), 12_000, 200) {
+            if progress.is_cancelled() {
+                return None;
+            }
+            let part = self.hits.run(&input[hear.start * wide..hear.end * wide]);
+            let skip = (keep.start - hear.start) * HITS;
+            out.extend(
+                part[skip..][..keep.len() * HITS]
+                    .iter()
+                    .map(|&x| sigmoid(x)),
+            );
+        }
+        Some(out)
+    }
+
+    /// Beats and bars, from what was heard; `groups` as in [`onsets::Onsets`].
+    pub fn feel(&self, heard: &mut Heard, groups: &[Vec<f32>], total: &[f32]) {
+        let input = pulse_features(heard, groups, total);
+        heard.pulse = self.pulse.run(&input);
+        heard.pulse.iter_mut().for_each(|x| *x = sigmoid(*x));
+    }
+}
+
+impl Ears {
+    /// Lets the bass's own stem speak beside the mix. None when cancelled.
+    pub fn hear_bass(
+        &self,
+        source: &Source,
+        spectra: &BandSpectra,
+        tuning: f64,
+        heard: &mut Heard,
+        progress: &Progress,
+    ) -> Option<()> {
+        if spectra.peak() < super::spectra::SILENCE {
+            return Some(());
+        }
+        let own = self.listen(source, spectra, tuning, progress)?;
+        average(&mut heard.bass, &own.bass);
+        for (i, (a, b)) in heard
+            .note_onsets
+            .iter_mut()
+            .zip(&own.note_onsets)
+            .enumerate()
+        {
+            if i % 2 == 0 {
+                *a = 0.5 * (*a + b);
+            }
+        }
+        for (row, own) in heard
+            .hits
+            .chunks_exact_mut(HITS)
+            .zip(own.hits.chunks_exact(HITS))
+        {
+            row[7] = 0.5 * (row[7] + own[7]);
+        }
+        Some(())
+    }
+}
+
+fn average(a: &mut [f32], b: &[f32]) {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a = 0.5 * (*a + b);
+    }
+}
+
+impl Heard {
+    /// Lets the drums' own stem speak beside the mix; `own` as [`Heard::hits`].
+    pub fn agree_on_drums(&mut self, own: &[f32]) {
+        for (row, own) in self.hits.chunks_exact_mut(HITS).zip(own.chunks_exact(HITS)) {
+            average(&mut row[..7], &own[..7]);
+        }
+    }
+
+    /// Onsets of bass (0) or lead (1) at 100 fps, both networks' opinions.
+    fn onsets(&self, which: usize) -> Vec<f32> {
+        let frames = self.hits.len() / HITS;
+        (0..frames)
+            .map(|t| {
+                let coarse = |i: usize| self.note_onsets.get(2 * i + which).copied();
+                let a = coarse(t / 2).unwrap_or(0.0);
+                let b = coarse(t.div_ceil(2)).unwrap_or(a);
+                0.5 * self.hits[t * HITS + 7 + which] + 0.25 * (a + b)
+            })
+            .collect()
+    }
+
+    /// Notes of the bass; `levels` every 10 ms, `tuning` in semitones.
+    pub fn bass_line(&self, levels: &[f32], tuning: f64) -> Vec<super::Note> {
+        let line = line::Line {
+            classes: &self.bass,
+            notes: BASS_NOTES,
+            lowest: BASS_LOWEST,
+            onsets: &self.onsets(0),
+            levels,
+            tuning,
+        };
+        line.read()
+    }
+
+    /// Notes of the lead: the pitch that was tracked, where the ears hear a lead at all.
+    pub fn lead_line(
+        &self,
+        mut track: super::PitchTrack,
+        levels: &[f32],
+        tuning: f64,
+    ) -> Vec<super::Note> {
+        let frames = self.frames();
+        // How surely a lead sounds, over a tenth of a second.
+        let voiced: Vec<f32> = (0..frames)
+            .map(|t| 1.0 - self.lead[t * LEAD + LEAD_NOTES])
+            .collect();
+        let voiced = super::spectra::moving_mean(&voiced, 3);
+        for (t, (hz, sure)) in track.hz.iter_mut().zip(&mut track.confidence).enumerate() {
+            let at = (t / 2).min(frames.saturating_sub(1));
+            let v = voiced.get(at).copied().unwrap_or(0.0);
+            if v < VOICED {
+                *hz = 0.0;
+                continue;
+            }
+            let classes = &self.lead[at * LEAD..][..LEAD_NOTES];
+            let best = (0..LEAD_NOTES).fold(0, |b, i| if classes[i] > classes[b] { i } else { b });
+            let tracked = super::bass::midi_of(f64::from(hz.max(1.0))) - tuning;
+            let own = (tracked.round() as usize)
+                .checked_sub(LEAD_LOWEST)
+                .and_then(|i| classes.get(i))
+                .map_or(0.0, |&p| if *hz > 0.0 { p } else { 0.0 });
+            // Where the ears are sure of another pitch, or of one where none was tracked, they are believed.
+            if classes[best] > LEAD_SURE && own < LEAD_RIVAL * classes[best] {
+                let midi = (LEAD_LOWEST + best) as f64 + tuning;
+                *hz = (440.0 * ((midi - 69.0) / 12.0).exp2()) as f32;
+                *sure = classes[best];
+            }
+            *sure *= v;
+        }
+        let onsets = self.onsets(1);
+        let cuts = super::onset_times(&onsets, LEAD_ONSET);
+        let mut notes = super::bass::notes(&track, &cuts, levels);
+        notes.retain(|n| n.confidence >= LEAD_LEAST);
+        notes
+    }
+
+    /// Frames at 50 fps.
+    pub fn frames(&self) -> usize {
+        self.note_onsets.len() / 2
+    }
+}
+
+/// `[frame at 50 fps][PULSE_INPUTS]`.
+fn pulse_features(heard: &Heard, groups: &[Vec<f32>], total: &[f32]) -> Vec<f32> {
+    let frames = heard.frames();
+    let changes = [
+        change(&heard.roots, ROOTS),
+        change(&heard.tones, 12),
+        change(&fold_bass(&heard.bass), 13),
+    ];
+    let mut out = Vec::with_capacity(frames * PULSE_INPUTS);
+    for t in 0..frames {
+        for k in 0..HITS {
+            let at = |i: usize| heard.hits.get(i * HITS + k).copied().unwrap_or(0.0);
+            out.push(at(2 * t).max(at(2 * t + 1)));
+        }
+        for signal in groups.iter().map(Vec::as_slice).chain([total]) {
+            let at = |i: usize| signal.get(i).copied().unwrap_or(0.0);
+            out.push(at(2 * t).max(at(2 * t + 1)));
+        }
+        out.extend(changes.iter().map(|c| c[t]));
+        out.extend_from_slice(&heard.note_onsets[2 * t..][..2]);
+    }
+    out
+}
+
+/// Bass posteriors by pitch class, none last.
+fn fold_bass(bass: &[f32]) -> Vec<f32> {
+    let mut out = vec![0.0; bass.len() / BASS * 13];
+    for (row, y) in bass.chunks_exact(BASS).zip(out.chunks_exact_mut(13)) {
+        for (n, p) in row[..BASS_NOTES].iter().enumerate() {
+            y[(n + BASS_LOWEST) % 12] += p;
+        }
+        y[12] = row[BASS_NOTES];
+    }
+    out
+}
+
+/// Half the absolute difference between the mean rows after and before each frame.
+fn change(rows: &[f32], width: usize) -> Vec<f32> {
+    let frames = rows.len() / width;
+    let mut sums = vec![0.0f64; (frames + 1) * width];
+    for t in 0..frames {
+        for k in 0..width {
+            sums[(t + 1) * width + k] = sums[t * width + k] + f64::from(rows[t * width + k]);
+        }
+    }
+    let mean = |from: usize, to: usize, k: usize| {
+        (sums[to * width + k] - sums[from * width + k]) / (to - from).max(1) as f64
+    };
+    (0..frames)
+        .map(|t| {
+            let (from, to) = (
+                t.saturating_sub(CHANGE_REACH),
+                (t + CHANGE_REACH).min(frames),
+            );
+            if from == t {
+                return 0.0;
+            }
+            let sum: f64 = (0..width)
+                .map(|k| (mean(t, to, k) - mean(from, t, k)).abs())
+                .sum();
+            (0.5 * sum) as f32
+        })
+        .collect()
+}
+
+/// Writes what the networks are trained on; used by the trainer's tool only.
+#[doc(hidden)]
+pub fn training_features(
+    mix: &crate::audio::AudioBuffer,
+    weights: Option<&[u8]>,
+) -> Option<[Vec<f32>; 3]> {
+    let parts = [(mix, 1.0)];
+    let progress = Progress::new();
+    let source = Source::new(&parts, RATE);
+    let spectra = BandSpectra::new(&source, &progress)?;
+    let tuning = chroma::tuning(&source, &progress)?;
+    let frames = features::pitch_frames(&source);
+    let pitched = features::pitched(&source, tuning, 0..frames, &progress)?;
+    let pulse = match weights {
+        Some(bytes) => {
+            let ears = Ears::read(bytes).ok()?;
+            let heard = ears.listen(&source, &spectra, tuning, &progress)?;
+            let onsets = onsets::Onsets::new(&spectra, None)?;
+            pulse_features(&heard, &onsets.groups, &onsets.total)
+        }
+        None => Vec::new(),
+    };
+    Some([pitched, features::rhythmic(&spectra), pulse])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weights_in_the_binary_fit() {
+        let ears = Ears::built_in().unwrap();
+        assert_eq!(ears.hits.inputs, 2 * BandSpectra::band_count());
+    }
+
+    #[test]
+    fn a_change_is_where_the_rows_change() {
+        let mut rows = vec![0.0; 100 * 12];
+        for t in 0..100 {
+            rows[t * 12 + if t < 50 { 0 } else { 7 }] = 1.0;
+        }
+        let change = change(&rows, 12);
+        let top = (0..100).max_by(|&a, &b| change[a].total_cmp(&change[b]));
+        assert_eq!(top, Some(50));
+        assert!((change[50] - 1.0).abs() < 1e-6 && change[20] < 1e-6);
+    }
+}

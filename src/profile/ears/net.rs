@@ -1,0 +1,283 @@
+// [worker] A small temporal convolutional network, run frame by frame in plain arithmetic.
+//
+// input → dense, ReLU → residual blocks `x + ReLU(conv3(x))` with growing dilation → dense. After Bai,
+// Kolter & Koltun, "An empirical evaluation of generic convolutional and recurrent networks for sequence
+// modeling", 2018 (not causal here). Weights come from `models/training/profile/train.py`.
+
+use super::EarsError;
+
+/// First bytes of a file of weights.
+const MAGIC: &[u8; 8] = b"UNEARS01";
+/// Limits of what a file may ask for.
+const MAX_WIDTH: usize = 4096;
+const MAX_BLOCKS: usize = 16;
+
+/// A dense layer, `[input][output]`, so that the inner loop runs along the outputs.
+struct Dense {
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Dense {
+    fn add(&self, x: &[f32], y: &mut [f32]) {
+        axpy(&self.weights, x, y);
+    }
+}
+
+/// `y += Wᵀ x`, `w` as `[input][output]`.
+fn axpy(w: &[f32], x: &[f32], y: &mut [f32]) {
+    for (row, &x) in w.chunks_exact(y.len()).zip(x) {
+        if x != 0.0 {
+            for (y, &w) in y.iter_mut().zip(row) {
+                *y += x * w;
+            }
+        }
+    }
+}
+
+struct Block {
+    dilation: usize,
+    /// `[tap][input][output]`, taps at −dilation, 0, +dilation.
+    taps: [Vec<f32>; 3],
+    bias: Vec<f32>,
+}
+
+/// See the file's head.
+pub(super) struct Net {
+    pub inputs: usize,
+    pub outputs: usize,
+    width: usize,
+    first: Dense,
+    blocks: Vec<Block>,
+    last: Dense,
+}
+
+/// Reads nets one after the other from a file of weights.
+pub(super) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Result<Self, EarsError> {
+        if bytes.get(..MAGIC.len()) != Some(MAGIC) {
+            return Err(EarsError::NotWeights);
+        }
+        Ok(Self {
+            bytes,
+            at: MAGIC.len(),
+        })
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'a [u8], EarsError> {
+        let end = self.at.saturating_add(count);
+        let part = self.bytes.get(self.at..end).ok_or(EarsError::Short {
+            expected: end,
+            actual: self.bytes.len(),
+        })?;
+        self.at = end;
+        Ok(part)
+    }
+
+    fn number(&mut self, limit: usize) -> Result<usize, EarsError> {
+        let bytes = self.take(4)?;
+        let value = bytes
+            .iter()
+            .rev()
+            .fold(0usize, |n, &b| n << 8 | usize::from(b));
+        if value > limit {
+            return Err(EarsError::TooLarge {
+                expected: limit,
+                actual: value,
+            });
+        }
+        Ok(value)
+    }
+
+    /// Half-precision numbers.
+    fn values(&mut self, count: usize) -> Result<Vec<f32>, EarsError> {
+        let bytes = self.take(2 * count)?;
+        Ok(bytes
+            .chunks_exact(2)
+            .map(|b| half(u16::from_le_bytes([b[0], b[1]])))
+            .collect())
+    }
+
+    pub fn net(&mut self) -> Result<Net, EarsError> {
+        let inputs = self.number(MAX_WIDTH)?;
+        let width = self.number(MAX_WIDTH)?;
+        let outputs = self.number(MAX_WIDTH)?;
+        let count = self.number(MAX_BLOCKS)?;
+        let first = Dense {
+            weights: self.values(inputs * width)?,
+            bias: self.values(width)?,
+        };
+        let mut blocks = Vec::with_capacity(count);
+        for _ in 0..count {
+            blocks.push(Block {
+                dilation: self.number(1 << 16)?,
+                taps: [
+                    self.values(width * width)?,
+                    self.values(width * width)?,
+                    self.values(width * width)?,
+                ],
+                bias: self.values(width)?,
+            });
+        }
+        let last = Dense {
+            weights: self.values(width * outputs)?,
+            bias: self.values(outputs)?,
+        };
+        Ok(Net {
+            inputs,
+            outputs,
+            width,
+            first,
+            blocks,
+            last,
+        })
+    }
+}
+
+/// IEEE 754 binary16 to binary32.
+fn half(bits: u16) -> f32 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let exponent = i32::from(bits >> 10 & 0x1F);
+    let fraction = f32::from(bits & 0x3FF) / 1024.0;
+    match exponent {
+        0 => sign * fraction * (-14f32).exp2(),
+        31 if fraction == 0.0 => sign * f32::INFINITY,
+        31 => f32::NAN,
+        _ => sign * (1.0 + fraction) * ((exponent - 15) as f32).exp2(),
+    }
+}
+
+impl Net {
+    /// `input`: `[frame][inputs]`. Returns `[frame][outputs]`, before any squashing. Outside the input the
+    /// hidden layers are zero, as in training.
+    pub fn run(&self, input: &[f32]) -> Vec<f32> {
+        let frames = input.len() / self.inputs.max(1);
+        let w = self.width;
+        let mut x = Vec::with_capacity(frames * w);
+        for frame in input.chunks_exact(self.inputs.max(1)) {
+            let from = x.len();
+            x.extend_from_slice(&self.first.bias);
+            self.first.add(frame, &mut x[from..]);
+            x[from..].iter_mut().for_each(|y| *y = y.max(0.0));
+        }
+        let mut sum = vec![0.0f32; w];
+        let mut next = vec![0.0f32; x.len()];
+        for block in &self.blocks {
+            for t in 0..frames {
+                sum.copy_from_slice(&block.bias);
+                let places = [
+                    t.checked_sub(block.dilation),
+                    Some(t),
+                    Some(t + block.dilation),
+                ];
+                for (taps, place) in block.taps.iter().zip(places) {
+                    if let Some(frame) = place.and_then(|p| x.get(p * w..(p + 1) * w)) {
+                        axpy(taps, frame, &mut sum);
+                    }
+                }
+                let now = &x[t * w..][..w];
+                for ((y, &s), &x) in next[t * w..][..w].iter_mut().zip(&sum).zip(now) {
+                    *y = x + s.max(0.0);
+                }
+            }
+            std::mem::swap(&mut x, &mut next);
+        }
+        let mut out = Vec::with_capacity(frames * self.outputs);
+        for frame in x.chunks_exact(w.max(1)) {
+            let from = out.len();
+            out.extend_from_slice(&self.last.bias);
+            self.last.add(frame, &mut out[from..]);
+        }
+        out
+    }
+}
+
+/// 1 / (1 + e⁻ˣ).
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// Turns scores into probabilities that sum to 1.
+pub(super) fn softmax(x: &mut [f32]) {
+    let top = x.iter().copied().fold(f32::MIN, f32::max);
+    let mut sum = 0.0;
+    for v in x.iter_mut() {
+        *v = (*v - top).exp();
+        sum += *v;
+    }
+    x.iter_mut().for_each(|v| *v /= sum);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to_half(x: f32) -> [u8; 2] {
+        // Exact for the small dyadic numbers of these tests.
+        let bits = x.to_bits();
+        let sign = (bits >> 16) & 0x8000;
+        if x == 0.0 {
+            return [0, 0];
+        }
+        let exponent = ((bits >> 23) & 0xFF) as i32 - 127 + 15;
+        let fraction = (bits >> 13) & 0x3FF;
+        ((sign | ((exponent as u32) << 10) | fraction) as u16).to_le_bytes()
+    }
+
+    fn file(numbers: &[f32]) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        for n in [2u32, 2, 1, 1] {
+            bytes.extend(n.to_le_bytes());
+        }
+        let mut numbers = numbers.iter();
+        let mut put = |bytes: &mut Vec<u8>, count: usize| {
+            for _ in 0..count {
+                bytes.extend(to_half(*numbers.next().unwrap()));
+            }
+        };
+        put(&mut bytes, 2 * 2 + 2);
+        bytes.extend(3u32.to_le_bytes());
+        put(&mut bytes, 3 * 4 + 2);
+        put(&mut bytes, 2 + 1);
+        bytes
+    }
+
+    #[test]
+    fn a_net_worked_out_by_hand() {
+        // Identity in; the block adds half of channel 0 three frames ago to channel 1; out = c0 − 2 c1 + ½.
+        let mut numbers = vec![1.0, 0.0, 0.0, 1.0, 0.0, 0.0];
+        let mut taps = [0.0; 12];
+        taps[1] = 0.5;
+        numbers.extend(taps);
+        numbers.extend([0.0, 0.0]);
+        numbers.extend([1.0, -2.0, 0.5]);
+        let bytes = file(&numbers);
+        let net = Reader::new(&bytes).unwrap().net().unwrap();
+        let mut input = vec![0.0; 2 * 6];
+        input[0] = 4.0; // frame 0, channel 0
+        input[3] = -1.0; // frame 1, channel 1: cut by the ReLU
+        let out = net.run(&input);
+        assert_eq!(out, [4.5, 0.5, 0.5, 0.5 - 4.0, 0.5, 0.5]);
+    }
+
+    #[test]
+    fn a_broken_file_is_an_error() {
+        assert!(Reader::new(b"nothing").is_err());
+        let bytes = file(&[0.0; 64]);
+        let mut reader = Reader::new(&bytes[..bytes.len() - 1]).unwrap();
+        assert!(matches!(reader.net(), Err(EarsError::Short { .. })));
+    }
+
+    #[test]
+    fn half_precision() {
+        for x in [0.0f32, 1.0, -2.5, 0.000061035156, 65504.0] {
+            assert_eq!(half(u16::from_le_bytes(to_half(x))), x);
+        }
+        assert_eq!(half(1), 2f32.powi(-24));
+    }
+}
