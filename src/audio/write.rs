@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use flacenc::{component::BitRepr, error::Verify};
+use flac_codec::encode::{FlacSampleWriter, Options};
 
 use super::{AudioBuffer, AudioError};
 
@@ -138,26 +138,19 @@ impl AudioBuffer {
 
     fn flac(&self, file: &mut BufWriter<&File>, depth: BitDepth) -> Result<(), String> {
         let bits = if depth == BitDepth::Int16 { 16 } else { 24 };
-        let config = flacenc::config::Encoder::default()
-            .into_verified()
-            .map_err(|(_, e)| e.to_string())?;
-        let source = flacenc::source::MemSource::from_samples(
-            &self.integers(bits),
-            self.channels.len(),
-            bits as usize,
-            self.sample_rate as usize,
-        );
-        let mut stream = flacenc::encode_with_fixed_block_size(&config, source, config.block_size)
-            .map_err(|e| format!("{e:?}"))?;
-        // The encoder counts the shorter last block in the minimum, which the format (RFC 9639 §8.2)
-        // leaves out of it; readers then take the stream for one of variable block size.
-        stream
-            .stream_info_mut()
-            .set_block_sizes(config.block_size, config.block_size)
-            .map_err(|e| e.to_string())?;
-        let mut sink = flacenc::bitsink::ByteSink::new();
-        stream.write(&mut sink).map_err(|e| format!("{e:?}"))?;
-        file.write_all(sink.as_slice()).map_err(|e| e.to_string())
+        let mut write = || -> Result<(), flac_codec::Error> {
+            let mut writer = FlacSampleWriter::new(
+                &mut *file,
+                Options::default(),
+                self.sample_rate,
+                bits,
+                self.channels.len() as u8,
+                None,
+            )?;
+            writer.write(&self.integers(bits))?;
+            writer.finalize()
+        };
+        write().map_err(|e| e.to_string())
     }
 }
 

@@ -130,7 +130,7 @@ fn colours(dark: bool) -> [Color32; COLOURS] {
 pub fn axis(painter: &Painter, p: &Palette, rect: Rect) {
     let (low, high) = SPECTRUM_HZ;
     for (hz, text) in [(100.0, "100 Hz"), (1_000.0, "1 kHz"), (10_000.0, "10 kHz")] {
-        let share = (hz / low as f64).ln() / (high / low).ln();
+        let share = (hz / low).ln() / (high / low).ln();
         let y = rect.bottom() - share as f32 * rect.height();
         let line = egui::Stroke::new(1.0, p.text.gamma_multiply(0.18));
         painter.hline(rect.x_range(), y, line);

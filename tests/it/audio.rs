@@ -228,6 +228,32 @@ fn bad_files_are_refused_by_name() {
     }
 }
 
+/// A frame that is smooth and then noisy is where encoders of 24 bit audio have gone wrong: what the
+/// smooth part predicts of the noise is far off, and a file was written that grew to gigabits.
+#[test]
+fn flac_of_music_that_breaks_into_noise_comes_back_exactly() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.flac");
+    let mut noise = Noise(11);
+    for (burst, drive) in [(1_000, 1.0), (4_000, 3.0), (9_000, 30.0)] {
+        let samples: Vec<f32> = (0..20_000)
+            .map(|n| {
+                let t = n as f32 / 22_050.0;
+                let tone = 0.4 * (std::f32::consts::TAU * 82.4 * t).sin()
+                    + 0.3 * (std::f32::consts::TAU * 329.6 * t).sin();
+                let hit = if n % burst < 40 { noise.next() } else { 0.0 };
+                let x = (drive * (tone + hit)).clamp(-1.0, 1.0);
+                (x * 8_388_607.0).round() / 8_388_608.0
+            })
+            .collect();
+        let audio = AudioBuffer::new(vec![samples], 22_050);
+        audio.write(&path, BitDepth::Int24).unwrap();
+        assert_eq!(AudioBuffer::read(&path).unwrap(), audio);
+        let bytes = std::fs::metadata(&path).unwrap().len();
+        assert!(bytes < 3 * 20_000 + 1_000, "{bytes} bytes");
+    }
+}
+
 #[test]
 fn a_failed_write_leaves_the_old_file() {
     let dir = tempfile::tempdir().unwrap();

@@ -67,7 +67,7 @@ fn difference(reference: &[f32], ours: &[f32]) -> f32 {
 /// The signal of `make_golden.py`: a linear congruential generator and triangles in whole numbers.
 fn signal(samples: usize) -> Vec<Vec<f32>> {
     let mut state = 12_345u32;
-    let mut out = vec![Vec::with_capacity(samples); 2];
+    let mut out = [(); 2].map(|()| Vec::with_capacity(samples)).to_vec();
     for n in 0..samples as i64 {
         for (channel, period) in out.iter_mut().zip([97, 211]) {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

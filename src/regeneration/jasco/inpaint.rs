@@ -18,7 +18,7 @@ impl Gauss {
     }
 
     /// The next number, mean 0, deviation 1.
-    pub fn next(&mut self) -> f32 {
+    pub fn draw(&mut self) -> f32 {
         if let Some(spare) = self.spare.take() {
             return spare;
         }
@@ -32,7 +32,7 @@ impl Gauss {
 
     /// `n` numbers.
     pub fn take(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.next()).collect()
+        (0..n).map(|_| self.draw()).collect()
     }
 }
 
@@ -84,7 +84,7 @@ pub fn inpaint(
     noise: &mut Gauss,
 ) -> Result<Vec<f32>, JascoError> {
     let n = hole.known.len();
-    if hole.mask.is_empty() || n % hole.mask.len() != 0 {
+    if hole.mask.is_empty() || !n.is_multiple_of(hole.mask.len()) {
         return Err(JascoError::Internal("a mask of another length"));
     }
     let width = n / hole.mask.len();
@@ -99,7 +99,7 @@ pub fn inpaint(
     let mut z: Vec<f32> = hole
         .known
         .iter()
-        .map(|y| (1.0 - start) * noise.next() + start * y)
+        .map(|y| (1.0 - start) * noise.draw() + start * y)
         .collect();
     let mut v = vec![0.0; n];
     let at = |step: usize| start + (1.0 - start) * step as f32 / steps as f32;
@@ -118,7 +118,7 @@ pub fn inpaint(
                     *z = if last {
                         data
                     } else {
-                        let origin = kept * (*z - t * v) + fresh * noise.next();
+                        let origin = kept * (*z - t * v) + fresh * noise.draw();
                         (1.0 - next) * origin + next * data
                     };
                 }
@@ -129,7 +129,7 @@ pub fn inpaint(
                 let gone = (1.0 - t).powi(2) - (back * (1.0 - next)).powi(2);
                 let gone = gone.max(0.0).sqrt();
                 for z in &mut z {
-                    *z = back * *z + gone * noise.next();
+                    *z = back * *z + gone * noise.draw();
                 }
             }
         }

@@ -55,6 +55,7 @@ pub fn plan(holes: &[Range<usize>], total: usize, length: usize, context: usize)
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // A list of one hole is meant.
 mod tests {
     use super::*;
 

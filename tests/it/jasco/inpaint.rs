@@ -113,10 +113,10 @@ fn known(noise: &mut Gauss, signs: [f64; 2]) -> (Vec<f64>, Vec<f64>) {
     y[HOLE.start - 1] = EDGE * signs[0];
     y[HOLE.end] = EDGE * signs[1];
     for i in (0..HOLE.start - 1).rev() {
-        y[i] = LIKENESS * y[i + 1] + step * f64::from(noise.next());
+        y[i] = LIKENESS * y[i + 1] + step * f64::from(noise.draw());
     }
     for i in HOLE.end + 1..FRAMES {
-        y[i] = LIKENESS * y[i - 1] + step * f64::from(noise.next());
+        y[i] = LIKENESS * y[i - 1] + step * f64::from(noise.draw());
     }
     let span = LIKENESS.powi(HOLE.len() as i32 + 1);
     let mean = HOLE

@@ -75,7 +75,7 @@ impl T5Config {
         let buckets = config.relative_attention_num_buckets;
         let sane = sizes.iter().all(|n| (1..=1 << 20).contains(n))
             && buckets >= 4
-            && buckets % 4 == 0
+            && buckets.is_multiple_of(4)
             && config.relative_attention_max_distance > buckets / 4;
         if !sane {
             return Err(fail(format!("sizes {sizes:?}, {buckets} buckets")));
