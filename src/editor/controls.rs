@@ -329,7 +329,7 @@ fn value<P: Param>(
     (size, align): (Vec2, Align2),
     out: &mut Vec<Command>,
 ) {
-    let id = Id::unique(("value", param.as_ptr()));
+    let id = ui.id().with(("value", name));
     let label = format!("{name} value");
     let editing: Option<String> = ui.data(|data| data.get_temp(id));
     let Some(mut text) = editing else {

@@ -26,6 +26,8 @@ use crate::{
 const MIN_SHARE: f32 = 0.005;
 /// Spans closer than this are one line, in seconds; doubled until there are few enough lines.
 const MIN_GAP: f64 = 1.0;
+/// Width of a line's slider with its value.
+const AMOUNT_WIDTH: f32 = 128.0;
 /// Lines a stem, at most.
 const MAX_SPANS: usize = 6;
 
@@ -428,7 +430,7 @@ fn row(
                 "Refused. Click to accept."
             })
             .clicked();
-        let width = (ui.available_width() - 132.0).max(80.0);
+        let width = (ui.available_width() - AMOUNT_WIDTH - 4.0).max(80.0);
         ui.allocate_ui(vec2(width, 32.0), |ui| {
             ui.set_width(width);
             ui.vertical(|ui| {
@@ -477,18 +479,24 @@ fn stage_row(ui: &mut Ui, model: &Model<'_>, stage: &Stage, out: &mut Vec<Comman
     };
     let now = param.unmodulated_normalized_value();
     let name = format!("{verb} ({})", stage.kind.label());
+    let amount = format!("Amount of {name}");
+    let mut asked = Vec::new();
     let adjust = |ui: &mut Ui| {
-        amount(ui, &format!("Amount of {name}"), 100.0 * now, |value| {
-            controls::change(param, value / 100.0, out);
-        });
+        ui.allocate_ui_with_layout(
+            vec2(AMOUNT_WIDTH, ui.available_height()),
+            egui::Layout::left_to_right(egui::Align::Center),
+            |ui| controls::slider(ui, &amount, ("", 0.0), "", param, &mut asked),
+        );
     };
-    if row(
+    let clicked = row(
         ui,
         colour,
         (&name, &format!("{verb} the mix"), &why),
         now > 0.0,
         adjust,
-    ) {
+    );
+    out.append(&mut asked);
+    if clicked {
         let target = if now > 0.0 {
             0.0
         } else {
@@ -546,21 +554,23 @@ fn span_row(
 
 /// A small slider in percent that also takes typed values.
 fn amount(ui: &mut Ui, name: &str, value: f32, mut set: impl FnMut(f32)) {
-    let mut percent = value;
+    // The slider rounds what it is given, which must not count as a hand's change.
+    let shown = value.round();
+    let mut percent = shown;
     ui.spacing_mut().slider_width = 62.0;
     let slider = Slider::new(&mut percent, 0.0..=100.0)
         .suffix(" %")
         .fixed_decimals(0)
         .trailing_fill(true);
     let response = ui.add(slider);
-    response.widget_info(|| WidgetInfo::slider(ui.is_enabled(), f64::from(value), name));
+    response.widget_info(|| WidgetInfo::slider(ui.is_enabled(), f64::from(shown), name));
     let changed = response.changed();
     let reset = response
         .on_hover_text(format!("{name}, in percent. Double-click: 100 %"))
         .double_clicked();
     if reset {
         set(100.0);
-    } else if changed && (percent - value).abs() > 0.01 {
+    } else if changed && percent != shown {
         set(percent);
     }
 }
