@@ -85,10 +85,11 @@ pub fn fill(samples: &mut [f32], sample_rate: f64, amount: f32, progress: &Progr
         let to = (gap.end + context).min(samples.len());
         let mut modelled = samples[from..to].to_vec();
         let length = gap.len();
-        interpolate(&mut modelled, gap.start - from, gap.end - from, order);
+        let tried = interpolate(&mut modelled, gap.start - from, gap.end - from, order);
         let copy = find_again(samples, &gap, sample_rate);
         let seconds = length as f64 / sample_rate;
-        let modelled_wrong = seconds / (seconds + HALF_WRONG_SECONDS);
+        let expected = seconds / (seconds + HALF_WRONG_SECONDS);
+        let modelled_wrong = tried.map_or(expected, |tried| tried.min(expected));
         let trust = copy.map_or(0.0, |copy| {
             let copied_wrong = COPY_DOUBT * (1.0 - copy.likeness * copy.likeness);
             modelled_wrong / (modelled_wrong + copied_wrong)
@@ -195,8 +196,10 @@ fn correlate(heard: &[f32], wanted: &[f32]) -> Vec<f64> {
         .collect()
 }
 
-/// Replaces `x[start..end]` by what a model of both its sides makes least surprising.
-fn interpolate(x: &mut [f32], start: usize, end: usize, order: usize) {
+/// Replaces `x[start..end]` by what a model of both its sides makes least surprising. Returns how much of the
+/// energy the same model gets wrong where as much is hidden from it in the middle of either side, the worse one;
+/// `None` where the sides are too short for that.
+fn interpolate(x: &mut [f32], start: usize, end: usize, order: usize) -> Option<f64> {
     // Only as many samples as lie on the shorter side can be predicted from.
     let order = order.min(start / 2).min((x.len() - end) / 2);
     x[start..end].fill(0.0);
@@ -204,6 +207,28 @@ fn interpolate(x: &mut [f32], start: usize, end: usize, order: usize) {
     let side = |x: &[f32]| -> Vec<f64> { x.iter().map(|&v| f64::from(v)).collect() };
     let a = burg(vec![side(&x[..start]), side(&x[end..])], order);
     filler.fill(x, start, end, &a);
+    let mut wrong = |side: &[f32]| {
+        let from = side.len().checked_sub(end - start)? / 2;
+        let hidden = from..from + end - start;
+        let mut guess = side.to_vec();
+        guess[hidden.clone()].fill(0.0);
+        let energy =
+            |x: &mut dyn Iterator<Item = f32>| x.map(|v| f64::from(v).powi(2)).sum::<f64>();
+        let missed = filler
+            .fill(&mut guess, hidden.start, hidden.end, &a)
+            .then(|| {
+                energy(
+                    &mut guess[hidden.clone()]
+                        .iter()
+                        .zip(&side[hidden.clone()])
+                        .map(|(a, b)| a - b),
+                )
+            })?;
+        Some((missed / energy(&mut side[hidden].iter().copied()).max(f64::MIN_POSITIVE)).min(1.0))
+    };
+    let (left, right) = x.split_at(start);
+    let (left, right) = (wrong(left)?, wrong(&right[end - start..])?);
+    Some(left.max(right))
 }
 
 /// Burg's method over several stretches of one signal: its prediction-error filter `a` (`a[0] = 1`).
