@@ -13,6 +13,7 @@ pub mod load;
 pub mod packages;
 pub mod picture;
 pub mod quality;
+pub mod rebuild;
 pub mod render;
 #[cfg(target_os = "linux")]
 pub mod screenshots;

@@ -21,6 +21,7 @@ enum Task {
     Demo(xtask::demo::Args),
     Hosts(xtask::hosts::Args),
     Quality(xtask::quality::Args),
+    Rebuild(xtask::rebuild::Args),
     Render(Box<xtask::render::Args>),
     /// Checks the house rules that no compiler checks.
     Tidy,
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => xtask::demo::run(&args),
         Task::Hosts(args) => xtask::hosts::run(&args),
         Task::Quality(args) => xtask::quality::run(&args),
+        Task::Rebuild(args) => xtask::rebuild::run(&args),
         Task::Render(args) => xtask::render::run(&args),
         Task::Tidy => xtask::tidy::run(),
         Task::Test(args) => xtask::test::run(&args),
