@@ -10,7 +10,7 @@ use super::{
     resynthesis::{
         Span, Spectra,
         filter::{add_delayed, match_lag},
-        region_spans,
+        heard, region_spans,
     },
 };
 use crate::{
@@ -140,7 +140,7 @@ impl Patch {
                     .damage
                     .frames
                     .get(frame)
-                    .is_some_and(|f| f.iter().any(|&s| s >= 0.5))
+                    .is_some_and(|f| heard(f) >= 0.5)
         };
         Self {
             first,

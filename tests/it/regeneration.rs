@@ -222,6 +222,50 @@ fn rebuilt_drums_are_nearer_to_the_clean_ones() {
     assert!(after > before + 3.0, "{before:.1} dB became {after:.1} dB");
 }
 
+/// A detector is never exact: faint severity long before and after the damage, and noise and room all along,
+/// say nothing about where the rebuilt stem belongs or how loud it is.
+#[test]
+fn a_vague_detector_changes_neither_the_level_nor_what_is_sound() {
+    for mut case in [drums(), bass()] {
+        let change = |case: &Case| {
+            let result = layer(&case.request(), &case.rebuild().unwrap()).audio;
+            let own = &case.separated.channels[0];
+            let with: Vec<f32> = own
+                .iter()
+                .zip(&result.channels[0])
+                .map(|(a, b)| a + b)
+                .collect();
+            let clean = case.inside(&case.clean);
+            sdr_db(clean, case.inside(&with)) - sdr_db(clean, case.inside(own))
+        };
+        let exact = change(&case);
+        for frame in &mut case.damage.frames {
+            let saturation = &mut frame[DamageKind::Saturation as usize];
+            *saturation = saturation.max(0.2);
+            frame[DamageKind::Noise as usize] = 0.8;
+            frame[DamageKind::Reverb as usize] = 0.6;
+        }
+        let vague = change(&case);
+        assert!(
+            exact > 3.0 && vague > exact - 1.0,
+            "{:?}: {exact:.1} dB became {vague:.1} dB",
+            case.stem
+        );
+        let rebuilt = case.rebuild().unwrap();
+        let rate = f64::from(RATE);
+        let region = case.regions[0];
+        for (from, to) in [
+            (region.start - 0.2, region.start - 0.1),
+            (region.end + 0.1, region.end + 0.2),
+        ] {
+            for n in (from * rate) as usize..(to * rate) as usize {
+                let (own, new) = (case.separated.channels[0][n], rebuilt.channels[0][n]);
+                assert!((own - new).abs() < 1e-4, "{:?} {n}: {own} {new}", case.stem);
+            }
+        }
+    }
+}
+
 #[test]
 fn rebuilt_hits_land_where_they_were_played() {
     let mut case = drums();

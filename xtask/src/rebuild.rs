@@ -62,6 +62,8 @@ const EDGE_SECONDS: f64 = 0.06;
 enum Drive {
     Hard,
     Soft,
+    /// Not at all: what a false alarm does.
+    None,
 }
 
 struct Song {
@@ -106,7 +108,11 @@ pub fn run(args: &Args) -> Result<()> {
     let songs = songs(&args.folder)?;
     let mut table = Table::default();
     for song in &songs {
-        for (drive, kind) in [(Drive::Hard, "hard 4 dB"), (Drive::Soft, "soft 5 dB")] {
+        for (drive, kind) in [
+            (Drive::Hard, "hard 4 dB"),
+            (Drive::Soft, "soft 5 dB"),
+            (Drive::None, "false alarm"),
+        ] {
             for throughout in [false, true] {
                 for separated in [false, true] {
                     let name = format!(
@@ -215,6 +221,7 @@ fn overdriven(x: &AudioBuffer, drive: Drive, spans: &[Range<usize>]) -> AudioBuf
     let bend = |x: f32, level: f32| match drive {
         Drive::Hard => x.clamp(-level, level),
         Drive::Soft => level * (x / level).tanh(),
+        Drive::None => x,
     };
     let inside = || {
         spans
@@ -458,7 +465,7 @@ impl<'a> Case<'a> {
         };
         let rebuilt = with(&layer.audio);
         let change = |x: &[f32]| {
-            let before = self.distance(&clean, &damaged)?;
+            let before = self.distance(&clean, &damaged).filter(|d| *d > 0.0)?;
             Some(100.0 * (self.distance(&clean, x)? / before - 1.0))
         };
         row(
@@ -468,6 +475,24 @@ impl<'a> Case<'a> {
         row(
             &format!("{} STFT distance, % change", stem.name()),
             change(&rebuilt),
+        );
+        // What is heard in the end.
+        let mix = |layer: &AudioBuffer| -> Option<f64> {
+            let clean = sum(&self.song.clean).mono();
+            let base = self.base.mono();
+            let with: Vec<f32> = base.iter().zip(layer.mono()).map(|(a, b)| a + b).collect();
+            let (before, after) = (self.distance(&clean, &base)?, self.distance(&clean, &with)?);
+            // A sound recording can only get worse: then how much.
+            Some(if before > 0.0 {
+                100.0 * (after / before - 1.0)
+            } else {
+                after
+            })
+        };
+        let heard = mix(&layer.audio);
+        row(
+            &format!("{} in the mix, STFT, % change", stem.name()),
+            heard,
         );
         let envelope = |x: &[f32]| {
             let parts: Vec<f64> = (self.spans.iter())
@@ -501,6 +526,10 @@ impl<'a> Case<'a> {
             row(
                 &format!("{} gated STFT, % change", stem.name()),
                 change(&with(&layer.audio)),
+            );
+            row(
+                &format!("{} gated, in the mix, % change", stem.name()),
+                mix(&layer.audio),
             );
             row(
                 &format!("{} rebuild helps", stem.name()),

@@ -2,7 +2,7 @@
 
 use super::super::{
     Request,
-    resynthesis::{Span, Spectra, quantile},
+    resynthesis::{Span, Spectra, heard, quantile},
 };
 use crate::damage::FRAMES_PER_SECOND;
 use realfft::num_complex::Complex32;
@@ -63,7 +63,7 @@ pub(super) fn neighbourhood(
                 .damage
                 .frames
                 .get(frame(n))
-                .is_none_or(|f| f.iter().all(|&s| s < 0.5))
+                .is_none_or(|f| heard(f) < 0.5)
     };
     let (n, hop) = (spectra.n, spectra.n / 2);
     (0..x.len().saturating_sub(n))

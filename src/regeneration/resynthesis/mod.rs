@@ -150,6 +150,15 @@ impl Scene {
             .map_or(0.0, |&v| v)
     }
 
+    /// How far a sample is to be rebuilt: 1 inside the regions, 0 outside. Beside a region the detector's severity
+    /// is a little above 0 long before and after the damage: what plays there is sound, and stays as it is.
+    pub fn hurt(&self, at: i64) -> f32 {
+        let at = at.max(0) as usize;
+        let next = self.regions.partition_point(|r| r.start <= at);
+        let inside = next > 0 && at < self.regions[next - 1].end;
+        f32::from(u8::from(inside))
+    }
+
     /// The stem at `start..end`, zero outside of it.
     pub fn cut(&self, start: i64, end: i64) -> Vec<f32> {
         (start..end)
@@ -165,7 +174,7 @@ impl Scene {
 
 /// Worst severity of the kinds that change the sound of a hit or note. Steady noise, room and a
 /// narrow band belong to the recording's sound and are left to the other stages.
-fn heard(frame: &crate::damage::Severity) -> f32 {
+pub(crate) fn heard(frame: &crate::damage::Severity) -> f32 {
     [
         DamageKind::Clipping,
         DamageKind::Saturation,

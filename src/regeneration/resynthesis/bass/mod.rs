@@ -68,18 +68,16 @@ pub(super) fn rebuild(
             continue;
         }
         any = true;
-        synth.level(&damaged, drive, &|n| scene.severity_near(start + n as i64));
+        synth.level(&damaged, drive, &|n| scene.hurt(start + n as i64));
         let fused = fuse(
             &mut spectra,
             &Evidence {
                 damaged: &damaged,
                 rebuilt: &synth.audio,
                 doubt: &synth.doubt,
-                severity: &|n| scene.severity_near(start + n as i64),
+                severity: &|n| scene.hurt(start + n as i64),
                 drive,
-                // One line, tracked all through: what is not its tone is damage or bleed.
-                // The built-in tone has no noise of its own and leaves the stem's.
-                blame: if models[0].built_in { 0.8 } else { 0.98 },
+                blame: blame(drive, models[0].built_in),
                 rate: scene.rate,
             },
         );
@@ -91,6 +89,17 @@ pub(super) fn rebuild(
         out[from..to].copy_from_slice(&fused[skip..skip + (to - from)]);
     }
     Ok(any.then_some(out))
+}
+
+/// What is neither the line's tone nor the modelled overload: a stem that still shows the level at which it was cut
+/// was cut by itself, so that it is damage (the built-in tone has no noise of its own and leaves the stem's). Else the
+/// stem was taken out of a mix, and most of it is other instruments, which the mix must not lose.
+fn blame(drive: Overdrive, built_in: bool) -> f32 {
+    match (drive, built_in) {
+        (Overdrive::Hard(_), false) => 0.98,
+        (Overdrive::Hard(_), true) => 0.8,
+        _ => 0.3,
+    }
 }
 
 /// Learns the cleanest notes' tones.

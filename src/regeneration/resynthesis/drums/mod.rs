@@ -80,10 +80,10 @@ pub(super) fn rebuild(
             damaged: &stage.damaged,
             rebuilt: &rebuilt,
             doubt: &doubt,
-            severity: &|n| scene.severity_near(stage.start + n as i64),
+            severity: &|n| scene.hurt(stage.start + n as i64),
             drive,
-            // It may be a hit that nobody transcribed.
-            blame: 0.5,
+            // It may be a hit that nobody transcribed, or another instrument, which the mix must not lose.
+            blame: 0.0,
             rate: scene.rate,
         };
         let fused = mend(&evidence).unwrap_or_else(|| fuse(&mut spectra, &evidence));
