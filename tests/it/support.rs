@@ -27,8 +27,13 @@ impl Noise {
 }
 
 /// A deterministic band in stereo: kick, snare, hats, bass and chords at 120 beats a minute. Its drums and
-/// bass are overdriven in the middle third.
+/// bass are turned up and overdriven in the middle third.
 pub fn overdriven_band(seconds: f64, sample_rate: u32) -> AudioBuffer {
+    band(seconds, sample_rate, |low| (4.0 * low).clamp(-0.55, 0.55))
+}
+
+/// The band, its drums and bass bent by `drive` in the middle third.
+pub fn band(seconds: f64, sample_rate: u32, drive: impl Fn(f64) -> f64) -> AudioBuffer {
     let rate = f64::from(sample_rate);
     let frames = (seconds * rate) as usize;
     let mut noise = Noise(42);
@@ -55,7 +60,7 @@ pub fn overdriven_band(seconds: f64, sample_rate: u32) -> AudioBuffer {
             .sum();
         let mut low = 0.45 * kick + 0.35 * snare + 0.3 * hat + 0.3 * bass;
         if (t * 3.0 / seconds) as usize == 1 {
-            low = (4.0 * low).clamp(-0.55, 0.55);
+            low = drive(low);
         }
         let chord = |ratio: f64| 0.05 * (tau * 4.0 * root * ratio * t).sin();
         let (third, fifth) = (chord(1.2), chord(1.5));
