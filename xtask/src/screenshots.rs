@@ -468,6 +468,10 @@ fn tour(bundle: &Path, desk: &Desk, places: &Places, out: &Path) -> Result<()> {
         }
         player.run(second)?;
         shot("style")?;
+        for (tab, name) in [("Music", "music"), ("Models", "models")] {
+            player.click(desk, places, tab)?;
+            shot(name)?;
+        }
         player.click(desk, places, "Quality")?;
         player.click(desk, places, "Spectrogram")?;
         shot("spectrogram")?;
