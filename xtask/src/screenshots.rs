@@ -66,9 +66,10 @@ const COLOURS: usize = 16;
 const SETTLED: usize = 20;
 /// Resident memory that further openings may cost in all, in bytes, after what is free was given back.
 const MAX_GROWTH: u64 = 48 << 20;
-/// What may stay allocated of each opening, in bytes. baseview 0.4.2 never gives back libxkbcommon's keymap and
-/// context (`heaptrack`: 55 kB of 68 kB an opening; none of the rest is asked for by this crate). The least that an
-/// editor of ours could leave is its font texture: half a megabyte.
+/// What may stay allocated of each opening, in bytes; 70 to 83 thousand do. By `heaptrack`, baseview 0.4.2 never gives
+/// back libxkbcommon's keymap and context (54 kB in some 930 blocks, with malloc's own bytes about 70 kB), Mesa's
+/// libEGL and libglapi keep 7 kB of names; no block that stays with each opening was asked for by this crate.
+/// Least of what an editor of ours could leave is its font texture: half a megabyte.
 const MAX_LEFT: u64 = 100_000;
 
 /// Share of a core that an editor at rest may take. A count of computing time, not of the clock's.
