@@ -598,7 +598,14 @@ fn a_and_b_are_equally_loud() {
         let audio = AudioBuffer::new(audio.iter().map(stretch).collect(), rate);
         integrated_lufs(&audio).expect("it is loud enough to be measured")
     };
-    for (from, to) in [(4, 8), (4, 14), (8, 14), (14, 19), (19, seconds), (14, seconds)] {
+    for (from, to) in [
+        (4, 8),
+        (4, 14),
+        (8, 14),
+        (14, 19),
+        (19, seconds),
+        (14, seconds),
+    ] {
         let (a, b) = (loudness(&a, from, to), loudness(&b, from, to));
         println!("{from}–{to} s: A {a:.2}, B {b:.2} LUFS");
         let settled = from >= 14;
