@@ -296,6 +296,8 @@ impl UncookParams {
             declick_percent: whole_percent(&self.live.declick),
             declip_percent: whole_percent(&self.live.declip),
             denoise_percent: whole_percent(&self.live.denoise),
+            // The worker has the user's edits, one list a take.
+            music: Vec::new(),
         }
     }
 
@@ -325,7 +327,7 @@ fn counting<T>(version: &Arc<AtomicU64>) -> Arc<dyn Fn(T) + Send + Sync> {
 }
 
 /// A 0..=1 parameter shown in percent.
-fn percent(name: &str, default: f32) -> FloatParam {
+pub(crate) fn percent(name: &str, default: f32) -> FloatParam {
     FloatParam::new(name, default, FloatRange::Linear { min: 0.0, max: 1.0 })
         .with_unit(" %")
         .with_value_to_string(Arc::new(|value| plain_number(value * 100.0)))

@@ -22,6 +22,8 @@ use std::{
 use nice_plug::prelude::*;
 use parking_lot::Mutex;
 
+#[cfg(feature = "ml")]
+use crate::worker::shelf::Shelf;
 use crate::{
     editor::{Backend, UncookEditor},
     exchange::{capture::capture_ring, meters::Meters, patch::patch_snapshot},
@@ -31,6 +33,7 @@ use crate::{
         engine::{Engine, Instance},
         options::{CaptureMode, Options},
         session::{Edits, Listening, Regenerate, Session},
+        shelf::{Order, ShelfView},
         view::View,
     },
 };
@@ -120,6 +123,17 @@ impl SessionStore for Link {
 struct EditorBackend {
     params: Arc<UncookParams>,
     link: Arc<Link>,
+    /// The models' library, from the first window on: hosts that only scan start nothing.
+    #[cfg(feature = "ml")]
+    shelf: OnceLock<Option<Arc<Shelf>>>,
+}
+
+#[cfg(feature = "ml")]
+impl EditorBackend {
+    /// `None` where the system has no folder for models.
+    fn models(&self) -> Option<&Shelf> {
+        self.shelf.get_or_init(|| Shelf::shared().ok()).as_deref()
+    }
 }
 
 impl Backend for EditorBackend {
@@ -181,6 +195,30 @@ impl Backend for EditorBackend {
     fn presets_folder(&self) -> Option<PathBuf> {
         Engine::data_folder().map(|folder| folder.join("presets"))
     }
+
+    fn midi_folder(&self) -> Option<PathBuf> {
+        Engine::midi_folder()
+    }
+
+    #[cfg(feature = "ml")]
+    fn shelf(&self) -> Option<Arc<ShelfView>> {
+        self.models().map(Shelf::view)
+    }
+
+    #[cfg(not(feature = "ml"))]
+    fn shelf(&self) -> Option<Arc<ShelfView>> {
+        None
+    }
+
+    #[cfg(feature = "ml")]
+    fn order(&self, order: Order) {
+        if let Some(shelf) = self.models() {
+            shelf.order(order);
+        }
+    }
+
+    #[cfg(not(feature = "ml"))]
+    fn order(&self, _: Order) {}
 }
 
 impl Uncook {
@@ -262,6 +300,8 @@ impl Plugin for Uncook {
         let backend = EditorBackend {
             params: self.params.clone(),
             link: self.link.clone(),
+            #[cfg(feature = "ml")]
+            shelf: OnceLock::new(),
         };
         Some(UncookEditor::new(self.params.clone(), Arc::new(backend)))
     }

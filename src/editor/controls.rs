@@ -10,9 +10,12 @@ use egui::{
 };
 use nice_plug::prelude::{BoolParam, Enum, EnumParam, Param};
 
-use crate::editor::{
-    model::{Command, Gesture},
-    theme::{self, Palette},
+use crate::{
+    editor::{
+        model::{Command, Gesture},
+        theme::{self, Palette},
+    },
+    params,
 };
 
 /// Width of a value's text.
@@ -219,6 +222,27 @@ pub fn slider<P: Param>(
     });
 }
 
+/// The same for a share in percent that is no parameter of the host's: looks, feels and is read alike. 100 % is
+/// what a double-click resets to. Returns the value that a hand sets.
+pub fn percent(ui: &mut Ui, name: &str, width: f32, hint: &str, now: u8) -> Option<u8> {
+    // A parameter for this picture only, whose gestures stay here.
+    let param = params::percent(name, 1.0);
+    let value = f32::from(now.min(100)) / 100.0;
+    // SAFETY: the parameter lives to the end of this function, and so does what points to it.
+    unsafe { param.as_ptr()._internal_set_normalized_value(value) };
+    let mut asked = Vec::new();
+    ui.allocate_ui_with_layout(
+        vec2(width, ui.available_height()),
+        egui::Layout::left_to_right(egui::Align::Center),
+        |ui| slider(ui, name, ("", 0.0), hint, &param, &mut asked),
+    );
+    let set = asked.iter().rev().find_map(|command| match command {
+        Command::Gesture(Gesture::Set(_, value)) => Some((100.0 * value).round() as u8),
+        _ => None,
+    });
+    set.filter(|set| *set != now)
+}
+
 fn paint_bar<P: Param>(painter: &Painter, p: &Palette, rect: Rect, response: &Response, param: &P) {
     let track = Rect::from_center_size(rect.center(), vec2(rect.width(), 6.0));
     let round = CornerRadius::same(3);
@@ -329,7 +353,7 @@ fn value<P: Param>(
     (size, align): (Vec2, Align2),
     out: &mut Vec<Command>,
 ) {
-    let id = ui.id().with(("value", name));
+    let id = ui.scope_id().with(("value", name));
     let label = format!("{name} value");
     let editing: Option<String> = ui.data(|data| data.get_temp(id));
     let Some(mut text) = editing else {

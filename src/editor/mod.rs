@@ -8,6 +8,8 @@ pub mod history;
 pub mod lanes;
 pub mod live;
 pub mod model;
+pub mod models;
+pub mod music;
 pub mod plan;
 pub mod presets;
 pub mod quality;
@@ -19,13 +21,15 @@ pub mod theme;
 pub mod timeline;
 pub mod top;
 pub mod ui;
+pub mod watch;
 pub mod waveform;
+pub mod window;
 
 use std::{
     error::Error,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nice_plug::{
@@ -37,34 +41,36 @@ use nice_plug::{
     prelude::TrackInfo,
 };
 use nice_plug_egui::{
-    EguiEditor, EguiEditorHandle, EguiEditorState, EguiNiceSettings, Frame, NiceEguiApp,
-    RepaintNotifier, baseview, create_egui_editor,
+    EguiEditor, EguiEditorState, EguiNiceSettings, Frame, NiceEguiApp, RepaintNotifier, baseview,
+    create_egui_editor,
 };
 use parking_lot::Mutex;
 
 use crate::{
     editor::{
-        model::{Command, Gesture, Levels, Model},
+        model::{Command, Gesture, Model},
         presets::Preset,
         state::State,
+        watch::Watch,
+        window::{Handle, Running, Window},
     },
     exchange::meters::Meters,
     params::{DEFAULT_EDITOR_SIZE, UncookParams},
     worker::{
         session::{Edits, Listening, Regenerate},
+        shelf::{Order, ShelfView},
         view::View,
     },
 };
 
 /// Smallest size at which everything can be used, in logical pixels.
-const MIN_SIZE: [f32; 2] = [720.0, 480.0];
+pub const MIN_SIZE: [f32; 2] = [760.0, 580.0];
 /// Largest size a project file may ask for.
 const MAX_SIZE: [f32; 2] = [4096.0, 3072.0];
-/// Time between two pictures while something moves (hands and windows get theirs at once), and while
-/// nothing has moved for [`REST_AFTER`]: a resting editor costs next to nothing.
-const FRAME: Duration = Duration::from_millis(33);
-const REST_FRAME: Duration = Duration::from_millis(500);
-const REST_AFTER: Duration = Duration::from_millis(400);
+/// How often the window looks whether a picture was asked for: as often as a screen shows one.
+const POLL: Duration = Duration::from_micros(16_600);
+/// Time between two pictures where no thread can be had that says when something changed.
+const UNWATCHED: Duration = Duration::from_millis(100);
 
 /// What the editor needs from the plugin.
 pub trait Backend: Send + Sync {
@@ -90,6 +96,12 @@ pub trait Backend: Send + Sync {
     fn listen(&self, listening: Listening);
     /// Where the user's presets are; `None` where there is no such place.
     fn presets_folder(&self) -> Option<PathBuf>;
+    /// Where MIDI files go; `None` where there is no such place.
+    fn midi_folder(&self) -> Option<PathBuf>;
+    /// The models; `None` in a build without them.
+    fn shelf(&self) -> Option<Arc<ShelfView>>;
+    /// Asks something of the models' library.
+    fn order(&self, order: Order);
 }
 
 /// The editor as the host sees it. Opens windows on request only.
@@ -129,30 +141,31 @@ impl UncookEditor {
         LogicalSize::new(side(0), side(1))
     }
 
-    fn make(&self) -> Option<(EguiEditor<App>, Arc<EguiEditorState>)> {
+    fn make(&self) -> Option<(EguiEditor<App>, Arc<EguiEditorState>, Running)> {
         let state = EguiEditorState::from_size(self.remembered_size(), 1.0);
         let settings = EguiNiceSettings::new()
             .with_tile("Uncook")
-            .with_resize_hint(self.resize_hint());
+            .with_resize_hint(self.resize_hint())
+            .with_repaint_poll_interval(POLL);
+        let running = Running::default();
         let app = App {
             params: self.params.clone(),
             backend: self.backend.clone(),
             context: None,
-            levels: Levels::default(),
-            last_frame: None,
+            repaint: self.repaint.clone(),
+            running: running.clone(),
+            watch: None,
             state: self.state.clone(),
             presets: Vec::new(),
             problems: Vec::new(),
-            moved: Instant::now(),
-            seen: Seen::default(),
         };
         let editor = create_egui_editor(state.clone(), self.repaint.clone(), settings, app)?;
-        Some((editor, state))
+        Some((editor, state, running))
     }
 }
 
 impl Editor for UncookEditor {
-    type Handle = EguiEditorHandle;
+    type Handle = Handle;
 
     fn spawn(
         &self,
@@ -162,7 +175,7 @@ impl Editor for UncookEditor {
         context: GuiContext,
         host: Option<HostMethods>,
     ) -> Result<SpawnedEditor<Self::Handle>, Box<dyn Error>> {
-        let (editor, state) = self.make().ok_or("no editor could be made")?;
+        let (editor, state, running) = self.make().ok_or("no editor could be made")?;
         let spawned = editor.spawn(
             parent,
             wait_for_parent,
@@ -171,7 +184,10 @@ impl Editor for UncookEditor {
             host,
         )?;
         *self.open.lock() = Some(state);
-        Ok(spawned)
+        Ok(SpawnedEditor {
+            handle: Handle(spawned.handle),
+            window: Window::new(spawned.window, running),
+        })
     }
 
     fn size(&self) -> NativeSize<u32> {
@@ -206,50 +222,16 @@ struct App {
     params: Arc<UncookParams>,
     backend: Arc<dyn Backend>,
     context: Option<GuiContext>,
-    levels: Levels,
-    last_frame: Option<Instant>,
+    repaint: RepaintNotifier,
+    /// Whether the thread of this window runs.
+    running: Running,
+    /// Looks at what is shown, from the first picture on.
+    watch: Option<Watch>,
     state: Arc<Mutex<State>>,
     /// The user's presets as last read.
     presets: Vec<Preset>,
-    /// What went wrong with presets, to be shown until the next attempt.
+    /// What went wrong with files, to be shown until the next attempt.
     problems: Vec<String>,
-    /// When anything shown last changed, and what was shown then.
-    moved: Instant,
-    seen: Seen,
-}
-
-/// What a picture showed, as coarsely as the eye sees it: where it is the same, nothing has to be drawn.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Seen {
-    /// Which view; its address, as views are never changed.
-    view: usize,
-    /// Levels and damage in whole steps of the screen.
-    levels: [i32; 3],
-    severity: [i32; crate::damage::DamageKind::COUNT],
-    position: Option<i64>,
-    player: u32,
-    running: bool,
-    parameters: Vec<u32>,
-}
-
-impl Seen {
-    fn of(view: &Arc<View>, levels: &Levels, params: &UncookParams) -> Self {
-        use nice_plug::prelude::Params;
-        let parameters = (params.param_map().into_iter())
-            // SAFETY: the pointers come from `params`, which is borrowed meanwhile.
-            .map(|(_, param, _)| unsafe { param.modulated_normalized_value() }.to_bits())
-            .collect();
-        Self {
-            view: Arc::as_ptr(view) as usize,
-            levels: [levels.input_db, levels.output_db, levels.limiter_db * 5.0]
-                .map(|x| (4.0 * x) as i32),
-            severity: levels.severity.map(|s| (100.0 * s) as i32),
-            position: levels.position.map(|pos| pos.0),
-            player: levels.player as u32,
-            running: levels.running,
-            parameters,
-        }
-    }
 }
 
 impl App {
@@ -261,10 +243,7 @@ impl App {
         }
     }
 
-    fn change_presets(
-        &mut self,
-        change: impl FnOnce(&std::path::Path) -> Result<(), presets::PresetError>,
-    ) {
+    fn change_presets(&mut self, change: impl FnOnce(&Path) -> Result<(), presets::PresetError>) {
         self.problems.clear();
         match self.backend.presets_folder() {
             Some(folder) => {
@@ -278,6 +257,22 @@ impl App {
             ),
         }
         self.read_presets();
+    }
+
+    /// Writes a MIDI file under a name that is free, and says where.
+    fn save_midi(&mut self, name: &str, bytes: &[u8]) {
+        self.problems.clear();
+        let saved = match self.backend.midi_folder() {
+            Some(folder) => write_free(&folder, name, "mid", bytes),
+            None => Err(
+                "There is no folder for MIDI files on this computer: set UNCOOK_DATA_DIR to one"
+                    .to_owned(),
+            ),
+        };
+        match saved {
+            Ok(path) => self.state.lock().music.saved = Some(path),
+            Err(problem) => self.problems.push(problem),
+        }
     }
 
     fn carry_out(&mut self, command: Command) {
@@ -321,10 +316,40 @@ impl App {
             }
             Command::NamePreset(name) => *self.params.preset.write() = name,
             Command::SetLight(light) => self.params.light.store(light),
+            Command::SaveMidi { name, bytes } => self.save_midi(&name, &bytes),
+            Command::Models(order) => self.backend.order(order),
             // Only the window has a clipboard.
             Command::Copy(_) => {}
         }
     }
+}
+
+/// Writes `bytes` to a new file in `folder`: `name`, or `name 2`, `name 3`, … where that is taken. Written
+/// aside first, so that no half a file is ever there.
+fn write_free(folder: &Path, name: &str, ending: &str, bytes: &[u8]) -> Result<PathBuf, String> {
+    const MOST: usize = 10_000;
+    let failed = |path: &Path, error: std::io::Error| {
+        format!(
+            "{} can't be written: {error}. Free some space, or allow writing there",
+            path.display()
+        )
+    };
+    std::fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
+    let free = (1..MOST)
+        .map(|n| match n {
+            1 => folder.join(format!("{name}.{ending}")),
+            n => folder.join(format!("{name} {n}.{ending}")),
+        })
+        .find(|path| !path.exists())
+        .ok_or_else(|| format!("{} is full of files called {name}", folder.display()))?;
+    let aside = free.with_extension(format!("{ending}.aside"));
+    std::fs::write(&aside, bytes)
+        .and_then(|()| std::fs::rename(&aside, &free))
+        .map_err(|error| {
+            let _ = std::fs::remove_file(&aside);
+            failed(&free, error)
+        })?;
+    Ok(free)
 }
 
 impl NiceEguiApp for App {
@@ -334,26 +359,26 @@ impl NiceEguiApp for App {
         context: GuiContext,
         _frame: &mut Frame,
     ) -> Result<(), baseview::HandlerError> {
+        // Elsewhere windows live on the host's own thread.
+        #[cfg(target_os = "linux")]
+        self.running.mark_this_thread();
         theme::apply(&egui_ctx, self.params.light.load());
         self.context = Some(context);
+        self.state.lock().new_window();
         self.read_presets();
+        let repaint = self.repaint.clone();
+        let redraw = move || repaint.request_repaint();
+        self.watch = Some(Watch::start(
+            self.backend.clone(),
+            self.params.clone(),
+            redraw,
+        ));
         Ok(())
     }
 
     fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut Frame) {
-        let now = Instant::now();
-        let elapsed = self
-            .last_frame
-            .map_or(0.0, |last| now.duration_since(last).as_secs_f32());
-        self.last_frame = Some(now);
-        self.levels.read(self.backend.meters(), elapsed);
-
+        let levels = self.watch.as_ref().map(Watch::levels).unwrap_or_default();
         let mut view = self.backend.view().unwrap_or_default();
-        let seen = Seen::of(&view, &self.levels, &self.params);
-        if seen != self.seen || ui.input(|input| !input.events.is_empty()) {
-            self.seen = seen;
-            self.moved = now;
-        }
         if !self.problems.is_empty() {
             Arc::make_mut(&mut view)
                 .problems
@@ -366,6 +391,7 @@ impl NiceEguiApp for App {
             state.light = light;
             theme::apply(ui.ctx(), light);
         }
+        let shelf = self.backend.shelf();
         let preset = self.params.preset.read().clone();
         if state.preset != preset {
             state.preset = preset;
@@ -373,24 +399,28 @@ impl NiceEguiApp for App {
         let model = Model {
             params: &self.params,
             view: &view,
-            levels: &self.levels,
+            levels: &levels,
             sample_rate: self.backend.sample_rate(),
             presets: &self.presets,
+            shelf: shelf.as_deref(),
         };
         let commands = ui::draw(ui, &model, &mut state);
         drop(state);
-        if !commands.is_empty() {
-            self.moved = now;
-        }
+        let asked = !commands.is_empty();
         for command in commands {
             match command {
                 Command::Copy(text) => ui.ctx().copy_text(text),
                 command => self.carry_out(command),
             }
         }
-        let rests = now.duration_since(self.moved) > REST_AFTER;
-        ui.ctx()
-            .request_repaint_after(if rests { REST_FRAME } else { FRAME });
+        // What hands asked for shows in the next picture. Else nothing is drawn until the watch, the host or
+        // a hand says so.
+        if asked {
+            ui.ctx().request_repaint();
+        }
+        if !self.watch.as_ref().is_some_and(Watch::is_alive) {
+            ui.ctx().request_repaint_after(UNWATCHED);
+        }
     }
 
     fn resized(&mut self, size: baseview::WindowSize) {
@@ -401,6 +431,7 @@ impl NiceEguiApp for App {
 
     fn editor_closed(&mut self) {
         self.context = None;
+        self.watch = None;
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     params::UncookParams,
     worker::{
         session::{Edits, Listening, Regenerate},
+        shelf::{Order, ShelfView},
         view::{TakeView, View},
     },
 };
@@ -26,6 +27,8 @@ pub struct Model<'a> {
     pub sample_rate: Option<f64>,
     /// The user's presets, sorted by name.
     pub presets: &'a [Preset],
+    /// The models; `None` in a build without.
+    pub shelf: Option<&'a ShelfView>,
 }
 
 /// What the user wants.
@@ -48,6 +51,13 @@ pub enum Command {
     NamePreset(String),
     /// Text for the clipboard.
     Copy(String),
+    /// A MIDI file for the user's folder of them; `name` has no extension.
+    SaveMidi {
+        name: String,
+        bytes: Vec<u8>,
+    },
+    /// What is wanted of the models' library.
+    Models(Order),
     /// The light palette instead of the dark one.
     SetLight(bool),
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use egui::{RichText, ScrollArea, Slider, Ui, WidgetInfo, vec2};
+use egui::{RichText, ScrollArea, Ui, WidgetInfo, vec2};
 use nice_plug::prelude::{FloatParam, Param};
 
 use crate::{
@@ -531,13 +531,12 @@ fn span_row(
     let colour = span.kind.map_or(p.accent, |kind| p.damage(kind));
     let mut chosen = None;
     let adjust = |ui: &mut Ui| {
-        amount(
+        chosen = controls::percent(
             ui,
             &format!("Amount of {name}"),
-            f32::from(percent),
-            |value| {
-                chosen = Some(value.round() as u8);
-            },
+            AMOUNT_WIDTH,
+            "How much of the rebuilt stem plays in this span",
+            percent,
         );
     };
     let mut verb = "adjust";
@@ -549,29 +548,6 @@ fn span_row(
         let mut after = Edits::clone(edits);
         after.decide(decision(span, percent));
         decide(state, format!("{verb} {name}"), edits, after, out);
-    }
-}
-
-/// A small slider in percent that also takes typed values.
-fn amount(ui: &mut Ui, name: &str, value: f32, mut set: impl FnMut(f32)) {
-    // The slider rounds what it is given, which must not count as a hand's change.
-    let shown = value.round();
-    let mut percent = shown;
-    ui.spacing_mut().slider_width = 62.0;
-    let slider = Slider::new(&mut percent, 0.0..=100.0)
-        .suffix(" %")
-        .fixed_decimals(0)
-        .trailing_fill(true);
-    let response = ui.add(slider);
-    response.widget_info(|| WidgetInfo::slider(ui.is_enabled(), f64::from(shown), name));
-    let changed = response.changed();
-    let reset = response
-        .on_hover_text(format!("{name}, in percent. Double-click: 100 %"))
-        .double_clicked();
-    if reset {
-        set(100.0);
-    } else if changed && percent != shown {
-        set(percent);
     }
 }
 

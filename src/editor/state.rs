@@ -2,7 +2,9 @@
 
 use crate::{
     damage::Stem,
-    editor::{history::History, plan::PlanCache, spectrogram::Textures, timeline::Viewport},
+    editor::{
+        history::History, models, music, plan::PlanCache, spectrogram::Textures, timeline::Viewport,
+    },
     exchange::SamplePos,
 };
 
@@ -25,7 +27,21 @@ pub enum Tab {
     Stems,
     Live,
     Analysis,
+    Music,
+    Models,
     Quality,
+}
+
+impl Tab {
+    /// Every tab, from left to right.
+    pub const ALL: [Self; 6] = [
+        Self::Stems,
+        Self::Live,
+        Self::Analysis,
+        Self::Music,
+        Self::Models,
+        Self::Quality,
+    ];
 }
 
 /// The editor's memory. Lives as long as the plugin's editor, across windows.
@@ -48,8 +64,17 @@ pub struct State {
     pub light: bool,
     /// Name of the preset that the settings came from.
     pub preset: String,
+    pub music: music::Memory,
+    pub(super) models: models::Memory,
     pub(super) plan: PlanCache,
     pub(super) textures: Textures,
+}
+
+impl State {
+    /// Forgets what belongs to one window's graphics: a new window has none of it.
+    pub fn new_window(&mut self) {
+        self.textures = Textures::default();
+    }
 }
 
 impl Default for State {
@@ -66,6 +91,8 @@ impl Default for State {
             preset_draft: None,
             light: false,
             preset: String::new(),
+            music: music::Memory::default(),
+            models: models::Memory::default(),
             plan: PlanCache::default(),
             textures: Textures::default(),
         }

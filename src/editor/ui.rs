@@ -8,7 +8,7 @@ use egui::{
 use crate::editor::{
     controls, live,
     model::{Command, Model},
-    plan, quality,
+    models, music, plan, quality,
     state::{State, Tab, WaveMode},
     status, stems, theme, top, waveform,
 };
@@ -16,6 +16,8 @@ use crate::editor::{
 /// Least height of the waveform, and of what is below it.
 const WAVEFORM: f32 = 150.0;
 const PANELS: f32 = 268.0;
+/// The same while the music lanes are shown: they take their room from both.
+const PANELS_WITH_LANES: f32 = 214.0;
 /// Height of the row of knobs and meters at the bottom.
 const OUTPUT: f32 = controls::KNOB.y;
 
@@ -36,9 +38,14 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State) -> Vec<Command> {
         problems(ui, model);
         // What is left is shared: a third and more for the waveform.
         let rest = ui.available_height() - OUTPUT - 20.0 - 3.0 * theme::GAP - 60.0;
-        let height = (0.44 * rest)
+        let (share, panels) = if waveform::shows_lanes(model, state) {
+            (0.56, PANELS_WITH_LANES)
+        } else {
+            (0.44, PANELS)
+        };
+        let height = (share * rest)
             .clamp(WAVEFORM, 460.0)
-            .min((rest - PANELS).max(WAVEFORM));
+            .min((rest - panels).max(WAVEFORM));
         timeline(ui, model, state, height, &mut out);
         let panels = (ui.available_height() - OUTPUT - 20.0 - 2.0 * theme::GAP).max(120.0);
         ui.allocate_ui(vec2(ui.available_width(), panels), |ui| {
@@ -118,25 +125,25 @@ fn timeline(
         }
         ui.add_space(4.0);
         stems::selection(ui, model, state, out);
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| facts(ui, model));
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            facts(ui, model, state);
+        });
     });
-    waveform::draw(ui, model, state, height);
+    waveform::draw(ui, model, state, height, out);
     ui.horizontal_wrapped(|ui| live::legend(ui, model));
 }
 
 /// Tempo, metre, key and the chord under the playhead.
-fn facts(ui: &mut Ui, model: &Model<'_>) {
+fn facts(ui: &mut Ui, model: &Model<'_>, state: &mut State) {
     let p = theme::of(ui);
     let take = model.current_take();
-    let Some((take, findings)) = take.and_then(|t| Some((t, t.findings.as_ref()?))) else {
+    let played = take.and_then(|t| Some((t, state.music.of(t, &model.view.edits)?)));
+    let Some((take, played)) = played else {
         return;
     };
     let pos = model.levels.position.unwrap_or(take.start);
     let seconds = pos.since(take.start) as f64 / f64::from(take.sample_rate.max(1));
-    for (name, value) in status::profile(&findings.profile, seconds)
-        .into_iter()
-        .rev()
-    {
+    for (name, value) in status::profile(&played, seconds).into_iter().rev() {
         ui.label(RichText::new(value).strong());
         ui.label(RichText::new(name).small().color(p.dim));
         ui.add_space(2.0);
@@ -169,8 +176,10 @@ fn columns(ui: &mut Ui, model: &Model<'_>, state: &mut State, height: f32, out: 
 }
 
 fn tabs(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         let p = theme::of(ui);
+        ui.spacing_mut().item_spacing.x = 2.0;
+        ui.spacing_mut().button_padding.x = 5.0;
         for (tab, name, hint) in [
             (Tab::Stems, "Stems", "What is rebuilt, how much of it plays"),
             (Tab::Live, "Live repair", "What is repaired while it plays"),
@@ -178,6 +187,16 @@ fn tabs(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command
                 Tab::Analysis,
                 "Analysis",
                 "Who analyses and rebuilds, how, in what style",
+            ),
+            (
+                Tab::Music,
+                "Music",
+                "Tempo, chords, drum hits and bass notes, to be edited; MIDI",
+            ),
+            (
+                Tab::Models,
+                "Models",
+                "Optional models: terms, size, place; fetch and remove",
             ),
             (Tab::Quality, "Quality", "Measured before and after"),
         ] {
@@ -197,6 +216,8 @@ fn tabs(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command
             Tab::Stems => stems::draw(ui, model, state, out),
             Tab::Live => live::draw(ui, model, out),
             Tab::Analysis => live::analysis(ui, model, state, out),
+            Tab::Music => music::draw(ui, model, state, out),
+            Tab::Models => models::draw(ui, model, state, out),
             Tab::Quality => quality::draw(ui, model, out),
         });
 }

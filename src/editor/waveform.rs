@@ -9,7 +9,7 @@ use crate::{
     damage::{DEFAULT_THRESHOLD, DamageKind, FRAMES_PER_SECOND, Severity},
     editor::{
         lanes,
-        model::Model,
+        model::{Command, Model},
         spectrogram,
         state::{State, WaveMode},
         status,
@@ -29,6 +29,8 @@ const RIBBON_ROW: f32 = 5.0;
 const RULER: f32 = 16.0;
 const STATE_LINE: f32 = 4.0;
 const OVERVIEW: f32 = 20.0;
+/// Height from which the waveform and the lanes both have room.
+const LEAST_WITH_LANES: f32 = 225.0;
 /// Width of a column of the waveform, in physical pixels.
 const COLUMN_PIXELS: f32 = 1.0;
 /// Zoom of one notch of the wheel (50 points) or one press of a key.
@@ -45,7 +47,13 @@ const MAX_GAP: usize = 20;
 type Severities = Cells<{ DamageKind::COUNT }>;
 
 /// Draws everything into a box of `height`.
-pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, height: f32) -> Response {
+pub fn draw(
+    ui: &mut Ui,
+    model: &Model<'_>,
+    state: &mut State,
+    height: f32,
+    out: &mut Vec<Command>,
+) -> Response {
     let p = theme::of(ui);
     let size = vec2(ui.available_width(), height);
     let (rect, response) = ui.allocate_exact_size(size, Sense::click_and_drag());
@@ -63,7 +71,6 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, height: f32) -> R
 
     let inner = rect.shrink2(vec2(8.0, 5.0));
     let overview = Rect::from_min_max(pos2(inner.left(), inner.bottom() - OVERVIEW), inner.max);
-    let analysed = takes.iter().any(|take| take.findings.is_some());
     let mut below = overview.top() - 4.0;
     let mut take_off = |height: f32| {
         let band = Rect::from_min_max(
@@ -74,7 +81,7 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, height: f32) -> R
         band
     };
     // On a small window the waveform goes before the lanes.
-    let lanes = state.lanes && analysed && height > 230.0;
+    let lanes = shows_lanes(model, state) && height > LEAST_WITH_LANES;
     let lanes = lanes.then(|| take_off(lanes::HEIGHT));
     let ruler = take_off(RULER);
     let kinds = present_kinds(takes);
@@ -91,7 +98,7 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, height: f32) -> R
     draw_waves(ui, &clipped, p, waves, &span, model, state);
     draw_ribbon(&clipped, p, ribbon, &span, takes, &kinds);
     if let Some(rect) = lanes {
-        lanes::draw(ui, &clipped, p, rect, &span, takes);
+        lanes::draw(ui, &clipped, p, rect, &span, model, state, out);
     }
     draw_overview(&painter, p, overview, takes, state);
     draw_selection(&clipped, p, main, &span, state);
@@ -115,6 +122,11 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, height: f32) -> R
         );
     }
     hover(response, main, &span, takes, model, lanes)
+}
+
+/// Whether there is music to show, and it is wanted.
+pub fn shows_lanes(model: &Model<'_>, state: &State) -> bool {
+    state.lanes && (model.view.takes.iter()).any(|take| take.findings.is_some())
 }
 
 fn invite(painter: &Painter, p: &Palette, rect: Rect) {
@@ -148,8 +160,11 @@ fn navigate(
     span: &Span,
     state: &mut State,
 ) {
-    let pointer = response.hover_pos();
-    if let Some(pointer) = pointer.filter(|p| main.contains(*p)) {
+    // The lanes lie over a part of it, where the wheel zooms all the same.
+    let pointer = (ui.rect_contains_pointer(main))
+        .then(|| ui.input(|input| input.pointer.hover_pos()))
+        .flatten();
+    if let Some(pointer) = pointer {
         let (scroll, zoom, across) = ui.input(|input| {
             let scroll = input.smooth_scroll_delta();
             (scroll, input.zoom_delta(), input.modifiers.shift)

@@ -6,6 +6,7 @@ mod chords;
 mod chroma;
 mod drums;
 mod ears;
+pub mod edit;
 mod key;
 mod melody;
 pub mod metrics;

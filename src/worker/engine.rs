@@ -104,6 +104,17 @@ impl Engine {
         }
     }
 
+    /// Where MIDI files go: `Uncook` in the user's documents, or `midi` in what
+    /// [`DATA_DIR_VARIABLE`] names or in the folder for data.
+    pub fn midi_folder() -> Option<PathBuf> {
+        let documents = || Some(directories::UserDirs::new()?.document_dir()?.join("Uncook"));
+        let data = || Some(Self::data_folder()?.join("midi"));
+        match std::env::var_os(DATA_DIR_VARIABLE) {
+            Some(_) => data(),
+            None => documents().or_else(data),
+        }
+    }
+
     /// An engine of its own that keeps everything in `folder`.
     pub fn in_folder(folder: PathBuf) -> Arc<Self> {
         Self::with_road(folder, pipeline::run)

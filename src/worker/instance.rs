@@ -19,6 +19,7 @@ use crate::{
         capture::CaptureReader,
         patch::{Patch, PatchPublisher, PatchSet, StereoSamples},
     },
+    profile::edit::MusicEdit,
     worker::{
         edits::{self, Sources},
         jobs::Notes,
@@ -58,6 +59,8 @@ pub(super) struct Job {
     /// The span that the user wants rebuilt, and what was rebuilt there before.
     pub focus: Option<Regenerate>,
     pub previous: Option<Arc<Patch>>,
+    /// The edits of the music that the whole of what was rebuilt before follows.
+    pub heard: Option<Vec<MusicEdit>>,
     revision: u64,
 }
 
@@ -309,7 +312,8 @@ impl State {
                 let request = self.requests.iter().rfind(|r| r.revision == take.revision);
                 let commit = self.commits.iter().rfind(|c| c.covers(take));
                 if asked {
-                    let same = |options: &Options| options.same_result(&self.options);
+                    let wanted = self.options_for(take.start);
+                    let same = |options: &Options| options.same_result(&wanted);
                     !commit.is_some_and(|c| same(&c.options))
                         && !request
                             .is_some_and(|r| same(&r.options) && r.state == TakeState::Queued)
@@ -325,11 +329,25 @@ impl State {
         Job {
             start: take.start,
             audio: take.audio(),
-            options: self.options.clone(),
+            options: self.options_for(take.start),
             focus: None,
             previous: None,
+            heard: None,
             revision: take.revision,
         }
+    }
+
+    /// The options of a job about the take that starts there.
+    fn options_for(&self, start: SamplePos) -> Options {
+        Options {
+            music: self.edits.music_of(start).to_vec(),
+            ..self.options.clone()
+        }
+    }
+
+    /// Whether the music of a take was edited since its commit in force.
+    fn is_unheard(&self, commit: &Commit, start: SamplePos) -> bool {
+        commit.options.music != self.edits.music_of(start)
     }
 
     /// The job that rebuilds a span of one stem; `None` where nothing was captured there, which is
@@ -348,6 +366,7 @@ impl State {
         Some(Job {
             // What plays now, choices included, is what the new span is joined into.
             previous: commit.and_then(|c| self.chosen(c)),
+            heard: commit.map(|c| c.options.music.clone()),
             focus: Some(focus),
             ..self.job(take)
         })
@@ -386,8 +405,8 @@ impl State {
     /// What the user decided about the rebuilt audio.
     pub fn set_edits(&mut self, edits: Edits) {
         if *self.edits != edits {
+            self.patches_changed |= !self.edits.plays_like(&edits);
             self.edits = Arc::new(edits);
-            self.patches_changed = true;
             self.view_changed = true;
         }
     }
@@ -587,6 +606,7 @@ impl State {
                     findings: Some(commit.findings.clone()),
                     rebuilds: self.rebuilds(commit),
                     stems_at_hand: commit.stems.is_some(),
+                    unheard: self.is_unheard(commit, patch.start),
                 });
             }
         }
@@ -644,6 +664,7 @@ impl State {
             findings: commit.map(|c| c.findings.clone()),
             rebuilds: commit.map_or_else(Vec::new, |c| self.rebuilds(c)),
             stems_at_hand: commit.is_some_and(|c| c.stems.is_some()),
+            unheard: commit.is_some_and(|c| self.is_unheard(c, take.start)),
         }
     }
 }

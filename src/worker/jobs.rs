@@ -210,7 +210,11 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
     findings.quality = Some(compare(&take, &base, &layers, job.audio.sample_rate));
     let notes = Notes {
         findings,
-        options: job.options.clone(),
+        options: Options {
+            // One span of one stem follows the edits now; the rest does not.
+            music: (job.heard.clone()).unwrap_or_else(|| job.options.music.clone()),
+            ..job.options.clone()
+        },
         focus: job.focus,
     };
     let keep =

@@ -16,5 +16,6 @@ pub mod restore;
 pub mod segments;
 mod separate;
 pub mod session;
+pub mod shelf;
 pub mod takes;
 pub mod view;

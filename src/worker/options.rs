@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::profile::edit::MusicEdit;
+
 /// When input is captured and analysed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -68,6 +70,8 @@ pub struct Options {
     pub seed: u64,
     /// The user's words about the sound; empty if none.
     pub style: String,
+    /// What the user changed of the music that is heard in the take: rebuilding follows it.
+    pub music: Vec<MusicEdit>,
 }
 
 impl Default for Options {
@@ -82,6 +86,7 @@ impl Default for Options {
             regenerator: RegeneratorChoice::default(),
             seed: 0,
             style: String::new(),
+            music: Vec::new(),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     cache::{self, Cache, Key, KeyBuilder},
     damage::{DEFAULT_THRESHOLD, DamageKind, DamageMap, Region, Stem},
     metrics,
-    profile::{self, MusicalProfile, quality},
+    profile::{self, MusicalProfile, edit, quality},
     regeneration::{Request, blend},
     separation::{SeparationError, Stems},
     worker::{
@@ -19,6 +19,7 @@ use crate::{
 /// Versions of the stages that have no id of their own: raise one when the stage's output changes.
 const RESTORE_VERSION: u32 = 2;
 const PROFILE_VERSION: u32 = 1;
+const LAYER_VERSION: u32 = 1;
 
 /// Stems that are rebuilt where they are damaged.
 const REBUILT: [Stem; 2] = [Stem::Drums, Stem::Bass];
@@ -97,12 +98,18 @@ pub fn run(
         lines: Vec::new(),
         quality: None,
     };
+    // The findings keep what was heard; what is rebuilt follows the user's edits of it.
+    let played = edit::edited(&findings.profile, &options.music, base.sample_rate);
     let (layers, spared, rebuilders) = rebuilt(
-        &base,
-        &stems,
-        &stem_damage,
+        &Rebuilding {
+            base: &base,
+            stems: &stems,
+            damage: &stem_damage,
+            profile: &played,
+            options,
+            cache,
+        },
         &mut findings,
-        options,
         &progress.part(0.80, 0.99),
     )?;
     let who = [separation.lines, rebuilders].concat();
@@ -221,14 +228,23 @@ type Rebuilt = (
     Vec<String>,
 );
 
+/// What stems are rebuilt from.
+struct Rebuilding<'a> {
+    base: &'a AudioBuffer,
+    stems: &'a Stems,
+    damage: &'a [DamageMap; Stem::COUNT],
+    /// What is played, after the user's edits.
+    profile: &'a MusicalProfile,
+    options: &'a Options,
+    cache: Option<&'a Cache>,
+}
+
 fn rebuilt(
-    base: &AudioBuffer,
-    stems: &Stems,
-    damage: &[DamageMap; Stem::COUNT],
+    from: &Rebuilding<'_>,
     findings: &mut Findings,
-    options: &Options,
     progress: &Progress,
 ) -> Result<Rebuilt, PipelineError> {
+    let options = from.options;
     let mut layers = [const { None }; Stem::COUNT];
     let mut spared = [0; Stem::COUNT];
     // Opened when the first damaged stem is met: a model may be large.
@@ -239,12 +255,12 @@ fn rebuilt(
         let regions = if everywhere {
             vec![Region {
                 start: 0.0,
-                end: base.seconds(),
+                end: from.base.seconds(),
                 kind: DamageKind::Saturation,
                 severity: 1.0,
             }]
         } else {
-            quality::regions(&damage[stem as usize], &findings.profile.beats)
+            quality::regions(&from.damage[stem as usize], &from.profile.beats)
         };
         if regions.is_empty() || options.regenerator == RegeneratorChoice::Off {
             continue;
@@ -255,30 +271,100 @@ fn rebuilt(
         let Some(chosen) = &mut chosen else {
             continue;
         };
+        let profile = relevant(from.profile, stem, options.regenerator);
         let request = Request {
             stem,
-            separated: &stems[stem as usize],
-            mix: base,
-            damage: &damage[stem as usize],
+            separated: &from.stems[stem as usize],
+            mix: from.base,
+            damage: &from.damage[stem as usize],
             regions: &regions,
-            profile: &findings.profile,
+            profile: &profile,
             style: &options.style,
             seed: options.seed,
         };
+        let key = layer_key(&request, chosen.id(), everywhere);
         let share = 1.0 / REBUILT.len() as f64;
         let progress = progress.part(i as f64 * share, (i + 1) as f64 * share);
-        if let Some(stem_audio) = chosen.regenerate(&request, &progress)? {
-            let mut layer = blend::layer(&request, &stem_audio);
-            if !everywhere {
-                spared[stem as usize] = blend::gate::gate(&request, &mut layer);
+        let (layer, kept) = match from.cache.and_then(|cache| cached_layer(cache, &key)) {
+            Some(cached) => cached,
+            None => {
+                let said = chosen.lines.len();
+                let (layer, kept) = match chosen.regenerate(&request, &progress)? {
+                    None => (None, 0),
+                    Some(stem_audio) => {
+                        let mut layer = blend::layer(&request, &stem_audio);
+                        let kept = if everywhere {
+                            0
+                        } else {
+                            blend::gate::gate(&request, &mut layer)
+                        };
+                        let wet = layer.wetness.iter().any(|(_, wetness)| *wetness > 0.0);
+                        (wet.then_some(layer.audio), kept)
+                    }
+                };
+                // What went otherwise than wanted is tried again next time.
+                if let Some(cache) = from.cache.filter(|_| chosen.lines.len() == said) {
+                    let bytes = encode_all(&layer.iter().cloned().collect::<Vec<_>>());
+                    let head = (kept as u64).to_le_bytes();
+                    let _ = cache.put(&key, &[&head[..], &bytes].concat());
+                }
+                (layer, kept)
             }
-            if layer.wetness.iter().any(|(_, wetness)| *wetness > 0.0) {
-                findings.stems[stem as usize].rebuilt = true;
-                layers[stem as usize] = Some(layer.audio);
-            }
-        }
+        };
+        spared[stem as usize] = kept;
+        findings.stems[stem as usize].rebuilt = layer.is_some();
+        layers[stem as usize] = layer;
     }
     Ok((layers, spared, chosen.map_or_else(Vec::new, |c| c.lines)))
+}
+
+/// What of the music a stem's rebuild depends on: an edit of the drums leaves the bass as it is. A generating
+/// model hears everything.
+fn relevant(
+    profile: &MusicalProfile,
+    stem: Stem,
+    regenerator: RegeneratorChoice,
+) -> MusicalProfile {
+    let mut out = profile.clone();
+    if regenerator == RegeneratorChoice::Jasco {
+        return out;
+    }
+    out.melody_notes.clear();
+    match stem {
+        Stem::Drums => out.bass_notes.clear(),
+        _ => out.drums.clear(),
+    }
+    out
+}
+
+/// The address of a rebuilt layer: everything that goes into it.
+fn layer_key(request: &Request<'_>, regenerator: &str, everywhere: bool) -> Key {
+    let key = audio_key("layer", LAYER_VERSION, request.mix);
+    let key = (request.separated.channels.iter()).fold(key, |key, channel| key.samples(channel));
+    let damage = request.damage.frames.as_flattened();
+    let key = (request.regions.iter()).fold(key.samples(damage), |key, region| {
+        key.u64(region.start.to_bits())
+            .u64(region.end.to_bits())
+            .u64(region.kind as u64)
+            .u64(region.severity.to_bits().into())
+    });
+    // Numbers are written so that they read back as they are.
+    let profile = serde_json::to_string(request.profile).unwrap_or_default();
+    key.str(&profile)
+        .str(request.style)
+        .u64(request.seed)
+        .str(request.stem.name())
+        .str(regenerator)
+        .u64(everywhere.into())
+        .finish()
+}
+
+/// A layer that was kept, if it was worth anything, and how many regions were spared.
+fn cached_layer(cache: &Cache, key: &Key) -> Option<(Option<AudioBuffer>, usize)> {
+    let bytes = cache.get(key)?;
+    let (head, rest) = bytes.split_first_chunk::<8>()?;
+    let kept = usize::try_from(u64::from_le_bytes(*head)).ok()?;
+    Some((decode_all(rest)?.pop(), kept))
 }
 
 fn stem_findings(stem: Stem, damage: &DamageMap) -> StemFindings {

@@ -48,6 +48,11 @@ pub(super) fn choose(choice: RegeneratorChoice, separator: SeparatorChoice) -> O
 }
 
 impl Chosen {
+    /// Who rebuilds, as part of cache keys.
+    pub fn id(&self) -> &'static str {
+        self.regenerator.id()
+    }
+
     /// As [`Regenerator::regenerate`]; where a model fails the model-free regenerator does it.
     pub fn regenerate(
         &mut self,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 pub use crate::cache::commits::CommitRef;
-use crate::{damage::Stem, exchange::SamplePos};
+use crate::{damage::Stem, exchange::SamplePos, profile::edit::MusicEdit};
 
 /// The commits of an instance, oldest first, and what the user decided about them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,17 @@ pub struct Edits {
     pub decisions: Vec<Decision>,
     /// At most one per stem and commit. Without one, a commit plays its own layer.
     pub picks: Vec<Pick>,
+    /// At most one per take, none without edits.
+    pub music: Vec<TakeMusic>,
+}
+
+/// What the user changed of what was heard in a take. The next rebuild of the take follows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeMusic {
+    /// Where the take starts.
+    pub start: SamplePos,
+    /// In the order in which they are applied.
+    pub edits: Vec<MusicEdit>,
 }
 
 /// How much of a rebuilt stem plays over a span of the timeline.
@@ -71,6 +82,29 @@ impl Edits {
             let hash = hash.to_owned();
             self.picks.push(Pick { stem, start, hash });
         }
+    }
+
+    /// The edits of the music of the take that starts at `start`.
+    pub fn music_of(&self, start: SamplePos) -> &[MusicEdit] {
+        (self.music.iter().find(|m| m.start == start)).map_or(&[], |m| &m.edits)
+    }
+
+    /// The same, to be changed.
+    pub fn music_mut(&mut self, start: SamplePos) -> &mut Vec<MusicEdit> {
+        let place = match self.music.iter().position(|m| m.start == start) {
+            Some(place) => place,
+            None => {
+                let edits = Vec::new();
+                self.music.push(TakeMusic { start, edits });
+                self.music.len() - 1
+            }
+        };
+        &mut self.music[place].edits
+    }
+
+    /// Whether `other` makes the same patches play: edits of the music ask for another rebuild first.
+    pub fn plays_like(&self, other: &Self) -> bool {
+        self.decisions == other.decisions && self.picks == other.picks
     }
 
     /// The rebuild picked for a commit's stem.

@@ -46,6 +46,8 @@ pub struct TakeView {
     pub rebuilds: Vec<Rebuild>,
     /// Whether single stems can be listened to: only from an analysis of this session.
     pub stems_at_hand: bool,
+    /// Whether the music was edited since the rebuild in force.
+    pub unheard: bool,
 }
 
 /// One rebuild of a span.

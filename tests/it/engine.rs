@@ -12,11 +12,12 @@ use uncook::{
         capture::{CaptureTap, capture_ring},
         patch::{PatchReader, patch_snapshot},
     },
+    profile::edit::MusicEdit,
     worker::{
         engine::{Engine, Instance},
         options::{CaptureMode, Options, Quality, RegeneratorChoice},
         pipeline,
-        session::Session,
+        session::{Edits, Session},
         view::TakeState,
     },
 };
@@ -276,4 +277,59 @@ fn a_defect_in_one_job_ends_that_job_only() {
     hurt.instance.set_options(&options());
     hurt.instance.analyse();
     assert!(hurt.instance.wait_idle(LIMIT) && hurt.swap());
+}
+
+/// An edit of the music changes nothing that plays until a rebuild is asked for; then the new rebuild follows it,
+/// and the old one stays at hand.
+#[test]
+fn edited_music_is_rebuilt_when_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::in_folder(folder.path().to_owned());
+    let band = overdriven_band(6.0, 22_050);
+    let mut track = track(&engine, 22_050);
+    track.play(&band, 500);
+    assert!(track.instance.wait_idle(LIMIT));
+    assert!(track.swap());
+    let view = wait_for(|| {
+        let view = track.instance.view();
+        (view.takes.first()?.state == TakeState::Committed).then_some(view)
+    });
+    assert!(!view.takes[0].unheard);
+    let findings = view.takes[0].findings.clone().unwrap();
+    let mut edits = Edits::default();
+    let music = edits.music_mut(SamplePos(500));
+    for hit in findings.profile.drums.iter().step_by(2) {
+        let at = (hit.t * 22_050.0).round() as i64;
+        let class = hit.class;
+        music.push(MusicEdit::RemoveHit { at, class });
+    }
+    assert!(!music.is_empty());
+    track.instance.set_edits(&edits);
+    wait_for(|| track.instance.view().takes[0].unheard.then_some(()));
+    assert!(!track.swap(), "what plays stays");
+    assert_eq!(track.instance.session().edits, edits);
+
+    let old = track.patches.current().patches()[0].clone();
+    track.instance.analyse();
+    assert!(track.instance.wait_idle(LIMIT));
+    let view = wait_for(|| {
+        let view = track.instance.view();
+        (!view.takes[0].unheard).then_some(view)
+    });
+    assert!(track.swap());
+    let new = track.patches.current().patches()[0].clone();
+    assert!(new.layers[0] != old.layers[0] && new.layers[1] == old.layers[1]);
+    assert_eq!(
+        view.takes[0].rebuilds.len(),
+        2,
+        "the old rebuild can be chosen"
+    );
+    let heard = &view.takes[0].findings.as_ref().unwrap().profile;
+    assert_eq!(
+        *heard, findings.profile,
+        "what was heard is kept, the edits beside it"
+    );
+    // Undone: the rebuild has to follow again.
+    track.instance.set_edits(&Edits::default());
+    wait_for(|| track.instance.view().takes[0].unheard.then_some(()));
 }

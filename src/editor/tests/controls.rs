@@ -544,7 +544,7 @@ fn pointing_at_damage_says_from_when_to_when_and_why() {
 
 #[test]
 fn style_is_typed_suggested_and_undone() {
-    let mut stage = Stage::new(repaired());
+    let mut stage = Stage::sized(repaired(), vec2(1120.0, 1200.0), 1.0);
     stage.click(Role::Tab, "Analysis");
     stage.click(Role::TextInput, "Style");
     stage.event(Event::Text("tight kick, warm bass".to_owned()));
@@ -591,7 +591,7 @@ fn presets_are_loaded_kept_and_deleted() {
 
 #[test]
 fn quality_is_measured_and_copied() {
-    let mut stage = Stage::new(repaired());
+    let mut stage = Stage::sized(repaired(), vec2(1120.0, 1200.0), 1.0);
     stage.click(Role::Tab, "Quality");
     for text in [
         "Loudness",
@@ -630,7 +630,7 @@ fn the_status_says_what_to_do_next() {
 #[test]
 fn every_control_has_a_name_of_its_own() {
     let mut stage = Stage::new(repaired());
-    for tab in [Tab::Stems, Tab::Live, Tab::Analysis, Tab::Quality] {
+    for tab in Tab::ALL {
         stage.desk().state.tab = tab;
         stage.harness.run_steps(3);
         for role in [
@@ -683,9 +683,9 @@ fn any_size_and_any_view_can_be_drawn() {
         ..View::default()
     };
     for view in [View::default(), repaired(), odd] {
-        for size in [vec2(720.0, 480.0), vec2(60.0, 40.0), vec2(4000.0, 90.0)] {
+        for size in [vec2(760.0, 580.0), vec2(60.0, 40.0), vec2(4000.0, 90.0)] {
             let mut stage = Stage::sized(view.clone(), size, 1.0);
-            for tab in [Tab::Stems, Tab::Live, Tab::Analysis, Tab::Quality] {
+            for tab in Tab::ALL {
                 stage.desk().state.tab = tab;
                 for position in [
                     None,

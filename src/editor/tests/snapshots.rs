@@ -9,7 +9,12 @@ use super::{
     stage::{Stage, analysing, views},
 };
 use crate::{
-    editor::{state::WaveMode, theme},
+    editor::{
+        MIN_SIZE,
+        state::{Tab, WaveMode},
+        theme,
+    },
+    params::DEFAULT_EDITOR_SIZE,
     worker::view::View,
 };
 
@@ -86,8 +91,59 @@ fn light_spectrogram_and_smallest_window() {
     check("light", stage);
     check(
         "smallest",
-        Stage::sized(views().1.clone(), vec2(720.0, 480.0), 1.0),
+        Stage::sized(views().1.clone(), MIN_SIZE.into(), 1.0),
     );
+}
+
+#[test]
+fn music_and_models() {
+    for (tab, name) in [(Tab::Music, "music"), (Tab::Models, "models")] {
+        let mut stage = Stage::new(views().1.clone());
+        stage.desk().state.tab = tab;
+        stage.desk().shelf = Some(super::models::shelf());
+        check(name, stage);
+    }
+}
+
+/// At the size that a window opens with, the music is there to be edited.
+#[test]
+fn the_lanes_are_shown_at_the_default_size() {
+    let stage = Stage::sized(views().1.clone(), DEFAULT_EDITOR_SIZE.into(), 1.0);
+    let lanes = stage.rect(Role::Canvas, "Music");
+    assert!(lanes.height() > 80.0);
+    assert!(stage.rect(Role::Canvas, "Timeline").contains_rect(lanes));
+}
+
+/// In the smallest window every knob of the lowest row is whole, with its value.
+#[test]
+fn the_smallest_window_cuts_nothing() {
+    for view in [View::default(), views().1.clone()] {
+        let stage = Stage::sized(view, MIN_SIZE.into(), 1.0);
+        let window = Rect::from_min_size(egui::Pos2::ZERO, MIN_SIZE.into());
+        for name in ["Repair", "Mix", "Gain", "Ceiling"] {
+            for (role, name) in [
+                (Role::Slider, name.to_owned()),
+                (Role::Button, format!("{name} value")),
+            ] {
+                let rect = stage.rect(role, &name);
+                assert!(window.contains_rect(rect), "{name}: {rect:?}");
+            }
+        }
+    }
+}
+
+/// A texture belongs to one window: the next one, with the same memory, has to make its own.
+#[test]
+fn a_new_window_makes_its_own_spectrogram() {
+    let mut first = Stage::new(views().1.clone());
+    first.desk().state.wave = WaveMode::Spectrogram;
+    let picture = first.photograph();
+    let mut state = std::mem::take(&mut first.desk().state);
+    state.new_window();
+    let mut second = Stage::new(views().1.clone());
+    second.desk().state = state;
+    let again = second.photograph();
+    assert_eq!(again.differences(&picture, 1.0), Some(0));
 }
 
 /// The comparison is worth something: any control less, and it fails.
@@ -132,7 +188,14 @@ fn controls_are_where_the_screenshots_click() {
     for name in ["Analyse", "Spectrogram", "Overlaid", "Light colours"] {
         note(&stage, Role::Button, name);
     }
-    for name in ["Stems", "Live repair", "Analysis", "Quality"] {
+    for name in [
+        "Stems",
+        "Live repair",
+        "Analysis",
+        "Music",
+        "Models",
+        "Quality",
+    ] {
         note(&stage, Role::Tab, name);
     }
     note(&stage, Role::Slider, "Bass blend");

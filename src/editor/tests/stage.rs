@@ -26,6 +26,7 @@ use crate::{
     worker::{
         engine::Engine,
         options::{CaptureMode, Options, Quality, RegeneratorChoice},
+        shelf::ShelfView,
         view::{JobView, TakeState, View},
     },
 };
@@ -43,6 +44,7 @@ pub struct Desk {
     pub presets: Vec<Preset>,
     pub log: Vec<Command>,
     pub sample_rate: Option<f64>,
+    pub shelf: Option<ShelfView>,
 }
 
 impl Desk {
@@ -53,6 +55,7 @@ impl Desk {
             levels: &self.levels,
             sample_rate: self.sample_rate,
             presets: &self.presets,
+            shelf: self.shelf.as_ref(),
         };
         let commands = ui::draw(ui, &model, &mut self.state);
         for command in &commands {
@@ -109,6 +112,7 @@ impl Stage {
             presets: Vec::new(),
             log: Vec::new(),
             sample_rate: Some(f64::from(RATE)),
+            shelf: Some(ShelfView::default()),
         };
         let mut harness = Harness::builder()
             .with_size(size)

@@ -7,4 +7,5 @@ mod fetch;
 mod hostile;
 mod library;
 mod server;
+mod shelf;
 mod writer;

@@ -74,6 +74,7 @@ const TABLE: [(&str, &[&str]); 18] = [
             "worker::progress",
             "worker::pyramid",
             "worker::session",
+            "worker::shelf",
             "worker::view",
         ],
     ),
