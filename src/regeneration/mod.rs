@@ -46,7 +46,7 @@ pub enum RegenerationError {
 
 /// Rebuilds a stem.
 pub trait Regenerator: Send + Sync {
-    /// Stable name with version, part of cache keys: `resynthesis-1`.
+    /// Stable name with version, part of cache keys: `resynthesis-2`.
     fn id(&self) -> &'static str;
 
     /// Whether this regenerator can rebuild `stem`.

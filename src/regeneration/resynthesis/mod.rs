@@ -31,7 +31,7 @@ pub struct Resynthesis;
 
 impl Regenerator for Resynthesis {
     fn id(&self) -> &'static str {
-        "resynthesis-1"
+        "resynthesis-2"
     }
 
     fn supports(&self, stem: Stem) -> bool {
