@@ -6,7 +6,7 @@ mod image;
 mod level;
 
 use super::{
-    Request,
+    MARGIN_SECONDS, Request,
     resynthesis::{
         Span, Spectra,
         filter::{add_delayed, match_lag},
@@ -32,8 +32,6 @@ pub struct Layer {
 
 /// How far a fade reaches beyond its region: 40 ms to find a calm place, 60 ms of fade.
 pub const FADE_REACH_SECONDS: f64 = 0.100;
-/// Context around a region: the rebuilt stem's margin.
-const MARGIN_SECONDS: f64 = 0.25;
 /// Farthest misalignment that is looked for, seconds.
 const ALIGN_REACH: f64 = 0.005;
 /// A correlation below this tells nothing about alignment.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::damage::Stem;
+
 /// When input is captured and analysed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,6 +53,26 @@ pub enum RegeneratorChoice {
     Everywhere,
     /// The installed generating model where a stem is damaged, else as [`Self::Resynthesis`].
     Jasco,
+    /// The same, its audio decoded by MultiBand Diffusion instead of the codec's own decoder: slower, cleaner.
+    JascoDiffusion,
+    /// MultiBand Diffusion alone: what is damaged is coded and made anew from its codes. Plays nothing new.
+    Diffusion,
+}
+
+impl RegeneratorChoice {
+    /// Whether a model is asked for.
+    pub fn is_model(self) -> bool {
+        matches!(self, Self::Jasco | Self::JascoDiffusion | Self::Diffusion)
+    }
+}
+
+/// A span of one stem that is rebuilt because the user says so, damaged or not, better by measure or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub stem: Stem,
+    /// First sample of the take, and first one after the span.
+    pub start: u64,
+    pub end: u64,
 }
 
 /// Options of a job.
@@ -68,6 +90,8 @@ pub struct Options {
     pub seed: u64,
     /// The user's words about the sound; empty if none.
     pub style: String,
+    /// Only this is rebuilt.
+    pub asked: Option<Asked>,
 }
 
 impl Default for Options {
@@ -82,6 +106,7 @@ impl Default for Options {
             regenerator: RegeneratorChoice::default(),
             seed: 0,
             style: String::new(),
+            asked: None,
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     damage::{DEFAULT_THRESHOLD, DamageKind, DamageMap, Region, Stem},
     metrics,
     profile::{self, MusicalProfile, quality},
-    regeneration::{Request, blend},
+    regeneration::{Request, blend, rank},
     separation::{SeparationError, Stems},
     worker::{
         options::{Options, Quality, RegeneratorChoice},
@@ -32,6 +32,8 @@ pub struct Outcome {
     /// Per stem `regenerated − separated`.
     pub layers: [Option<AudioBuffer>; Stem::COUNT],
     pub findings: Findings,
+    /// Who rebuilt, under which terms, and why not who was asked for: also among the findings' lines.
+    pub rebuilders: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -67,29 +69,30 @@ pub fn run(
     progress: &Progress,
 ) -> Result<Outcome, PipelineError> {
     check_channels(take)?;
+    // A model's work is nearly all of a job.
+    let others = if options.regenerator.is_model() {
+        0.25
+    } else {
+        1.0
+    };
+    let share = |done: f64| others * done;
+    let part = |from: f64, to: f64| progress.part(share(from), share(to));
     progress.set(Step::Restoring, 0.0);
-    let base = restored(take, options, cache, &progress.part(0.0, 0.35))?;
+    let base = restored(take, options, cache, &part(0.0, 0.35))?;
 
-    progress.set(Step::Separating, 0.35);
-    let separation =
-        separate::separated(&base, options.separator, cache, &progress.part(0.35, 0.60))?;
+    progress.set(Step::Separating, share(0.35));
+    let separation = separate::separated(&base, options.separator, cache, &part(0.35, 0.60))?;
     let stems = separation.stems;
 
-    progress.set(Step::Assessing, 0.60);
+    progress.set(Step::Assessing, share(0.60));
     let damage = metrics::damage::damage_map(take);
     let stem_damage = quality::assess_stems(&base, &stems, &damage);
     check(progress)?;
 
-    progress.set(Step::Profiling, 0.65);
-    let profile = profiled(
-        &base,
-        &stems,
-        &separation.id,
-        cache,
-        &progress.part(0.65, 0.80),
-    )?;
+    progress.set(Step::Profiling, share(0.65));
+    let profile = profiled(&base, &stems, &separation.id, cache, &part(0.65, 0.80))?;
 
-    progress.set(Step::Regenerating, 0.80);
+    progress.set(Step::Regenerating, share(0.80));
     let mut findings = Findings {
         stems: std::array::from_fn(|i| stem_findings(Stem::ALL[i], &stem_damage[i])),
         damage,
@@ -103,9 +106,10 @@ pub fn run(
         &stem_damage,
         &mut findings,
         options,
-        &progress.part(0.80, 0.99),
+        cache,
+        &progress.part(share(0.80), 0.99),
     )?;
-    let who = [separation.lines, rebuilders].concat();
+    let who = [separation.lines, rebuilders.clone()].concat();
     findings.lines = describe(&findings, spared, who, options);
     progress.report(0.99);
     Ok(Outcome {
@@ -113,6 +117,7 @@ pub fn run(
         stems,
         layers,
         findings,
+        rebuilders,
     })
 }
 
@@ -227,24 +232,31 @@ fn rebuilt(
     damage: &[DamageMap; Stem::COUNT],
     findings: &mut Findings,
     options: &Options,
+    cache: Option<&Cache>,
     progress: &Progress,
 ) -> Result<Rebuilt, PipelineError> {
     let mut layers = [const { None }; Stem::COUNT];
     let mut spared = [0; Stem::COUNT];
     // Opened when the first damaged stem is met: a model may be large.
     let mut chosen = None;
-    for (i, stem) in REBUILT.into_iter().enumerate() {
+    let wanted = |stem: Stem| options.asked.is_none_or(|asked| asked.stem == stem);
+    let stems_asked: Vec<Stem> = REBUILT.into_iter().filter(|s| wanted(*s)).collect();
+    let everywhere = options.regenerator == RegeneratorChoice::Everywhere;
+    for (i, &stem) in stems_asked.iter().enumerate() {
         check(progress)?;
-        let everywhere = options.regenerator == RegeneratorChoice::Everywhere;
-        let regions = if everywhere {
+        let rate = f64::from(base.sample_rate.max(1));
+        let whole = |start: f64, end: f64| {
             vec![Region {
-                start: 0.0,
-                end: base.seconds(),
+                start,
+                end,
                 kind: DamageKind::Saturation,
                 severity: 1.0,
             }]
-        } else {
-            quality::regions(&damage[stem as usize], &findings.profile.beats)
+        };
+        let regions = match options.asked {
+            _ if everywhere => whole(0.0, base.seconds()),
+            Some(asked) => whole(asked.start as f64 / rate, asked.end as f64 / rate),
+            None => quality::regions(&damage[stem as usize], &findings.profile.beats),
         };
         if regions.is_empty() || options.regenerator == RegeneratorChoice::Off {
             continue;
@@ -265,11 +277,13 @@ fn rebuilt(
             style: &options.style,
             seed: options.seed,
         };
-        let share = 1.0 / REBUILT.len() as f64;
+        let share = 1.0 / stems_asked.len() as f64;
         let progress = progress.part(i as f64 * share, (i + 1) as f64 * share);
-        if let Some(stem_audio) = chosen.regenerate(&request, &progress)? {
+        if let Some(stem_audio) = chosen.regenerate(&request, cache, &progress)? {
+            let found = &mut findings.stems[stem as usize];
+            found.agreement = agreement(&request, &stem_audio);
             let mut layer = blend::layer(&request, &stem_audio);
-            if !everywhere {
+            if !everywhere && options.asked.is_none() {
                 spared[stem as usize] = blend::gate::gate(&request, &mut layer);
             }
             if layer.wetness.iter().any(|(_, wetness)| *wetness > 0.0) {
@@ -279,6 +293,27 @@ fn rebuilt(
         }
     }
     Ok((layers, spared, chosen.map_or_else(Vec::new, |c| c.lines)))
+}
+
+/// How well a rebuilt stem agrees with the profile over the request's regions, in percent.
+fn agreement(request: &Request<'_>, rebuilt: &AudioBuffer) -> Option<u8> {
+    let rate = f64::from(rebuilt.sample_rate.max(1));
+    let (mut sum, mut all) = (0.0, 0.0);
+    for region in request.regions {
+        let first = (region.start.max(0.0) * rate) as usize;
+        let part = rebuilt.slice(
+            first,
+            ((region.end - region.start).max(0.0) * rate) as usize,
+        );
+        let span = region.start..region.end;
+        let start = first as f64 / rate;
+        if let Some(score) = rank::agreement(request.profile, request.stem, &part, start, span) {
+            let seconds = region.end - region.start;
+            sum += seconds * score;
+            all += seconds;
+        }
+    }
+    (all > 0.0).then(|| (100.0 * sum / all).round() as u8)
 }
 
 fn stem_findings(stem: Stem, damage: &DamageMap) -> StemFindings {
@@ -297,6 +332,7 @@ fn stem_findings(stem: Stem, damage: &DamageMap) -> StemFindings {
         kind: main.map(|(kind, _)| kind),
         reason: quality::summary(stem, damage),
         rebuilt: false,
+        agreement: None,
         damage: damage.clone(),
     }
 }
@@ -329,14 +365,26 @@ fn describe(
             lines.push(format!("{}: rebuilt everywhere, as asked", stem.name()));
             continue;
         }
+        if options.asked.is_some_and(|asked| asked.stem == stem) {
+            lines.push(if found.rebuilt {
+                format!("{}: rebuilt as asked", stem.name())
+            } else {
+                format!(
+                    "{}: could not be rebuilt as asked; choose a span inside the recording, a longer one, and a \
+                     regenerator other than Off",
+                    stem.name()
+                )
+            });
+            continue;
+        }
         // Under half a percent is a frame here and there: the reason says "nothing damaged".
         if found.share >= 0.005 {
             let spared = spared[stem as usize];
             let done = match (found.rebuilt, options.regenerator, REBUILT.contains(&stem)) {
-                (true, RegeneratorChoice::Jasco, _) if spared > 0 => {
+                (true, choice, _) if choice.is_model() && spared > 0 => {
                     "rebuilt, except where that would not have helped"
                 }
-                (true, RegeneratorChoice::Jasco, _) => "rebuilt",
+                (true, choice, _) if choice.is_model() => "rebuilt",
                 (true, ..) if spared > 0 => {
                     "rebuilt from its own undamaged sound, except where that would not have helped"
                 }

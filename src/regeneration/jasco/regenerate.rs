@@ -1,6 +1,6 @@
 // [worker] JASCO as a regenerator: fills the damaged spans of a stem.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use candle_core::Device;
 
@@ -11,15 +11,16 @@ use super::{
     melody,
     model::{JascoFiles, Model, Task},
     prompt::prompt,
-    rank,
     windows::{self, CONTEXT_SECONDS, Window},
 };
 use crate::{
     audio::AudioBuffer,
     damage::Stem,
     regeneration::{
-        RegenerationError, Regenerator, Request,
-        resynthesis::{MARGIN_SECONDS, Random, Resynthesis, region_spans},
+        MARGIN_SECONDS, RegenerationError, Regenerator, Request,
+        multiband_diffusion::{MbdError, MultiBandDiffusion},
+        rank,
+        resynthesis::{Random, Resynthesis, Span, padded_spans, region_spans},
     },
     separation::Separator,
     worker::progress::Progress,
@@ -35,6 +36,10 @@ const SEAM_SECONDS: f64 = 0.020;
 const MILD_SEVERITY: f32 = 0.75;
 /// Where a mild hole starts on the way from noise.
 const MILD_START: f32 = 0.4;
+
+/// Share of a window's time that its tries take where MultiBand Diffusion decodes, for the progress: measured at
+/// full size on a processor.
+const TRIES_SHARE: f64 = 0.6;
 
 /// How stems are generated.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,6 +84,8 @@ impl Settings {
 pub struct Jasco {
     model: Model,
     separator: Box<dyn Separator>,
+    /// Decodes what was chosen, in place of the codec's own decoder.
+    diffusion: Option<Arc<MultiBandDiffusion>>,
     pub settings: Settings,
 }
 
@@ -95,8 +102,17 @@ impl Jasco {
         Ok(Self {
             model,
             separator,
+            diffusion: None,
             settings,
         })
+    }
+
+    /// With MultiBand Diffusion as the decoder: what was generated is coded, and made anew from its codes (the
+    /// reference's `regenerate`). Tries are still compared as the codec decodes them.
+    #[must_use]
+    pub fn with_diffusion(mut self, diffusion: Arc<MultiBandDiffusion>) -> Self {
+        self.diffusion = Some(diffusion);
+        self
     }
 
     /// The rebuilt stem, mono at the model's rate, and the holes that were filled, in frames.
@@ -215,6 +231,13 @@ impl Job<'_> {
             filled.iter_mut().zip(one).for_each(|(f, m)| *f = f.max(m));
         }
         let given = self.conditions(window, progress)?;
+        let (progress, polish) = match jasco.diffusion {
+            Some(_) => (
+                &progress.part(0.0, TRIES_SHARE),
+                progress.part(TRIES_SHARE, 1.0),
+            ),
+            None => (progress, progress.part(1.0, 1.0)),
+        };
         let hole = Hole {
             known: &known,
             mask: &filled,
@@ -239,7 +262,20 @@ impl Job<'_> {
                 best = Some((score, latents, audio));
             }
         }
-        if let Some((_, latents, audio)) = best {
+        if let Some((_, latents, mut audio)) = best {
+            if let Some(diffusion) = &jasco.diffusion {
+                let decoded = AudioBuffer::new(vec![model.decode(&latents)?], config.sample_rate);
+                let made = diffusion
+                    .regenerate_levelled(&decoded, self.seed(index, candidates), &polish)
+                    .map_err(|e| match e {
+                        MbdError::Cancelled => JascoError::Cancelled,
+                        e => JascoError::Diffusion(Box::new(e)),
+                    })?;
+                // Silence has nothing to be made anew.
+                if let Some(made) = made {
+                    audio = self.only_stem(made.mono(), &polish)?;
+                }
+            }
             self.keep(window, &latents, &audio);
         }
         Ok(())
@@ -378,7 +414,9 @@ impl Job<'_> {
             let span = seconds(part.start)..seconds(part.end);
             let start = seconds(window.start);
             let (profile, stem) = (self.request.profile, self.request.stem);
-            sum += length * rank::agreement(profile, stem, &audio, start, span);
+            // Where the profile says nothing all tries are alike.
+            let score = rank::agreement(profile, stem, &audio, start, span).unwrap_or(0.5);
+            sum += length * score;
             all += length;
         }
         sum / f64::max(all, 1.0)
@@ -429,7 +467,9 @@ impl Regenerator for Jasco {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.model.take_notices()
+        let mut notes = self.model.take_notices();
+        notes.extend(self.diffusion.iter().flat_map(|d| d.take_notices()));
+        notes
     }
 
     fn regenerate(
@@ -465,12 +505,9 @@ impl Regenerator for Jasco {
                 *m += t - l;
             }
         }
-        let margin = (MARGIN_SECONDS * f64::from(rate)) as usize;
-        let spans = region_spans(request, frames);
         let mut out = vec![0.0; frames];
-        for span in &spans {
-            let range = span.start.saturating_sub(margin)..(span.end + margin).min(frames);
-            out[range.clone()].copy_from_slice(&made[range]);
+        for Span { start, end } in padded_spans(request, frames) {
+            out[start..end].copy_from_slice(&made[start..end]);
         }
         let channels = request.separated.channels.len().max(1);
         Ok(Some(AudioBuffer::new(vec![out; channels], rate)))

@@ -7,6 +7,12 @@ use tempfile::TempDir;
 use uncook::{
     audio::AudioBuffer,
     damage::{DamageKind, DamageMap, Region, Stem},
+    models::{
+        fetch::Checked,
+        hash::sha256,
+        library::{InstalledFile, Library, Receipt},
+        manifest::Manifest,
+    },
     profile::{Chord, DrumClass, DrumHit, Estimate, MusicalProfile, Note},
     regeneration::{
         RegenerationError, Regenerator, Request, blend,
@@ -49,7 +55,7 @@ fn tokenizer() -> String {
 }
 
 /// The tiny model and its text encoder under their published names.
-fn install(name: &str, to: &Path) -> JascoFiles {
+pub fn install(name: &str, to: &Path) -> JascoFiles {
     let from = folder("jasco").join(name);
     let (model, text) = (to.join("jasco"), to.join("t5-base"));
     for folder in [&model, &text] {
@@ -288,4 +294,38 @@ fn a_missing_or_wrong_file_is_named() {
         Err(RegenerationError::Failed(why)) => assert!(why.contains("tokenizer.json"), "{why}"),
         other => panic!("{:?}", other.map(|_| ())),
     }
+}
+
+/// The model that the tiny files are installed as.
+pub const NAME: &str = "jasco-chords-drums-melody-400M";
+
+/// The tiny files as installed models in the data folder `data`, no terms accepted.
+pub fn install_in(data: &Path) -> Library {
+    let desk = TempDir::new().expect("a folder");
+    install("melody", desk.path());
+    let manifest = Manifest::embedded().expect("the list");
+    let library = Library::at(data.join("models"), manifest);
+    for (name, from) in [(NAME, "jasco"), ("t5-base", "t5-base")] {
+        let folder = library.folder().join(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let model = library.manifest().get(name).expect("a listed model");
+        let files = model.files.iter().map(|file| {
+            let bytes = std::fs::read(desk.path().join(from).join(&file.file)).expect("a file");
+            std::fs::write(folder.join(&file.file), &bytes).expect("written");
+            InstalledFile {
+                file: file.file.clone(),
+                sha256: sha256(&bytes),
+                bytes: bytes.len() as u64,
+                checked: Checked::FirstSeen,
+            }
+        });
+        let receipt = Receipt {
+            name: name.to_owned(),
+            folder: None,
+            files: files.collect(),
+        };
+        let json = serde_json::to_vec(&receipt).expect("a receipt");
+        std::fs::write(library.folder().join(format!("{name}.json")), json).expect("written");
+    }
+    library
 }
