@@ -282,7 +282,11 @@ fn rebuilt(
         if let Some(stem_audio) = chosen.regenerate(&request, cache, &progress)? {
             let found = &mut findings.stems[stem as usize];
             found.agreement = agreement(&request, &stem_audio);
-            let mut layer = blend::layer(&request, &stem_audio);
+            let mut layer = if options.asked.is_some() && options.regenerator.is_model() {
+                blend::layer_as_asked(&request, &stem_audio)
+            } else {
+                blend::layer(&request, &stem_audio)
+            };
             if !everywhere && options.asked.is_none() {
                 spared[stem as usize] = blend::gate::gate(&request, &mut layer);
             }
@@ -370,8 +374,8 @@ fn describe(
                 format!("{}: rebuilt as asked", stem.name())
             } else {
                 format!(
-                    "{}: could not be rebuilt as asked; choose a span inside the recording, a longer one, and a \
-                     regenerator other than Off",
+                    "{}: could not be rebuilt as asked; choose a longer span inside the recording, another seed, \
+                     and a regenerator other than Off",
                     stem.name()
                 )
             });

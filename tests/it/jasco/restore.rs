@@ -136,7 +136,7 @@ fn a_span_that_is_none_is_refused_in_words() {
     assert!(
         lines
             .iter()
-            .any(|l| l.contains("a span inside the recording")),
+            .any(|l| l.contains("a longer span inside the recording")),
         "{lines:?}"
     );
 }
