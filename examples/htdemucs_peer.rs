@@ -1,6 +1,9 @@
 //! Runs HTDemucs over raw audio for `benches/peers/htdemucs.py`: MODEL INPUT OUTPUT THREADS. Audio is planar
 //! stereo float32 at 44.1 kHz, stems one after the other. Prints seconds and memory as JSON.
 
+#[path = "../benches/peers/usage.rs"]
+mod usage;
+
 use std::{error::Error, fs, path::PathBuf, time::Instant};
 
 use uncook::{
@@ -12,32 +15,7 @@ use uncook::{
     worker::progress::Progress,
 };
 
-/// Processor seconds of this process, and its peak memory in bytes.
-#[cfg(unix)]
-fn usage() -> (f64, f64) {
-    // SAFETY: `getrusage` fills the structure it is given; zeros are valid for it.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
-        usage
-    };
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + 1e-6 * t.tv_usec as f64;
-    let unit = if cfg!(target_os = "macos") {
-        1.0
-    } else {
-        1024.0
-    };
-    (
-        seconds(usage.ru_utime) + seconds(usage.ru_stime),
-        usage.ru_maxrss as f64 * unit,
-    )
-}
-
-/// Not measured here.
-#[cfg(not(unix))]
-fn usage() -> (f64, f64) {
-    (0.0, 0.0)
-}
+use usage::usage;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();

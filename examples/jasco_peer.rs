@@ -2,6 +2,9 @@
 //! Weights and inputs are the same hash of names and places there and here. Two terms: one that hears text and
 //! conditions, one that hears nothing. Writes both velocities as float32 and prints seconds and memory as JSON.
 
+#[path = "../benches/peers/usage.rs"]
+mod usage;
+
 use std::{error::Error, fs, time::Instant};
 
 use uncook::{
@@ -14,6 +17,8 @@ use uncook::{
         },
     },
 };
+
+use usage::usage;
 
 const FRAMES: usize = 500;
 const POSITIONS: usize = 16;
@@ -53,33 +58,6 @@ impl Weights for Hashed {
         };
         Ok(hashed(name, count).map(|x| middle + scale * x).collect())
     }
-}
-
-/// Processor seconds of this process, and its peak memory in bytes.
-#[cfg(unix)]
-fn usage() -> (f64, f64) {
-    // SAFETY: `getrusage` fills the structure it is given; zeros are valid for it.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
-        usage
-    };
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + 1e-6 * t.tv_usec as f64;
-    let unit = if cfg!(target_os = "macos") {
-        1.0
-    } else {
-        1024.0
-    };
-    (
-        seconds(usage.ru_utime) + seconds(usage.ru_stime),
-        usage.ru_maxrss as f64 * unit,
-    )
-}
-
-/// Not measured here.
-#[cfg(not(unix))]
-fn usage() -> (f64, f64) {
-    (0.0, 0.0)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -293,6 +293,7 @@ impl UncookParams {
             regenerator: self.analysis.regenerator.value(),
             seed: self.analysis.seed.value().clamp(0, MAX_SEED) as u64,
             style: self.style.get(),
+            asked: None,
             declick_percent: whole_percent(&self.live.declick),
             declip_percent: whole_percent(&self.live.declip),
             denoise_percent: whole_percent(&self.live.denoise),
@@ -531,6 +532,9 @@ choice!(RegeneratorChoice {
     Off = "off", "Off";
     Resynthesis = "resynthesis", "Resynthesis";
     Everywhere = "everywhere", "Everywhere";
+    Jasco = "jasco", "JASCO";
+    JascoDiffusion = "jasco_mbd", "JASCO + MBD";
+    Diffusion = "mbd", "MultiBand Diffusion";
 });
 
 #[cfg(test)]

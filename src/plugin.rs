@@ -192,6 +192,12 @@ impl Backend for EditorBackend {
         }
     }
 
+    fn accept_terms(&self) {
+        if let Some(instance) = self.link.instance() {
+            instance.accept_terms();
+        }
+    }
+
     fn presets_folder(&self) -> Option<PathBuf> {
         Engine::data_folder().map(|folder| folder.join("presets"))
     }

@@ -1,6 +1,9 @@
 //! Our half of `encodec.py`: loads the model and input that it wrote, and encodes or decodes when told to.
 //! Reads `encode`, `decode` or `quit` on each line of its input; answers with CPU and wall seconds.
 
+#[path = "usage.rs"]
+mod usage;
+
 use std::{io::BufRead, path::Path, time::Instant};
 
 use candle_core::{Device, Tensor};
@@ -9,24 +12,8 @@ use uncook::{
     regeneration::encodec::{Encodec, EncodecConfig},
 };
 
-/// Seconds of all threads of this process, user and system.
 fn cpu_seconds() -> f64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the pointer is to a `rusage` of our own, all zeros being a valid one.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 * 1e-6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
-}
-
-fn peak_megabytes() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<f64>().ok())
-        .unwrap_or(f64::NAN)
-        / 1024.0
+    usage::usage().0
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -67,6 +54,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             _ => break,
         }
     }
-    println!("{}", peak_megabytes());
+    println!("{}", usage::usage().1 / f64::from(1 << 20));
     Ok(())
 }

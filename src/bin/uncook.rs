@@ -17,6 +17,8 @@ mod files;
 mod models;
 #[path = "uncook/plot.rs"]
 mod plot;
+#[path = "uncook/rebuild.rs"]
+mod rebuild;
 #[path = "uncook/restore.rs"]
 mod restore;
 #[path = "uncook/run.rs"]
@@ -105,6 +107,10 @@ struct RestoreArgs {
     #[arg(long, value_name = "PERCENT", default_value_t = 100, conflicts_with = "only",
           value_parser = clap::value_parser!(u8).range(0..=100))]
     blend: u8,
+
+    /// Rebuild only this span of this stem, damaged or not, in seconds: bass:12.5-18
+    #[arg(long, value_name = "STEM:FROM-TO", value_parser = rebuild::parse)]
+    rebuild: Option<rebuild::Span>,
 }
 
 #[derive(Args)]
@@ -166,6 +172,10 @@ enum Regenerator {
     Everywhere,
     /// The installed generating model (slow without a graphics processor), else as resynthesis
     Jasco,
+    /// The same, decoded by MultiBand Diffusion (slower still)
+    JascoMbd,
+    /// MultiBand Diffusion alone: damaged spans made anew from their own codes, else as resynthesis
+    Mbd,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -187,6 +197,8 @@ impl CommonArgs {
                 Regenerator::Resynthesis => RegeneratorChoice::Resynthesis,
                 Regenerator::Everywhere => RegeneratorChoice::Everywhere,
                 Regenerator::Jasco => RegeneratorChoice::Jasco,
+                Regenerator::JascoMbd => RegeneratorChoice::JascoDiffusion,
+                Regenerator::Mbd => RegeneratorChoice::Diffusion,
             },
             seed: self.seed,
             style: self.style.clone(),

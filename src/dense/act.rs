@@ -60,6 +60,12 @@ pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// tanh x.
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+}
+
 /// x · Φ(x) with the error function's rational approximation 7.1.26 of Abramowitz and Stegun (1964):
 /// its error is at most 1.5e-7.
 #[inline(always)]
@@ -80,6 +86,45 @@ dispatched! {
     pub fn gelu(x: &mut [f32]) {
         for x in x {
             *x = gelu_one(*x);
+        }
+    }
+}
+
+dispatched! {
+    /// Replaces every `x` below 0 by `e^x - 1`.
+    pub fn elu(values: &mut [f32]) {
+        for v in values {
+            let x = *v;
+            let below = exp(x.min(0.0)) - 1.0;
+            *v = if x > 0.0 { x } else { below };
+        }
+    }
+}
+
+dispatched! {
+    /// `x[r][i] = max(0, x[r][i] · gain[i] + shift[i])`; rows of the length of `gain`.
+    pub fn affine_relu(x: &mut [f32], gain: &[f32], shift: &[f32]) {
+        for x in x.chunks_mut(gain.len().max(1)) {
+            for ((x, gain), shift) in x.iter_mut().zip(gain).zip(shift) {
+                *x = (*x * gain + shift).max(0.0);
+            }
+        }
+    }
+}
+
+dispatched! {
+    /// One step of an LSTM cell. `gates` (input, forget, cell, output, before their nonlinearities) has four times
+    /// the length of `cell` and `output`.
+    pub fn lstm_cell(gates: &[f32], cell: &mut [f32], output: &mut [f32]) {
+        let n = cell.len();
+        let (i, rest) = gates.split_at(n);
+        let (f, rest) = rest.split_at(n);
+        let (g, o) = rest.split_at(n);
+        let (o, output) = (&o[..n], &mut output[..n]);
+        for k in 0..n {
+            let c = sigmoid(f[k]) * cell[k] + sigmoid(i[k]) * tanh(g[k]);
+            cell[k] = c;
+            output[k] = sigmoid(o[k]) * tanh(c);
         }
     }
 }
@@ -226,6 +271,42 @@ mod tests {
         gelu(&mut x);
         for (a, b) in x.iter().zip(truth) {
             assert!((f64::from(*a) - b).abs() < 5e-7, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn units_of_the_codecs_equal_their_formulas() {
+        let xs: Vec<f32> = (-2000..400).map(|i| i as f32 * 0.05).collect();
+        let mut y = xs.clone();
+        elu(&mut y);
+        for (x, y) in xs.iter().zip(&y) {
+            let expected = if *x > 0.0 {
+                f64::from(*x)
+            } else {
+                f64::from(*x).exp_m1()
+            };
+            assert!((f64::from(*y) - expected).abs() < 1.2e-7, "elu({x}) = {y}");
+        }
+        let n = 64;
+        let value = |i: usize| ((i * 37) % 101) as f32 * 0.02 - 1.0;
+        let gates: Vec<f32> = (0..4 * n).map(|i| 9.0 * value(i)).collect();
+        let before: Vec<f32> = (0..n).map(|i| value(i + 7)).collect();
+        let (mut cell, mut out) = (before.clone(), vec![0.0; n]);
+        lstm_cell(&gates, &mut cell, &mut out);
+        let gate = |g: usize, i: usize| f64::from(gates[g * n + i]);
+        let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
+        for i in 0..n {
+            let c =
+                sigma(gate(1, i)) * f64::from(before[i]) + sigma(gate(0, i)) * gate(2, i).tanh();
+            assert!((f64::from(cell[i]) - c).abs() < 5e-7);
+            assert!((f64::from(out[i]) - sigma(gate(3, i)) * c.tanh()).abs() < 5e-7);
+        }
+        let x: Vec<f32> = (0..12).map(value).collect();
+        let mut y = x.clone();
+        affine_relu(&mut y, &[1.0, -2.0, 0.5], &[0.1, 0.2, -0.3]);
+        for (i, y) in y.iter().enumerate() {
+            let expected = x[i] * [1.0, -2.0, 0.5][i % 3] + [0.1, 0.2, -0.3][i % 3];
+            assert!((y - expected.max(0.0)).abs() < 1e-6);
         }
     }
 

@@ -14,8 +14,27 @@ use super::{
 /// results of wide layers stay in the second cache.
 pub const BLOCK_ROWS: usize = 48;
 
+/// Rows and depth of a block of a product over deep rows: with the panels, they stay in the second cache.
+const DEEP_ROWS: usize = 120;
+const DEEP: usize = 512;
+
 /// Most rows and columns of a tile.
-const MAX_TILE: usize = 12 * 32;
+const MAX_WIDTH: usize = 32;
+const MAX_TILE: usize = 12 * MAX_WIDTH;
+
+/// What a product does with what its output holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Into {
+    Replace,
+    Add,
+}
+
+/// How a product is cut: rows and depth of a block.
+#[derive(Clone, Copy)]
+struct Cut {
+    rows: usize,
+    depth: usize,
+}
 
 /// The right side of a product, `[depth][columns]`, with a bias.
 #[derive(Clone)]
@@ -166,7 +185,47 @@ impl Packed {
     /// # Panics
     /// If the rows' length is not the depth, or a row lies outside `rows.data` or `out`.
     pub fn multiply(&self, rows: Rows<'_>, count: usize, out: &mut [f32], out_stride: usize) {
-        if count == 0 || self.columns == 0 {
+        let cut = Cut {
+            rows: BLOCK_ROWS,
+            depth: self.depth,
+        };
+        self.blocks(rows, count, out, out_stride, Into::Replace, cut);
+    }
+
+    /// `out[i][j] (+)= bias[j] + Σ_k a[i · stride + k] · weight[k][j]` for `count` rows that may overlap: a
+    /// convolution over time is such a product. Deep rows are worked on in pieces. Row `i` of `out` begins at
+    /// `i * out_stride`.
+    ///
+    /// # Panics
+    /// If a row lies outside `a` or `out`.
+    pub fn product(
+        &self,
+        a: &[f32],
+        stride: usize,
+        count: usize,
+        out: &mut [f32],
+        out_stride: usize,
+        into: Into,
+    ) {
+        let cut = Cut {
+            rows: DEEP_ROWS,
+            depth: DEEP,
+        };
+        let rows = Rows::plain(a, self.depth, stride);
+        self.blocks(rows, count, out, out_stride, into, cut);
+    }
+
+    /// A product cut into blocks; rows of several pieces are not cut along the depth.
+    fn blocks(
+        &self,
+        rows: Rows<'_>,
+        count: usize,
+        out: &mut [f32],
+        out_stride: usize,
+        into: Into,
+        cut: Cut,
+    ) {
+        if count == 0 || self.columns == 0 || self.depth == 0 {
             return;
         }
         assert_eq!(rows.segments.len() * rows.segment_len, self.depth, "depth");
@@ -177,35 +236,63 @@ impl Packed {
         let kernels = kernels(self.level);
         let lanes = self.level.lanes();
         let mut spare = [0.0f32; MAX_TILE];
-        for block in (0..count).step_by(BLOCK_ROWS) {
-            let block_end = (block + BLOCK_ROWS).min(count);
+        let deep = if rows.segments.len() > 1 {
+            self.depth
+        } else {
+            cut.depth
+        };
+        let no_bias = [0.0f32; MAX_WIDTH];
+        let blocks = (0..count).step_by(cut.rows);
+        for (block, k) in blocks.flat_map(|b| (0..self.depth).step_by(deep).map(move |k| (b, k))) {
+            let block_end = (block + cut.rows).min(count);
+            let whole_depth = rows.segments.len() > 1;
+            let piece = [rows.segments[0] + k];
+            let (segments, segment_len) = if whole_depth {
+                (rows.segments, rows.segment_len)
+            } else {
+                (&piece[..], deep.min(self.depth - k))
+            };
+            let add = into == Into::Add || k > 0;
             for (first, width, at) in panels(self.depth, self.columns, lanes) {
                 let mut row = block;
                 while row < block_end {
                     let (height, kernel) = pick(kernels, block_end - row, width > lanes);
                     let whole = first + width <= self.columns;
                     let target = row * out_stride + first;
+                    let used = self.columns - first;
+                    if !whole && add {
+                        for i in 0..height {
+                            spare[i * width..][..used]
+                                .copy_from_slice(&out[target + i * out_stride..][..used]);
+                        }
+                    }
                     let (c, c_stride) = if whole {
                         (out[target..].as_mut_ptr(), out_stride)
                     } else {
                         (spare.as_mut_ptr(), width)
                     };
+                    let bias = if k == 0 {
+                        &self.bias[first..]
+                    } else {
+                        &no_bias
+                    };
                     let tile = Tile {
                         a: rows.data[rows.start + row * rows.stride..].as_ptr(),
                         a_stride: rows.stride,
-                        segments: rows.segments,
-                        segment_len: rows.segment_len,
-                        b: self.panels[at..].as_ptr(),
-                        bias: self.bias[first..].as_ptr(),
+                        segments,
+                        segment_len,
+                        b: self.panels[at + k * width..].as_ptr(),
+                        bias: bias.as_ptr(),
                         c,
                         c_stride,
+                        add,
                     };
                     // SAFETY: `empty` checked the processor. The asserts above hold every row inside
                     // `data` and `out`; a panel holds `depth * width` floats, the bias is padded to whole
-                    // panels, and a tile that is cut off goes to `spare`, which holds the largest tile.
+                    // panels (`no_bias` is as wide as any), and a tile that is cut off goes to `spare`, which
+                    // holds the largest tile.
                     unsafe { kernel(&tile) };
                     if !whole {
-                        let used = self.columns - first;
                         for i in 0..height {
                             out[target + i * out_stride..][..used]
                                 .copy_from_slice(&spare[i * width..][..used]);
@@ -309,6 +396,48 @@ mod tests {
                         out[i * out_stride + columns..(i + 1) * out_stride]
                             .iter()
                             .all(|x| *x == 7.0)
+                    );
+                }
+            }
+        }
+    }
+
+    /// Overlapping rows, cut along the depth, with and without what was there, on dirty output.
+    #[test]
+    fn a_deep_product_equals_its_sums() {
+        for level in Level::available() {
+            for (rows, depth, columns, stride, into) in [
+                (1, 1, 1, 1, Into::Replace),
+                (13, 7, 64, 3, Into::Replace),
+                (25, 600, 33, 610, Into::Add),
+                (121, 1100, 96, 40, Into::Add),
+                (121, 513, 40, 513, Into::Replace),
+                (11, 20, 31, 20, Into::Replace),
+            ] {
+                let a = values((rows - 1) * stride + depth, 1);
+                let b = values(depth * columns, 2);
+                let bias = values(columns, 3);
+                let packed =
+                    Packed::with_level(level, depth, columns, &bias, |k, n| b[k * columns + n]);
+                let out_stride = columns + 5;
+                let before = values(rows * out_stride, 4);
+                let mut out = before.clone();
+                packed.product(&a, stride, rows, &mut out, out_stride, into);
+                for (at, (got, was)) in out.iter().zip(&before).enumerate() {
+                    let (m, n) = (at / out_stride, at % out_stride);
+                    if n >= columns {
+                        assert_eq!(got, was, "written outside");
+                        continue;
+                    }
+                    let start = if into == Into::Add { *was } else { 0.0 };
+                    let sum: f64 = (0..depth)
+                        .map(|k| f64::from(a[m * stride + k]) * f64::from(b[k * columns + n]))
+                        .sum();
+                    let truth = sum + f64::from(bias[n]) + f64::from(start);
+                    let error = (f64::from(*got) - truth).abs();
+                    assert!(
+                        error < 1e-7 * depth as f64 + 1e-6,
+                        "{level:?} {m} {n}: {error:e}"
                     );
                 }
             }

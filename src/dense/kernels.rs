@@ -6,7 +6,7 @@
 
 use super::level::Level;
 
-/// One tile of a product: `c[i][j] = bias[j] + Σ_k a[i][k] · b[k][j]`.
+/// One tile of a product: `c[i][j] = bias[j] + Σ_k a[i][k] · b[k][j]`, or that added to `c`.
 pub struct Tile<'a> {
     /// First element of row 0; row `i` begins `i * a_stride` later.
     pub a: *const f32,
@@ -21,6 +21,8 @@ pub struct Tile<'a> {
     pub bias: *const f32,
     pub c: *mut f32,
     pub c_stride: usize,
+    /// Whether the sums are added to what `c` holds.
+    pub add: bool,
 }
 
 /// Computes one tile of a fixed number of rows and columns.
@@ -82,7 +84,9 @@ unsafe fn scalar<const ROWS: usize, const WIDTH: usize>(t: &Tile) {
         }
         for (i, row) in sums.iter().enumerate() {
             for (j, sum) in row.iter().enumerate() {
-                *t.c.add(i * t.c_stride + j) = sum + *t.bias.add(j);
+                let to = t.c.add(i * t.c_stride + j);
+                let before = if t.add { *to } else { 0.0 };
+                *to = before + (sum + *t.bias.add(j));
             }
         }
     }
@@ -140,8 +144,15 @@ macro_rules! kernel {
                 }
                 let (bias0, bias1) = ($load(t.bias), $load(t.bias.add($v)));
                 $(
-                    $store(t.c.add($row * t.c_stride), $add($x, bias0));
-                    $store(t.c.add($row * t.c_stride + $v), $add($y, bias1));
+                    $x = $add($x, bias0);
+                    $y = $add($y, bias1);
+                    let to = t.c.add($row * t.c_stride);
+                    if t.add {
+                        $x = $add($load(to), $x);
+                        $y = $add($load(to.add($v)), $y);
+                    }
+                    $store(to, $x);
+                    $store(to.add($v), $y);
                 )+
             }
         }
@@ -174,9 +185,40 @@ macro_rules! kernel {
                     }
                 }
                 let bias0 = $load(t.bias);
-                $($store(t.c.add($row * t.c_stride), $add($x, bias0));)+
+                $(
+                    $x = $add($x, bias0);
+                    let to = t.c.add($row * t.c_stride);
+                    if t.add {
+                        $x = $add($load(to), $x);
+                    }
+                    $store(to, $x);
+                )+
             }
         }
+    };
+}
+
+/// The wide and the narrow kernel of each height that is named, for one kind of vector: its instructions, lanes,
+/// zero, load, store, broadcast, multiply-add and add.
+#[allow(unused_macros)]
+macro_rules! heights {
+    ($with:tt; $($wide:ident $narrow:ident $height:tt),+) => {
+        $(heights!(@$height $wide $narrow $with);)+
+    };
+    (@1 $($to:tt)+) => { heights!(=$($to)+ 0 c0 d0); };
+    (@2 $($to:tt)+) => { heights!(=$($to)+ 0 c0 d0, 1 c1 d1); };
+    (@4 $($to:tt)+) => { heights!(=$($to)+ 0 c0 d0, 1 c1 d1, 2 c2 d2, 3 c3 d3); };
+    (@6 $($to:tt)+) => { heights!(=$($to)+ 0 c0 d0, 1 c1 d1, 2 c2 d2, 3 c3 d3, 4 c4 d4, 5 c5 d5); };
+    (@8 $($to:tt)+) => {
+        heights!(=$($to)+ 0 c0 d0, 1 c1 d1, 2 c2 d2, 3 c3 d3, 4 c4 d4, 5 c5 d5, 6 c6 d6, 7 c7 d7);
+    };
+    (@12 $($to:tt)+) => {
+        heights!(=$($to)+ 0 c0 d0, 1 c1 d1, 2 c2 d2, 3 c3 d3, 4 c4 d4, 5 c5 d5, 6 c6 d6, 7 c7 d7, 8 c8 d8, 9 c9 d9,
+            10 c10 d10, 11 c11 d11);
+    };
+    (=$wide:ident $narrow:ident ($($with:tt)+) $($row:literal $x:ident $y:ident),+) => {
+        kernel!(wide $wide, $($with)+; $($row $x $y),+);
+        kernel!(narrow $narrow, $($with)+; $($row $x),+);
     };
 }
 
@@ -194,23 +236,8 @@ mod avx512 {
         _mm512_fmadd_ps(a, b, sum)
     }
 
-    macro_rules! kernel512 {
-        ($width:ident $name:ident; $($rows:tt)+) => {
-            kernel!($width $name, "avx512f", 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps,
-                _mm512_set1_ps, fma, _mm512_add_ps; $($rows)+);
-        };
-    }
-    kernel512!(wide wide12; 0 c0 d0, 1 c1 d1, 2 c2 d2, 3 c3 d3, 4 c4 d4, 5 c5 d5, 6 c6 d6, 7 c7 d7,
-        8 c8 d8, 9 c9 d9, 10 c10 d10, 11 c11 d11);
-    kernel512!(wide wide8; 0 c0 d0, 1 c1 d1, 2 c2 d2, 3 c3 d3, 4 c4 d4, 5 c5 d5, 6 c6 d6, 7 c7 d7);
-    kernel512!(wide wide4; 0 c0 d0, 1 c1 d1, 2 c2 d2, 3 c3 d3);
-    kernel512!(wide wide2; 0 c0 d0, 1 c1 d1);
-    kernel512!(wide wide1; 0 c0 d0);
-    kernel512!(narrow narrow12; 0 c0, 1 c1, 2 c2, 3 c3, 4 c4, 5 c5, 6 c6, 7 c7, 8 c8, 9 c9, 10 c10, 11 c11);
-    kernel512!(narrow narrow8; 0 c0, 1 c1, 2 c2, 3 c3, 4 c4, 5 c5, 6 c6, 7 c7);
-    kernel512!(narrow narrow4; 0 c0, 1 c1, 2 c2, 3 c3);
-    kernel512!(narrow narrow2; 0 c0, 1 c1);
-    kernel512!(narrow narrow1; 0 c0);
+    heights!(("avx512f", 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, fma, _mm512_add_ps);
+        wide12 narrow12 12, wide8 narrow8 8, wide4 narrow4 4, wide2 narrow2 2, wide1 narrow1 1);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -227,20 +254,8 @@ mod avx2 {
         _mm256_fmadd_ps(a, b, sum)
     }
 
-    macro_rules! kernel256 {
-        ($width:ident $name:ident; $($rows:tt)+) => {
-            kernel!($width $name, "avx2,fma", 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps,
-                _mm256_set1_ps, fma, _mm256_add_ps; $($rows)+);
-        };
-    }
-    kernel256!(wide wide6; 0 c0 d0, 1 c1 d1, 2 c2 d2, 3 c3 d3, 4 c4 d4, 5 c5 d5);
-    kernel256!(wide wide4; 0 c0 d0, 1 c1 d1, 2 c2 d2, 3 c3 d3);
-    kernel256!(wide wide2; 0 c0 d0, 1 c1 d1);
-    kernel256!(wide wide1; 0 c0 d0);
-    kernel256!(narrow narrow6; 0 c0, 1 c1, 2 c2, 3 c3, 4 c4, 5 c5);
-    kernel256!(narrow narrow4; 0 c0, 1 c1, 2 c2, 3 c3);
-    kernel256!(narrow narrow2; 0 c0, 1 c1);
-    kernel256!(narrow narrow1; 0 c0);
+    heights!(("avx2,fma", 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, fma, _mm256_add_ps);
+        wide6 narrow6 6, wide4 narrow4 4, wide2 narrow2 2, wide1 narrow1 1);
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -256,18 +271,6 @@ mod neon {
         vdupq_n_f32(0.0)
     }
 
-    macro_rules! kernel128 {
-        ($width:ident $name:ident; $($rows:tt)+) => {
-            kernel!($width $name, "neon", 4, zero, vld1q_f32, vst1q_f32, vdupq_n_f32, vfmaq_f32,
-                vaddq_f32; $($rows)+);
-        };
-    }
-    kernel128!(wide wide8; 0 c0 d0, 1 c1 d1, 2 c2 d2, 3 c3 d3, 4 c4 d4, 5 c5 d5, 6 c6 d6, 7 c7 d7);
-    kernel128!(wide wide4; 0 c0 d0, 1 c1 d1, 2 c2 d2, 3 c3 d3);
-    kernel128!(wide wide2; 0 c0 d0, 1 c1 d1);
-    kernel128!(wide wide1; 0 c0 d0);
-    kernel128!(narrow narrow8; 0 c0, 1 c1, 2 c2, 3 c3, 4 c4, 5 c5, 6 c6, 7 c7);
-    kernel128!(narrow narrow4; 0 c0, 1 c1, 2 c2, 3 c3);
-    kernel128!(narrow narrow2; 0 c0, 1 c1);
-    kernel128!(narrow narrow1; 0 c0);
+    heights!(("neon", 4, zero, vld1q_f32, vst1q_f32, vdupq_n_f32, vfmaq_f32, vaddq_f32);
+        wide8 narrow8 8, wide4 narrow4 4, wide2 narrow2 2, wide1 narrow1 1);
 }

@@ -243,6 +243,22 @@ impl<T> PerWorker<T> {
     }
 }
 
+/// Cuts `out` into pieces of `piece` elements and gives each with its number and a scratch to `work`, on as many
+/// threads as the machine has cores, which end with the call. Which thread works on a piece changes nothing in it.
+pub fn for_pieces<S: Default + Send>(
+    out: &mut [f32],
+    piece: usize,
+    work: impl Fn(usize, &mut [f32], &mut S) + Sync,
+) {
+    let parts = Parts::new(out, piece);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let pool = Pool::new(cores.min(parts.len()));
+    let scratch = PerWorker::new(pool.threads(), S::default);
+    pool.run(parts.len(), |index, worker| {
+        work(index, parts.take(index), &mut scratch.get(worker));
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,6 +277,17 @@ mod tests {
                 assert!(seen.iter().all(|n| *n == 1), "{threads} {count}");
             }
         }
+    }
+
+    #[test]
+    fn every_piece_is_worked_on_once() {
+        let mut out = vec![0.0f32; 1003];
+        for_pieces(&mut out, 10, |i, piece, count: &mut usize| {
+            *count += 1;
+            piece.iter_mut().for_each(|x| *x += i as f32 + 1.0);
+        });
+        let numbers = (0..1003).map(|n| (n / 10 + 1) as f32);
+        assert!(out.iter().copied().eq(numbers));
     }
 
     #[test]

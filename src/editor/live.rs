@@ -11,6 +11,7 @@ use crate::{
         state::State,
         status, theme, waveform,
     },
+    worker::view::ModelView,
 };
 
 /// Width of labels.
@@ -105,6 +106,9 @@ pub fn analysis(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec
         let hint = "Who rebuilds damaged drums and bass";
         controls::choice(ui, "Regenerator", hint, &params.regenerator, out);
     });
+    if let Some(found) = &model.view.model {
+        terms(ui, found, out);
+    }
     controls::slider(
         ui,
         "Seed",
@@ -128,6 +132,19 @@ pub fn analysis(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec
     let licences = "Built-in separation and resynthesis: no model, no download. Uncook: MIT or Apache-2.0. \
                     Interface: egui (MIT or Apache-2.0), nice-plug (ISC).";
     ui.label(RichText::new(licences).small().color(p.dim));
+}
+
+/// What the chosen regenerator's models need, and their terms: shown always, asked once.
+fn terms(ui: &mut Ui, found: &ModelView, out: &mut Vec<Command>) {
+    let p = theme::of(ui);
+    ui.label(RichText::new(found.words()).color(p.text));
+    for terms in &found.terms {
+        ui.label(RichText::new(terms).small().color(p.dim));
+    }
+    let accept = (!found.accepted).then(|| ui.button("Accept these terms"));
+    if accept.is_some_and(|button| button.clicked()) {
+        out.push(Command::AcceptTerms);
+    }
 }
 
 /// The style text is handed over when the field is left: jobs shouldn't see half a word.

@@ -94,6 +94,8 @@ pub trait Backend: Send + Sync {
     fn regenerate(&self, focus: Regenerate);
     /// What of the repair is heard alone.
     fn listen(&self, listening: Listening);
+    /// The user accepts the terms of the models that the chosen regenerator needs.
+    fn accept_terms(&self);
     /// Where the user's presets are; `None` where there is no such place.
     fn presets_folder(&self) -> Option<PathBuf>;
     /// Where MIDI files go; `None` where there is no such place.
@@ -308,6 +310,7 @@ impl App {
                 self.backend.regenerate(focus);
             }
             Command::Listen(listening) => self.backend.listen(listening),
+            Command::AcceptTerms => self.backend.accept_terms(),
             Command::SavePreset(preset) => {
                 self.change_presets(|folder| presets::save(folder, &preset));
             }

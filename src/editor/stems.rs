@@ -262,6 +262,9 @@ fn chooser(
                 for &(number, rebuild) in &mine {
                     let on = current.is_some_and(|(n, _)| n == number);
                     let mut text = rebuild_name(number, rebuild);
+                    if let Some(percent) = rebuild.agreement[stem as usize] {
+                        text.push_str(&format!(" · {percent} % as played"));
+                    }
                     if !rebuild.style.is_empty() {
                         text.push_str(&format!(" · {}", rebuild.style));
                     }

@@ -206,6 +206,7 @@ mod tests {
             None
         }
         fn order(&self, _: Order) {}
+        fn accept_terms(&self) {}
     }
 
     #[test]

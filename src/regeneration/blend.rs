@@ -6,7 +6,7 @@ mod image;
 mod level;
 
 use super::{
-    Request,
+    MARGIN_SECONDS, Request,
     resynthesis::{
         Span, Spectra,
         filter::{add_delayed, match_lag},
@@ -32,8 +32,6 @@ pub struct Layer {
 
 /// How far a fade reaches beyond its region: 40 ms to find a calm place, 60 ms of fade.
 pub const FADE_REACH_SECONDS: f64 = 0.100;
-/// Context around a region: the rebuilt stem's margin.
-const MARGIN_SECONDS: f64 = 0.25;
 /// Farthest misalignment that is looked for, seconds.
 const ALIGN_REACH: f64 = 0.005;
 /// A correlation below this tells nothing about alignment.
@@ -46,6 +44,16 @@ const ALIGN_LEAST: f32 = 0.3;
 /// and its level in octaves are matched to the good neighbourhood, and it is faded in and out beside
 /// the region, off transients. Without regions the layer is silent.
 pub fn layer(request: &Request<'_>, rebuilt: &AudioBuffer) -> Layer {
+    fitted(request, rebuilt, false)
+}
+
+/// The same without weighing the rebuilt stem against the damaged one: the user asked for it and judges by ear,
+/// and where a stem was lost nothing of it is left to agree with.
+pub fn layer_as_asked(request: &Request<'_>, rebuilt: &AudioBuffer) -> Layer {
+    fitted(request, rebuilt, true)
+}
+
+fn fitted(request: &Request<'_>, rebuilt: &AudioBuffer, as_asked: bool) -> Layer {
     let separated = request.separated;
     let frames = separated.frames();
     let rate = f64::from(separated.sample_rate.max(1));
@@ -55,7 +63,8 @@ pub fn layer(request: &Request<'_>, rebuilt: &AudioBuffer) -> Layer {
     let joined = join(&regions, 2 * reach);
     let mut wet = Vec::with_capacity(joined.len());
     for &span in &joined {
-        let (wetness, part) = Patch::new(request, rebuilt, span, &regions, rate).fit(request, rate);
+        let patch = Patch::new(request, rebuilt, span, &regions, rate);
+        let (wetness, part) = patch.fit(request, rate, as_asked);
         wet.push(wetness);
         for (own, (first, samples)) in audio.channels.iter_mut().zip(part) {
             for (o, s) in own.iter_mut().skip(first).zip(samples) {
@@ -157,7 +166,12 @@ impl Patch {
     }
 
     /// The wetness, and for each channel the layer's samples and where they start.
-    fn fit(mut self, request: &Request<'_>, rate: f64) -> (f32, Vec<(usize, Vec<f32>)>) {
+    fn fit(
+        mut self,
+        request: &Request<'_>,
+        rate: f64,
+        as_asked: bool,
+    ) -> (f32, Vec<(usize, Vec<f32>)>) {
         self.align(rate);
         let mut spectra = Spectra::new(rate);
         let neighbourhood = level::neighbourhood(request, self.first, self.good.len(), rate);
@@ -170,7 +184,14 @@ impl Patch {
             self.inside,
             &neighbourhood,
         );
-        let wetness = self.agreement(request.stem, rate);
+        let inside = &self.rebuilt[self.inside.start..self.inside.end];
+        let wetness = if !as_asked {
+            self.agreement(request.stem, rate)
+        } else if inside.iter().any(|x| *x != 0.0) {
+            1.0
+        } else {
+            0.0
+        };
         if wetness <= 0.0 {
             return (0.0, Vec::new());
         }

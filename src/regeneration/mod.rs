@@ -7,6 +7,7 @@ pub mod encodec;
 pub mod jasco;
 #[cfg(feature = "ml")]
 pub mod multiband_diffusion;
+pub mod rank;
 pub mod resynthesis;
 
 use crate::{
@@ -15,6 +16,9 @@ use crate::{
     profile::MusicalProfile,
     worker::progress::Progress,
 };
+
+/// What is rendered around each region for the crossfades, seconds (see [`Regenerator::regenerate`]).
+pub(crate) const MARGIN_SECONDS: f64 = 0.25;
 
 /// What a regenerator is given. All audio has the same rate, channels and length.
 pub struct Request<'a> {

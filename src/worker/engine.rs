@@ -22,6 +22,7 @@ use crate::{
         options::Options,
         pipeline,
         progress::Progress,
+        regenerate,
         session::{Edits, Listening, Regenerate, Session},
         view::View,
     },
@@ -193,7 +194,26 @@ impl Drop for Engine {
 impl Instance {
     /// Options of jobs started from now on; a change of a late option re-runs late stages only.
     pub fn set_options(&self, options: &Options) {
-        self.shared.state.lock().options = options.clone();
+        // Reads the list of installed models: not under the lock.
+        let model = regenerate::view(options.regenerator);
+        let mut state = self.shared.state.lock();
+        state.options = options.clone();
+        state.set_model(model);
+    }
+
+    /// The user accepts the terms of the models that the chosen regenerator needs; asked once, kept for all
+    /// projects.
+    pub fn accept_terms(&self) {
+        let choice = self.shared.state.lock().options.regenerator;
+        let accepted = regenerate::accept(choice);
+        let model = regenerate::view(choice);
+        let mut state = self.shared.state.lock();
+        if let Err(reason) = accepted {
+            state.report(format!(
+                "The terms could not be recorded as accepted: {reason}"
+            ));
+        }
+        state.set_model(model);
     }
 
     /// The host's rate, from `activate`. Patches of another rate are kept but don't play.

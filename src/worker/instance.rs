@@ -27,7 +27,10 @@ use crate::{
         picture::{Painter, Picture},
         session::{CommitRef, Edits, Listening, Regenerate, Session},
         takes::{Take, Takes},
-        view::{DamageCells, Findings, JobView, Rebuild, TakeState, TakeView, View, damage_cell},
+        view::{
+            DamageCells, Findings, JobView, ModelView, Rebuild, TakeState, TakeView, View,
+            damage_cell,
+        },
     },
 };
 
@@ -101,6 +104,7 @@ pub(super) struct State {
     others: Vec<Commit>,
     edits: Arc<Edits>,
     listening: Listening,
+    model: Option<Arc<ModelView>>,
     requests: Vec<Requested>,
     problems: Vec<String>,
     last_chunk: Instant,
@@ -125,6 +129,7 @@ impl Shared {
                 others: Vec::new(),
                 edits: Arc::default(),
                 listening: Listening::default(),
+                model: None,
                 requests: Vec::new(),
                 problems: Vec::new(),
                 last_chunk: now,
@@ -207,6 +212,7 @@ impl Commit {
             stems: std::array::from_fn(|i| {
                 self.patch.as_ref().is_some_and(|p| p.layers[i].is_some())
             }),
+            agreement: std::array::from_fn(|i| self.findings.stems[i].agreement),
         }
     }
 
@@ -407,6 +413,14 @@ impl State {
         if *self.edits != edits {
             self.patches_changed |= !self.edits.plays_like(&edits);
             self.edits = Arc::new(edits);
+            self.view_changed = true;
+        }
+    }
+
+    /// The models that the chosen regenerator needs.
+    pub fn set_model(&mut self, model: Option<ModelView>) {
+        if self.model.as_deref() != model.as_ref() {
+            self.model = model.map(Arc::new);
             self.view_changed = true;
         }
     }
@@ -629,6 +643,7 @@ impl State {
             job,
             overruns: self.capture.overruns(),
             problems,
+            model: self.model.clone(),
             edits: self.edits.clone(),
             listening: self.listening,
         }

@@ -19,7 +19,7 @@ use crate::{
         edits,
         engine::Inner,
         instance::{Commit, Job, Shared},
-        options::{Options, RegeneratorChoice},
+        options::{Asked, Options, RegeneratorChoice},
         pipeline::{Outcome, PipelineError},
         progress::{Progress, Step},
         session::Regenerate,
@@ -177,16 +177,9 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
     if take.channels.len() == 2 && take.channels[0] == take.channels[1] {
         take.channels.truncate(1);
     }
-    let asked = job.focus.is_some();
-    let options = Options {
-        // The span decides where, not the damage.
-        regenerator: if asked && job.options.regenerator != RegeneratorChoice::Off {
-            RegeneratorChoice::Everywhere
-        } else {
-            job.options.regenerator
-        },
-        seed: job.focus.map_or(job.options.seed, |focus| focus.seed),
-        ..job.options.clone()
+    let options = match &job.focus {
+        Some(focus) => asked(focus, job),
+        None => job.options.clone(),
     };
     let outcome = (inner.road)(&take, &options, inner.cache.as_ref(), progress)?;
     progress.set(Step::Committing, 0.99);
@@ -195,6 +188,7 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
         stems,
         layers,
         mut findings,
+        rebuilders,
     } = outcome;
     let take = stereo(job.audio.clone());
     let base = stereo(base);
@@ -205,7 +199,7 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
         for stem in Stem::ALL {
             findings.stems[stem as usize].rebuilt = layers[stem as usize].is_some();
         }
-        findings.lines = vec![found];
+        findings.lines = std::iter::once(found).chain(rebuilders).collect();
     }
     findings.quality = Some(compare(&take, &base, &layers, job.audio.sample_rate));
     let notes = Notes {
@@ -256,6 +250,26 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
         stems,
         problem,
     ))
+}
+
+/// The options of a job about one span: the span decides where, not the damage.
+fn asked(focus: &Regenerate, job: &Job) -> Options {
+    let len = job.audio.frames() as i64;
+    let sample = |pos: SamplePos| pos.since(job.start).clamp(0, len) as u64;
+    Options {
+        regenerator: match job.options.regenerator {
+            // Without a model everything is rebuilt, which is quick, and the span is cut out of that.
+            RegeneratorChoice::Resynthesis => RegeneratorChoice::Everywhere,
+            other => other,
+        },
+        seed: focus.seed,
+        asked: Some(Asked {
+            stem: focus.stem,
+            start: sample(focus.start),
+            end: sample(focus.end),
+        }),
+        ..job.options.clone()
+    }
 }
 
 /// Leaves only the asked span of the asked stem, joined into what was rebuilt before. Says what was done.

@@ -117,6 +117,7 @@ fn restore_all(
         stems,
         layers,
         findings,
+        ..
     } = outcome;
     let patch = Patch {
         id: String::new(),

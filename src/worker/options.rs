@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::profile::edit::MusicEdit;
+use crate::{damage::Stem, profile::edit::MusicEdit};
 
 /// When input is captured and analysed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,26 @@ pub enum RegeneratorChoice {
     Everywhere,
     /// The installed generating model where a stem is damaged, else as [`Self::Resynthesis`].
     Jasco,
+    /// The same, its audio decoded by MultiBand Diffusion instead of the codec's own decoder: slower, cleaner.
+    JascoDiffusion,
+    /// MultiBand Diffusion alone: what is damaged is coded and made anew from its codes. Plays nothing new.
+    Diffusion,
+}
+
+impl RegeneratorChoice {
+    /// Whether a model is asked for.
+    pub fn is_model(self) -> bool {
+        matches!(self, Self::Jasco | Self::JascoDiffusion | Self::Diffusion)
+    }
+}
+
+/// A span of one stem that is rebuilt because the user says so, damaged or not, better by measure or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub stem: Stem,
+    /// First sample of the take, and first one after the span.
+    pub start: u64,
+    pub end: u64,
 }
 
 /// Options of a job.
@@ -72,6 +92,8 @@ pub struct Options {
     pub style: String,
     /// What the user changed of the music that is heard in the take: rebuilding follows it.
     pub music: Vec<MusicEdit>,
+    /// Only this is rebuilt.
+    pub asked: Option<Asked>,
 }
 
 impl Default for Options {
@@ -87,6 +109,7 @@ impl Default for Options {
             seed: 0,
             style: String::new(),
             music: Vec::new(),
+            asked: None,
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     damage::{DEFAULT_THRESHOLD, DamageKind, DamageMap, Region, Stem},
     metrics,
     profile::{self, MusicalProfile, edit, quality},
-    regeneration::{Request, blend},
+    regeneration::{Request, blend, rank},
     separation::{SeparationError, Stems},
     worker::{
         options::{Options, Quality, RegeneratorChoice},
@@ -33,6 +33,8 @@ pub struct Outcome {
     /// Per stem `regenerated − separated`.
     pub layers: [Option<AudioBuffer>; Stem::COUNT],
     pub findings: Findings,
+    /// Who rebuilt, under which terms, and why not who was asked for: also among the findings' lines.
+    pub rebuilders: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -68,29 +70,30 @@ pub fn run(
     progress: &Progress,
 ) -> Result<Outcome, PipelineError> {
     check_channels(take)?;
+    // A model's work is nearly all of a job.
+    let others = if options.regenerator.is_model() {
+        0.25
+    } else {
+        1.0
+    };
+    let share = |done: f64| others * done;
+    let part = |from: f64, to: f64| progress.part(share(from), share(to));
     progress.set(Step::Restoring, 0.0);
-    let base = restored(take, options, cache, &progress.part(0.0, 0.35))?;
+    let base = restored(take, options, cache, &part(0.0, 0.35))?;
 
-    progress.set(Step::Separating, 0.35);
-    let separation =
-        separate::separated(&base, options.separator, cache, &progress.part(0.35, 0.60))?;
+    progress.set(Step::Separating, share(0.35));
+    let separation = separate::separated(&base, options.separator, cache, &part(0.35, 0.60))?;
     let stems = separation.stems;
 
-    progress.set(Step::Assessing, 0.60);
+    progress.set(Step::Assessing, share(0.60));
     let damage = metrics::damage::damage_map(take);
     let stem_damage = quality::assess_stems(&base, &stems, &damage);
     check(progress)?;
 
-    progress.set(Step::Profiling, 0.65);
-    let profile = profiled(
-        &base,
-        &stems,
-        &separation.id,
-        cache,
-        &progress.part(0.65, 0.80),
-    )?;
+    progress.set(Step::Profiling, share(0.65));
+    let profile = profiled(&base, &stems, &separation.id, cache, &part(0.65, 0.80))?;
 
-    progress.set(Step::Regenerating, 0.80);
+    progress.set(Step::Regenerating, share(0.80));
     let mut findings = Findings {
         stems: std::array::from_fn(|i| stem_findings(Stem::ALL[i], &stem_damage[i])),
         damage,
@@ -110,9 +113,9 @@ pub fn run(
             cache,
         },
         &mut findings,
-        &progress.part(0.80, 0.99),
+        &progress.part(share(0.80), 0.99),
     )?;
-    let who = [separation.lines, rebuilders].concat();
+    let who = [separation.lines, rebuilders.clone()].concat();
     findings.lines = describe(&findings, spared, who, options);
     progress.report(0.99);
     Ok(Outcome {
@@ -120,6 +123,7 @@ pub fn run(
         stems,
         layers,
         findings,
+        rebuilders,
     })
 }
 
@@ -249,18 +253,24 @@ fn rebuilt(
     let mut spared = [0; Stem::COUNT];
     // Opened when the first damaged stem is met: a model may be large.
     let mut chosen = None;
-    for (i, stem) in REBUILT.into_iter().enumerate() {
+    let wanted = |stem: Stem| options.asked.is_none_or(|asked| asked.stem == stem);
+    let stems_asked: Vec<Stem> = REBUILT.into_iter().filter(|s| wanted(*s)).collect();
+    let everywhere = options.regenerator == RegeneratorChoice::Everywhere;
+    for (i, &stem) in stems_asked.iter().enumerate() {
         check(progress)?;
-        let everywhere = options.regenerator == RegeneratorChoice::Everywhere;
-        let regions = if everywhere {
+        let rate = f64::from(from.base.sample_rate.max(1));
+        let whole = |start: f64, end: f64| {
             vec![Region {
-                start: 0.0,
-                end: from.base.seconds(),
+                start,
+                end,
                 kind: DamageKind::Saturation,
                 severity: 1.0,
             }]
-        } else {
-            quality::regions(&from.damage[stem as usize], &from.profile.beats)
+        };
+        let regions = match options.asked {
+            _ if everywhere => whole(0.0, from.base.seconds()),
+            Some(asked) => whole(asked.start as f64 / rate, asked.end as f64 / rate),
+            None => quality::regions(&from.damage[stem as usize], &from.profile.beats),
         };
         if regions.is_empty() || options.regenerator == RegeneratorChoice::Off {
             continue;
@@ -282,38 +292,29 @@ fn rebuilt(
             style: &options.style,
             seed: options.seed,
         };
-        let key = layer_key(&request, chosen.id(), everywhere);
-        let share = 1.0 / REBUILT.len() as f64;
+        let key = layer_key(&request, chosen.id(), options);
+        let share = 1.0 / stems_asked.len() as f64;
         let progress = progress.part(i as f64 * share, (i + 1) as f64 * share);
-        let (layer, kept) = match from.cache.and_then(|cache| cached_layer(cache, &key)) {
+        let built = match from.cache.and_then(|cache| BuiltLayer::cached(cache, &key)) {
             Some(cached) => cached,
             None => {
                 let said = chosen.lines.len();
-                let (layer, kept) = match chosen.regenerate(&request, &progress)? {
-                    None => (None, 0),
-                    Some(stem_audio) => {
-                        let mut layer = blend::layer(&request, &stem_audio);
-                        let kept = if everywhere {
-                            0
-                        } else {
-                            blend::gate::gate(&request, &mut layer)
-                        };
-                        let wet = layer.wetness.iter().any(|(_, wetness)| *wetness > 0.0);
-                        (wet.then_some(layer.audio), kept)
-                    }
-                };
+                let stem_audio = chosen.regenerate(&request, &progress)?;
+                let built = stem_audio.map_or_else(BuiltLayer::default, |stem_audio| {
+                    BuiltLayer::new(&request, &stem_audio, options)
+                });
                 // What went otherwise than wanted is tried again next time.
                 if let Some(cache) = from.cache.filter(|_| chosen.lines.len() == said) {
-                    let bytes = encode_all(&layer.iter().cloned().collect::<Vec<_>>());
-                    let head = (kept as u64).to_le_bytes();
-                    let _ = cache.put(&key, &[&head[..], &bytes].concat());
+                    built.keep(cache, &key);
                 }
-                (layer, kept)
+                built
             }
         };
-        spared[stem as usize] = kept;
-        findings.stems[stem as usize].rebuilt = layer.is_some();
-        layers[stem as usize] = layer;
+        spared[stem as usize] = built.spared;
+        let found = &mut findings.stems[stem as usize];
+        found.rebuilt = built.audio.is_some();
+        found.agreement = built.agreement;
+        layers[stem as usize] = built.audio;
     }
     Ok((layers, spared, chosen.map_or_else(Vec::new, |c| c.lines)))
 }
@@ -326,7 +327,7 @@ fn relevant(
     regenerator: RegeneratorChoice,
 ) -> MusicalProfile {
     let mut out = profile.clone();
-    if regenerator == RegeneratorChoice::Jasco {
+    if regenerator.is_model() {
         return out;
     }
     out.melody_notes.clear();
@@ -338,7 +339,7 @@ fn relevant(
 }
 
 /// The address of a rebuilt layer: everything that goes into it.
-fn layer_key(request: &Request<'_>, regenerator: &str, everywhere: bool) -> Key {
+fn layer_key(request: &Request<'_>, regenerator: &str, options: &Options) -> Key {
     let key = audio_key("layer", LAYER_VERSION, request.mix);
     let key = (request.separated.channels.iter()).fold(key, |key, channel| key.samples(channel));
     let damage = request.damage.frames.as_flattened();
@@ -355,16 +356,82 @@ fn layer_key(request: &Request<'_>, regenerator: &str, everywhere: bool) -> Key 
         .u64(request.seed)
         .str(request.stem.name())
         .str(regenerator)
-        .u64(everywhere.into())
+        .u64(options.regenerator as u64)
+        .u64(options.asked.is_some().into())
         .finish()
 }
 
-/// A layer that was kept, if it was worth anything, and how many regions were spared.
-fn cached_layer(cache: &Cache, key: &Key) -> Option<(Option<AudioBuffer>, usize)> {
-    let bytes = cache.get(key)?;
-    let (head, rest) = bytes.split_first_chunk::<8>()?;
-    let kept = usize::try_from(u64::from_le_bytes(*head)).ok()?;
-    Some((decode_all(rest)?.pop(), kept))
+/// What came of rebuilding a stem.
+#[derive(Default)]
+struct BuiltLayer {
+    /// `None` where nothing was worth it.
+    audio: Option<AudioBuffer>,
+    /// Regions that are better left as they were.
+    spared: usize,
+    /// See [`agreement`].
+    agreement: Option<u8>,
+}
+
+impl BuiltLayer {
+    fn new(request: &Request<'_>, stem_audio: &AudioBuffer, options: &Options) -> Self {
+        let asked = options.asked.is_some();
+        let mut layer = if asked && options.regenerator.is_model() {
+            blend::layer_as_asked(request, stem_audio)
+        } else {
+            blend::layer(request, stem_audio)
+        };
+        let spared = if asked || options.regenerator == RegeneratorChoice::Everywhere {
+            0
+        } else {
+            blend::gate::gate(request, &mut layer)
+        };
+        let wet = layer.wetness.iter().any(|(_, wetness)| *wetness > 0.0);
+        Self {
+            audio: wet.then_some(layer.audio),
+            spared,
+            agreement: agreement(request, stem_audio),
+        }
+    }
+
+    fn cached(cache: &Cache, key: &Key) -> Option<Self> {
+        let bytes = cache.get(key)?;
+        let (head, rest) = bytes.split_first_chunk::<8>()?;
+        let (agreement, rest) = rest.split_first()?;
+        Some(Self {
+            audio: decode_all(rest)?.pop(),
+            spared: usize::try_from(u64::from_le_bytes(*head)).ok()?,
+            agreement: (*agreement <= 100).then_some(*agreement),
+        })
+    }
+
+    /// A cache that can't be written costs time, never a result.
+    fn keep(&self, cache: &Cache, key: &Key) {
+        let mut bytes = (self.spared as u64).to_le_bytes().to_vec();
+        bytes.push(self.agreement.unwrap_or(u8::MAX));
+        bytes.extend(encode_all(self.audio.as_slice()));
+        let _ = cache.put(key, &bytes);
+    }
+}
+
+/// How well a rebuilt stem agrees with the profile over the request's regions, in percent.
+fn agreement(request: &Request<'_>, rebuilt: &AudioBuffer) -> Option<u8> {
+    let rate = f64::from(rebuilt.sample_rate.max(1));
+    let (mut sum, mut all) = (0.0, 0.0);
+    for region in request.regions {
+        let first = (region.start.max(0.0) * rate) as usize;
+        let part = rebuilt.slice(
+            first,
+            ((region.end - region.start).max(0.0) * rate) as usize,
+        );
+        let span = region.start..region.end;
+        let start = first as f64 / rate;
+        if let Some(score) = rank::agreement(request.profile, request.stem, &part, start, span) {
+            let seconds = region.end - region.start;
+            sum += seconds * score;
+            all += seconds;
+        }
+    }
+    (all > 0.0).then(|| (100.0 * sum / all).round() as u8)
 }
 
 fn stem_findings(stem: Stem, damage: &DamageMap) -> StemFindings {
@@ -383,6 +450,7 @@ fn stem_findings(stem: Stem, damage: &DamageMap) -> StemFindings {
         kind: main.map(|(kind, _)| kind),
         reason: quality::summary(stem, damage),
         rebuilt: false,
+        agreement: None,
         damage: damage.clone(),
     }
 }
@@ -415,14 +483,26 @@ fn describe(
             lines.push(format!("{}: rebuilt everywhere, as asked", stem.name()));
             continue;
         }
+        if options.asked.is_some_and(|asked| asked.stem == stem) {
+            lines.push(if found.rebuilt {
+                format!("{}: rebuilt as asked", stem.name())
+            } else {
+                format!(
+                    "{}: could not be rebuilt as asked; choose a longer span inside the recording, another seed, \
+                     and a regenerator other than Off",
+                    stem.name()
+                )
+            });
+            continue;
+        }
         // Under half a percent is a frame here and there: the reason says "nothing damaged".
         if found.share >= 0.005 {
             let spared = spared[stem as usize];
             let done = match (found.rebuilt, options.regenerator, REBUILT.contains(&stem)) {
-                (true, RegeneratorChoice::Jasco, _) if spared > 0 => {
+                (true, choice, _) if choice.is_model() && spared > 0 => {
                     "rebuilt, except where that would not have helped"
                 }
-                (true, RegeneratorChoice::Jasco, _) => "rebuilt",
+                (true, choice, _) if choice.is_model() => "rebuilt",
                 (true, ..) if spared > 0 => {
                     "rebuilt from its own undamaged sound, except where that would not have helped"
                 }

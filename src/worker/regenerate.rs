@@ -7,22 +7,16 @@ use crate::{
         options::{RegeneratorChoice, SeparatorChoice},
         pipeline::PipelineError,
         progress::Progress,
+        view::ModelView,
     },
 };
-
-/// Models that can generate, best for their time first: the larger ones take more than twice as long.
-#[cfg(feature = "ml")]
-const MODELS: [&str; 4] = [
-    "jasco-chords-drums-melody-400M",
-    "jasco-chords-drums-400M",
-    "jasco-chords-drums-melody-1B",
-    "jasco-chords-drums-1B",
-];
 
 /// A regenerator, and what the user should know about it.
 pub(super) struct Chosen {
     regenerator: Box<dyn Regenerator>,
-    /// Who rebuilds, and why not who was asked for.
+    /// What a model's results follow from beside the request, for keeping them.
+    identity: Option<String>,
+    /// Who rebuilds, under which terms, and why not who was asked for.
     pub lines: Vec<String>,
 }
 
@@ -31,26 +25,25 @@ pub(super) fn choose(choice: RegeneratorChoice, separator: SeparatorChoice) -> O
     let plain = |lines| {
         Some(Chosen {
             regenerator: Box::new(Resynthesis),
+            identity: None,
             lines,
         })
     };
     match choice {
         RegeneratorChoice::Off => None,
         RegeneratorChoice::Resynthesis | RegeneratorChoice::Everywhere => plain(Vec::new()),
-        RegeneratorChoice::Jasco => match model(separator) {
-            Ok((name, regenerator)) => Some(Chosen {
-                regenerator,
-                lines: vec![format!("stems rebuilt by {name}")],
-            }),
+        choice => match open(choice, separator) {
+            Ok(chosen) => Some(chosen),
             Err(reason) => plain(vec![format!("stems rebuilt without a model ({reason})")]),
         },
     }
 }
 
 impl Chosen {
-    /// Who rebuilds, as part of cache keys.
-    pub fn id(&self) -> &'static str {
-        self.regenerator.id()
+    /// Who rebuilds, as part of cache keys: for a model with its files' identity.
+    pub fn id(&self) -> &str {
+        let plain = self.regenerator.id();
+        self.identity.as_deref().unwrap_or(plain)
     }
 
     /// As [`Regenerator::regenerate`]; where a model fails the model-free regenerator does it.
@@ -63,7 +56,7 @@ impl Chosen {
             return Ok(None);
         }
         let mut result = self.regenerator.regenerate(request, progress);
-        self.lines.extend(self.regenerator.notes());
+        let notes = self.regenerator.notes();
         if let Err(RegenerationError::Failed(reason)) = &result {
             self.lines.push(format!(
                 "{}: rebuilt without a model ({reason})",
@@ -71,6 +64,7 @@ impl Chosen {
             ));
             result = Resynthesis.regenerate(request, progress);
         }
+        self.lines.extend(notes);
         match result {
             Ok(rebuilt) => Ok(rebuilt),
             Err(RegenerationError::Unsupported { .. }) => Ok(None),
@@ -80,43 +74,211 @@ impl Chosen {
     }
 }
 
-/// The best model that is installed, or why there is none.
 #[cfg(feature = "ml")]
-fn model(separator: SeparatorChoice) -> Result<(&'static str, Box<dyn Regenerator>), String> {
-    use crate::{
-        models::library::Library,
-        regeneration::jasco::{Jasco, JascoFiles},
-        separation::{Separator, spectral::Spectral},
-        worker::separate,
-    };
-    let library = Library::open().map_err(|e| e.to_string())?;
-    let installed = MODELS
-        .iter()
-        .find_map(|name| Some((*name, library.find(name)?)));
-    let Some((name, files)) = installed else {
-        let best = MODELS[0];
-        return Err(format!(
-            "no generating model is installed: `uncook models fetch {best}` gets one"
-        ));
-    };
-    let text = library.find("t5-base").ok_or_else(|| {
-        "its text encoder is not installed: `uncook models fetch t5-base` gets it".to_owned()
-    })?;
-    let folder = |files: &[std::path::PathBuf]| {
-        let parent = files.first().and_then(|path| path.parent());
-        parent.map(std::path::Path::to_owned).unwrap_or_default()
-    };
-    let files = JascoFiles::in_folders(&folder(&files), &folder(&text));
-    let separator: Box<dyn Separator> = match separator {
-        SeparatorChoice::Spectral => Box::new(Spectral),
-        SeparatorChoice::Automatic => separate::model().unwrap_or_else(|_| Box::new(Spectral)),
-    };
-    let jasco =
-        Jasco::open(files, separator).map_err(|error| format!("{name} can't be used: {error}"))?;
-    Ok((name, Box::new(jasco)))
+use installed::open;
+#[cfg(feature = "ml")]
+pub(super) use installed::{accept, view};
+
+/// What a build without models says.
+#[cfg(not(feature = "ml"))]
+fn open(_: RegeneratorChoice, _: SeparatorChoice) -> Result<Chosen, String> {
+    Err("this build has no models".to_owned())
 }
 
 #[cfg(not(feature = "ml"))]
-fn model(_: SeparatorChoice) -> Result<(&'static str, Box<dyn Regenerator>), String> {
+pub(super) fn view(_: RegeneratorChoice) -> Option<ModelView> {
+    None
+}
+
+#[cfg(not(feature = "ml"))]
+pub(super) fn accept(_: RegeneratorChoice) -> Result<(), String> {
     Err("this build has no models".to_owned())
+}
+
+/// The installed models.
+#[cfg(feature = "ml")]
+mod installed {
+    use std::{
+        path::{Path, PathBuf},
+        sync::Arc,
+    };
+
+    use super::{Chosen, ModelView, RegeneratorChoice, SeparatorChoice};
+    use crate::{
+        models::{
+            checkpoint::{Checkpoint, Limits},
+            library::Library,
+            manifest::Model,
+        },
+        regeneration::{
+            encodec::{Encodec, EncodecConfig},
+            jasco::{Jasco, JascoFiles, best_device},
+            multiband_diffusion::{DiffusionRegenerator, MultiBandDiffusion},
+        },
+        separation::{Separator, spectral::Spectral},
+        worker::separate,
+    };
+
+    /// Models that can generate, best for their time first: the larger ones take more than twice as long.
+    const JASCO: [&str; 4] = [
+        "jasco-chords-drums-melody-400M",
+        "jasco-chords-drums-400M",
+        "jasco-chords-drums-melody-1B",
+        "jasco-chords-drums-1B",
+    ];
+    const TEXT: [&str; 1] = ["t5-base"];
+    const DIFFUSION: [&str; 1] = ["multiband-diffusion"];
+    const CODEC: [&str; 1] = ["musicgen-codec"];
+
+    /// What a choice needs: of each group the first that is installed.
+    fn groups(choice: RegeneratorChoice) -> &'static [&'static [&'static str]] {
+        match choice {
+            RegeneratorChoice::Off
+            | RegeneratorChoice::Resynthesis
+            | RegeneratorChoice::Everywhere => &[],
+            RegeneratorChoice::Jasco => &[&JASCO, &TEXT],
+            RegeneratorChoice::JascoDiffusion => &[&JASCO, &TEXT, &DIFFUSION, &CODEC],
+            RegeneratorChoice::Diffusion => &[&DIFFUSION, &CODEC],
+        }
+    }
+
+    /// The model of a group that is installed, else the one to install.
+    fn of<'l>(library: &'l Library, group: &[&str]) -> Option<(&'l Model, bool)> {
+        let found = group.iter().find(|name| library.find(name).is_some());
+        let model = library.manifest().get(found.or(group.first())?)?;
+        Some((model, found.is_some()))
+    }
+
+    /// A model that is installed under accepted terms, with its files.
+    fn model<'l>(
+        library: &'l Library,
+        group: &[&str],
+    ) -> Result<(&'l Model, Vec<PathBuf>), String> {
+        let (model, _) = of(library, group).ok_or("a defect in the list of models")?;
+        let name = &model.name;
+        let files = library.find(name).ok_or_else(|| {
+            format!("{name} is not installed: `uncook models fetch {name}` gets it")
+        })?;
+        if !library.is_accepted(name) {
+            return Err(format!(
+                "the terms of {name} are not accepted: {} ({}); accept them in the plugin or by `uncook models \
+                 fetch {name}`",
+                model.licence, model.page
+            ));
+        }
+        Ok((model, files))
+    }
+
+    /// Opens what a choice asks for, or says why that can't be used.
+    pub fn open(choice: RegeneratorChoice, separator: SeparatorChoice) -> Result<Chosen, String> {
+        let library = Library::open().map_err(|e| e.to_string())?;
+        let models: Vec<(&Model, Vec<PathBuf>)> = groups(choice)
+            .iter()
+            .map(|group| model(&library, group))
+            .collect::<Result<_, _>>()?;
+        let files = |i: usize| models.get(i).map_or(&[][..], |(_, files)| files.as_slice());
+        let regenerator: Box<dyn super::Regenerator> = match choice {
+            RegeneratorChoice::Diffusion => Box::new(DiffusionRegenerator::new(Arc::new(
+                diffusion(files(0), files(1))?,
+            ))),
+            _ => {
+                let paths = JascoFiles::in_folders(&folder(files(0)), &folder(files(1)));
+                let jasco = Jasco::open(paths, of_stems(separator)).map_err(|error| {
+                    let name = models.first().map_or("", |(model, _)| &model.name);
+                    format!("{name} can't be used: {error}")
+                })?;
+                match choice {
+                    RegeneratorChoice::JascoDiffusion => {
+                        Box::new(jasco.with_diffusion(Arc::new(diffusion(files(2), files(3))?)))
+                    }
+                    _ => Box::new(jasco),
+                }
+            }
+        };
+        let lines = models
+            .iter()
+            .filter(|(model, _)| model.ask)
+            .map(|(model, _)| {
+                format!(
+                    "stems rebuilt with {}; its terms: {}",
+                    model.name, model.licence
+                )
+            })
+            .collect();
+        // The files say which weights; the device and the separator take part in the result.
+        let mut identity = format!("{choice:?} {separator:?} {:?}", best_device().location());
+        for (model, _) in &models {
+            for file in library.receipt(&model.name).iter().flat_map(|r| &r.files) {
+                identity += &format!(" {}", file.sha256);
+            }
+        }
+        Ok(Chosen {
+            identity: Some(format!("{} {identity}", regenerator.id())),
+            regenerator,
+            lines,
+        })
+    }
+
+    fn folder(files: &[PathBuf]) -> PathBuf {
+        let parent = files.first().and_then(|path| path.parent());
+        parent.map(Path::to_owned).unwrap_or_default()
+    }
+
+    /// Who takes stems out of what a model makes.
+    fn of_stems(choice: SeparatorChoice) -> Box<dyn Separator> {
+        match choice {
+            SeparatorChoice::Spectral => Box::new(Spectral),
+            SeparatorChoice::Automatic => separate::model().unwrap_or_else(|_| Box::new(Spectral)),
+        }
+    }
+
+    /// MultiBand Diffusion and its codec, from the first file of each.
+    fn diffusion(model: &[PathBuf], codec: &[PathBuf]) -> Result<MultiBandDiffusion, String> {
+        let open = |files: &[PathBuf]| -> Result<Checkpoint, String> {
+            let path = files.first().ok_or("a defect in the list of models")?;
+            Checkpoint::open(path, &Limits::default()).map_err(|e| e.to_string())
+        };
+        let device = best_device();
+        let weights = open(codec)?;
+        let codec = EncodecConfig::from_native(&weights)
+            .and_then(|config| Encodec::load(&weights, "best_state.", config, &device))
+            .map_err(|e| format!("MultiBand Diffusion's codec can't be used: {e}"))?;
+        MultiBandDiffusion::open(Arc::new(open(model)?), Arc::new(codec), &device)
+            .map_err(|e| e.to_string())
+    }
+
+    /// What the user has to know about a choice before it is used; `None` where it needs no model.
+    pub fn view(choice: RegeneratorChoice) -> Option<ModelView> {
+        let groups = groups(choice);
+        if groups.is_empty() {
+            return None;
+        }
+        let library = Library::open().ok()?;
+        let models: Vec<(&Model, bool)> = groups
+            .iter()
+            .filter_map(|group| of(&library, group))
+            .collect();
+        let missing = |(model, is_there): &&(&Model, bool)| (!is_there).then(|| model.name.clone());
+        let terms = |model: &Model| format!("{}: {} ({})", model.name, model.licence, model.page);
+        let asked = models.iter().filter(|(model, _)| model.ask);
+        Some(ModelView {
+            missing: models.iter().filter_map(|m| missing(&m)).collect(),
+            terms: asked.map(|(model, _)| terms(model)).collect(),
+            accepted: models
+                .iter()
+                .all(|(model, _)| library.is_accepted(&model.name)),
+        })
+    }
+
+    /// Records that the user accepts the terms of everything that a choice needs.
+    pub fn accept(choice: RegeneratorChoice) -> Result<(), String> {
+        let library = Library::open().map_err(|e| e.to_string())?;
+        for (model, _) in groups(choice)
+            .iter()
+            .filter_map(|group| of(&library, group))
+        {
+            library.accept(&model.name).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
 }

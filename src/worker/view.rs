@@ -59,6 +59,9 @@ pub struct Rebuild {
     pub style: String,
     /// Stems that it rebuilt.
     pub stems: [bool; Stem::COUNT],
+    /// How well each agrees with what the profile says was played, in percent: the higher, the more likely the
+    /// better take.
+    pub agreement: [Option<u8>; Stem::COUNT],
 }
 
 /// Where a take is on its road.
@@ -100,6 +103,10 @@ pub struct StemFindings {
     pub reason: String,
     /// Whether the stem has a rebuilt layer.
     pub rebuilt: bool,
+    /// How well the rebuilt stem's onsets and pitch agree with the profile, in percent; `None` where nothing was
+    /// rebuilt or the profile says nothing.
+    #[serde(default)]
+    pub agreement: Option<u8>,
     /// Damage over time.
     pub damage: DamageMap,
 }
@@ -117,6 +124,39 @@ pub struct JobView {
     pub ahead: usize,
 }
 
+/// The models behind a choice: what is missing of them, and their terms.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelView {
+    /// Names of those that are not installed. Until they are, stems are rebuilt without a model.
+    pub missing: Vec<String>,
+    /// What their authors state, a sentence each with where they state it.
+    pub terms: Vec<String>,
+    /// Whether the user accepted all of it.
+    pub accepted: bool,
+}
+
+impl ModelView {
+    /// What the user should know before a job, in plain words.
+    pub fn words(&self) -> String {
+        match (self.missing.is_empty(), self.accepted) {
+            (true, true) => "The model is installed and its terms are accepted.".to_owned(),
+            (true, false) => {
+                "Stems are rebuilt without the model until its terms are accepted.".to_owned()
+            }
+            (false, _) => {
+                let get = self
+                    .missing
+                    .iter()
+                    .map(|name| format!("`uncook models fetch {name}`"));
+                format!(
+                    "Not installed; stems are rebuilt without the model until you run {}.",
+                    get.collect::<Vec<_>>().join(" and ")
+                )
+            }
+        }
+    }
+}
+
 /// Everything about one instance.
 #[derive(Clone, Debug, Default)]
 pub struct View {
@@ -127,6 +167,8 @@ pub struct View {
     pub overruns: u64,
     /// What went wrong, with the cure; newest last.
     pub problems: Vec<String>,
+    /// The models that the chosen regenerator needs; `None` if it needs none.
+    pub model: Option<Arc<ModelView>>,
     /// What the user decided about the rebuilt audio.
     pub edits: Arc<Edits>,
     pub listening: Listening,

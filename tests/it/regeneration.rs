@@ -7,7 +7,7 @@ use uncook::{
     profile::{DrumClass, DrumHit, MusicalProfile, Note},
     regeneration::{
         RegenerationError, Regenerator, Request,
-        blend::{FADE_REACH_SECONDS, layer},
+        blend::{FADE_REACH_SECONDS, layer, layer_as_asked},
         resynthesis::Resynthesis,
     },
     worker::progress::Progress,
@@ -428,6 +428,25 @@ fn a_rebuilt_stem_of_other_music_is_not_let_in() {
     let silence = AudioBuffer::silence(1, case.separated.frames(), RATE);
     let quiet = layer(&case.request(), &silence);
     assert!(quiet.wetness[0].1 < 0.3, "{:?}", quiet.wetness);
+}
+
+#[test]
+fn what_the_user_asks_for_is_let_in_whatever_is_left_of_the_stem() {
+    let mut case = bass();
+    let (drums, _) = beat(RATE, 6.5);
+    let other = AudioBuffer::new(vec![drums], RATE);
+    let wetness = |case: &Case, rebuilt: &AudioBuffer| {
+        let layer = layer_as_asked(&case.request(), rebuilt);
+        assert!(layer.audio.channels.iter().flatten().all(|x| x.is_finite()));
+        layer.wetness[0].1
+    };
+    assert_eq!(wetness(&case, &other), 1.0);
+    let silence = AudioBuffer::silence(1, case.separated.frames(), RATE);
+    assert_eq!(wetness(&case, &silence), 0.0);
+    for channel in &mut case.separated.channels {
+        channel.fill(0.0);
+    }
+    assert_eq!(wetness(&case, &other), 1.0);
 }
 
 #[test]

@@ -57,7 +57,8 @@ fn restore(
         master_blend: f32::from(args.blend) / 100.0,
         ..Settings::default()
     };
-    let options = args.common.options();
+    let mut options = args.common.options();
+    options.asked = args.rebuild.map(|span| span.in_samples(input.sample_rate));
     let restored = offline::restore(&input, &options, only, &settings, cache, progress)
         .with_context(|| plan.input.display().to_string())?;
 

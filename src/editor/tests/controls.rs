@@ -1,6 +1,6 @@
 // [main] Hands that use every control by its accessible name, and what then is asked for.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use egui::{Event, Key, Modifiers, MouseWheelUnit, PointerButton, accesskit::Role, pos2, vec2};
 use egui_kittest::kittest::Queryable;
@@ -21,7 +21,7 @@ use crate::{
     worker::{
         options::CaptureMode,
         session::{Listening, Regenerate},
-        view::{Rebuild, TakeState, TakeView, View},
+        view::{ModelView, Rebuild, TakeState, TakeView, View},
     },
 };
 
@@ -195,13 +195,40 @@ fn choices_are_whole_gestures() {
         ("Capture mode", "Manual", p.analysis.capture.as_ptr()),
         ("Quality", "Draft", p.analysis.quality.as_ptr()),
         ("Separator", "Spectral", p.analysis.separator.as_ptr()),
-        ("Regenerator", "Everywhere", p.analysis.regenerator.as_ptr()),
+        ("Regenerator", "JASCO", p.analysis.regenerator.as_ptr()),
     ] {
         assert_eq!(stage.click(Role::ComboBox, name), []);
         let values = one_gesture(&stage.button(option), ptr);
         assert_eq!(values.len(), 1, "{name}");
     }
     assert_eq!(p.analysis.capture.value(), CaptureMode::Manual);
+}
+
+#[test]
+fn a_models_terms_are_shown_and_asked_once() {
+    let mut view = repaired();
+    let found = ModelView {
+        missing: Vec::new(),
+        terms: vec!["jasco: no commercial use (its page)".to_owned()],
+        accepted: false,
+    };
+    view.model = Some(Arc::new(found.clone()));
+    let mut stage = Stage::new(view);
+    stage.click(Role::Tab, "Analysis");
+    assert!(stage.shows("no commercial use"));
+    assert!(stage.shows("until its terms are accepted"));
+    assert_eq!(stage.button("Accept these terms"), [Command::AcceptTerms]);
+    stage.desk().view.model = Some(Arc::new(ModelView {
+        accepted: true,
+        ..found.clone()
+    }));
+    assert!(stage.shows("no commercial use") && !stage.shows("Accept these terms"));
+    // What is missing is said before a job, with the cure.
+    stage.desk().view.model = Some(Arc::new(ModelView {
+        missing: vec!["jasco".to_owned()],
+        ..found
+    }));
+    assert!(stage.shows("without the model until you run `uncook models fetch jasco`"));
 }
 
 #[test]

@@ -1,9 +1,9 @@
 // [worker] Convolutions on channels-last buffers: edges, and any stretch of the output on its own.
 
-use super::{
-    config::PadMode,
-    kernels::{Into, Packed, for_pieces, product},
-    raw::RawConv,
+use super::{config::PadMode, raw::RawConv};
+use crate::dense::{
+    gemm::{Into, Packed},
+    pool::for_pieces,
 };
 
 /// Values of a tile's widest buffer: with its neighbours it fits a core's L2 cache.
@@ -151,11 +151,10 @@ impl Conv {
 
     /// Rows from padded input rows as [`Conv::span`] names them.
     pub fn run(&self, padded: &[f32], rows: usize, out: &mut [f32], into: Into) {
-        product(
+        self.packed.product(
             padded,
             self.stride * self.inputs,
             rows,
-            &self.packed,
             out,
             self.outputs,
             into,
@@ -237,15 +236,8 @@ impl Transposed {
     /// The groups' rows from input rows `g0 − 1..g1` (zeros outside the signal).
     pub fn run(&self, input: &[f32], groups: usize, out: &mut [f32]) {
         let width = self.stride * self.outputs;
-        product(
-            input,
-            self.inputs,
-            groups,
-            &self.packed,
-            out,
-            width,
-            Into::Replace,
-        );
+        self.packed
+            .product(input, self.inputs, groups, out, width, Into::Replace);
     }
 
     /// Over a whole signal `[time][inputs]`: `[time · stride][outputs]`.

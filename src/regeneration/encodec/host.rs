@@ -3,10 +3,10 @@
 use super::{
     config::{EncodecConfig, PadMode},
     convolution::{Conv, Transposed, tile_rows},
-    kernels::{Into, elu, for_pieces},
     lstm::Lstm,
     raw::{RawConv, RawHalf, RawStage},
 };
+use crate::dense::{act::elu, gemm::Into, pool::for_pieces};
 
 /// Buffers of one thread.
 #[derive(Default)]
@@ -82,20 +82,10 @@ impl Encoder {
         let mode = config.pad_mode;
         Self {
             first: Conv::new(raw.first, mode),
-            stages: raw
-                .stages
-                .into_iter()
-                .map(
-                    |RawStage {
-                         narrow,
-                         widen,
-                         resample,
-                     }| Down {
-                        block: block(narrow, widen, mode),
-                        down: Conv::new(resample, mode),
-                    },
-                )
-                .collect(),
+            stages: stages(raw.stages, mode, |block, resample| Down {
+                block,
+                down: Conv::new(resample, mode),
+            }),
             lstm: Lstm::new(raw.lstm),
             last: Conv::new(raw.last, mode),
         }
@@ -131,11 +121,16 @@ impl Encoder {
     }
 }
 
-fn block(narrow: RawConv, widen: RawConv, mode: PadMode) -> Block {
-    Block {
-        narrow: Conv::new(narrow, mode),
-        widen: Conv::new(widen, mode),
-    }
+/// Stages made of their residual block and their resampling convolution.
+fn stages<S>(raw: Vec<RawStage>, mode: PadMode, make: impl Fn(Block, RawConv) -> S) -> Vec<S> {
+    let stage = |raw: RawStage| {
+        let block = Block {
+            narrow: Conv::new(raw.narrow, mode),
+            widen: Conv::new(raw.widen, mode),
+        };
+        make(block, raw.resample)
+    };
+    raw.into_iter().map(stage).collect()
 }
 
 impl Down {
@@ -204,20 +199,10 @@ impl Decoder {
         Self {
             first: Conv::new(raw.first, mode),
             lstm: Lstm::new(raw.lstm),
-            stages: raw
-                .stages
-                .into_iter()
-                .map(
-                    |RawStage {
-                         narrow,
-                         widen,
-                         resample,
-                     }| Up {
-                        up: Transposed::new(resample),
-                        block: block(narrow, widen, mode),
-                    },
-                )
-                .collect(),
+            stages: stages(raw.stages, mode, |block, resample| Up {
+                up: Transposed::new(resample),
+                block,
+            }),
             last: Conv::new(raw.last, mode),
         }
     }

@@ -1,8 +1,10 @@
 // [worker] A stack of LSTM layers with a skip around it, on the processor.
 
-use super::{
-    kernels::{Into, Packed, for_pieces, lstm_cell, product},
-    raw::RawLstm,
+use super::raw::RawLstm;
+use crate::dense::{
+    act::lstm_cell,
+    gemm::{Into, Packed},
+    pool::for_pieces,
 };
 
 struct Layer {
@@ -71,11 +73,10 @@ impl Layer {
         let tile = rows.div_ceil(8).max(16);
         for_pieces(&mut gates, tile * 4 * size, |i, piece, (): &mut ()| {
             let rows = piece.len() / (4 * size);
-            product(
+            self.input.product(
                 &x[i * tile * size..],
                 size,
                 rows,
-                &self.input,
                 piece,
                 4 * size,
                 Into::Replace,
@@ -85,15 +86,8 @@ impl Layer {
         let mut last: Option<usize> = None;
         for (t, gates) in gates.chunks_exact_mut(batch * 4 * size).enumerate() {
             if let Some(last) = last {
-                product(
-                    &x[last..],
-                    size,
-                    batch,
-                    &self.hidden,
-                    gates,
-                    4 * size,
-                    Into::Add,
-                );
+                self.hidden
+                    .product(&x[last..], size, batch, gates, 4 * size, Into::Add);
             }
             let at = t * batch * size;
             for b in 0..batch {

@@ -1,13 +1,12 @@
 // [worker] EnCodec at 32 kHz: audio to latents and codes and back (Défossez et al. 2022, arXiv:2210.13438).
 //
-// On the processor it runs on own kernels, in tiles that stay in the cache; on a graphics processor on candle's
+// On the processor it runs on the dense kernels, in tiles that stay in the cache; on a graphics processor on candle's
 // operators. If a device runs out of memory or lacks an operator, the processor takes over, and a notice says so.
 
 mod config;
 pub(crate) mod convolution;
 mod device;
 mod host;
-pub(crate) mod kernels;
 mod lstm;
 mod quantizer;
 mod raw;
@@ -175,17 +174,12 @@ impl Encodec {
     /// # Errors
     /// [`EncodecError::Shape`] for another shape or no samples.
     pub fn encode_latents(&self, audio: &Tensor) -> Result<Tensor, EncodecError> {
-        self.expect(
-            "the audio",
-            audio,
-            self.config.channels,
-            "channels, samples",
-        )?;
+        self.expect_audio(audio)?;
         if let Some(latents) = self.on_device(|net| net.encode(&audio.to_device(&net.device)?)) {
             return Ok(latents.to_device(audio.device())?);
         }
         let signals = rows(audio)?;
-        let signals: Vec<&[f32]> = signals.iter().map(Vec::as_slice).collect();
+        let signals = slices(&signals);
         let latents = self.encoder.run(&signals, &mut |_, _| ());
         tensor(&latents, self.config.dimension, audio.device())
     }
@@ -195,24 +189,15 @@ impl Encodec {
     /// # Errors
     /// [`EncodecError::Shape`] for another shape or no frames.
     pub fn quantize(&self, latents: &Tensor) -> Result<Tensor, EncodecError> {
-        self.expect(
-            "the latents",
-            latents,
-            self.config.dimension,
-            "dimension, frames",
-        )?;
+        self.expect_latents(latents)?;
         let (batch, _, frames) = latents.dims3()?;
         let books = self.quantizer.books();
         let codes: Vec<u32> = rows(latents)?
             .iter()
             .flat_map(|x| self.quantizer.encode(x))
             .collect();
-        Ok(
-            Tensor::from_vec(codes, (batch, frames, books), &Device::Cpu)?
-                .transpose(1, 2)?
-                .contiguous()?
-                .to_device(latents.device())?,
-        )
+        let codes = Tensor::from_vec(codes, (batch, frames, books), &Device::Cpu)?;
+        turned(&codes, latents.device())
     }
 
     /// The latents `[batch, dimension, frames]` that codes `[batch, codebooks, frames]` (any integer type) stand
@@ -253,12 +238,8 @@ impl Encodec {
                 row.iter_mut().zip(entry).for_each(|(o, e)| *o += e);
             }
         }
-        Ok(
-            Tensor::from_vec(out, (batch, frames, dimension), &Device::Cpu)?
-                .transpose(1, 2)?
-                .contiguous()?
-                .to_device(codes.device())?,
-        )
+        let latents = Tensor::from_vec(out, (batch, frames, dimension), &Device::Cpu)?;
+        turned(&latents, codes.device())
     }
 
     /// Codes `[batch, codebooks, frames]` to audio `[batch, channels, frames · hop]`.
@@ -274,17 +255,12 @@ impl Encodec {
     /// # Errors
     /// [`EncodecError::Shape`] for another shape or no frames.
     pub fn decode_latents(&self, latents: &Tensor) -> Result<Tensor, EncodecError> {
-        self.expect(
-            "the latents",
-            latents,
-            self.config.dimension,
-            "dimension, frames",
-        )?;
+        self.expect_latents(latents)?;
         if let Some(audio) = self.on_device(|net| net.decode(&latents.to_device(&net.device)?)) {
             return Ok(audio.to_device(latents.device())?);
         }
         let signals = rows(latents)?;
-        let signals: Vec<&[f32]> = signals.iter().map(Vec::as_slice).collect();
+        let signals = slices(&signals);
         let audio = self.decoder.run(&signals, &mut |_, _| ());
         tensor(&audio, self.config.channels, latents.device())
     }
@@ -298,26 +274,20 @@ impl Encodec {
         &self,
         audio: &Tensor,
     ) -> Result<Vec<(usize, Tensor)>, EncodecError> {
-        self.expect(
-            "the audio",
-            audio,
-            self.config.channels,
-            "channels, samples",
-        )?;
+        self.expect_audio(audio)?;
         let signals = rows(audio)?;
-        let signals: Vec<&[f32]> = signals.iter().map(Vec::as_slice).collect();
+        let signals = slices(&signals);
         let n = self.config.ratios.len();
         let widest = self.config.filters << n;
-        let mut seen = Vec::new();
-        self.encoder.run(&signals, &mut |layer, x| {
-            let channels = match layer {
-                l if l > 3 * n + 2 => self.config.dimension,
-                l if l > 3 * n => widest,
-                l => self.config.filters << (l / 3),
-            };
-            seen.push((layer, tensor(x, channels, audio.device())));
-        });
-        seen.into_iter().map(|(layer, x)| Ok((layer, x?))).collect()
+        let channels = |layer| match layer {
+            l if l > 3 * n + 2 => self.config.dimension,
+            l if l > 3 * n => widest,
+            l => self.config.filters << (l / 3),
+        };
+        let mut seen = Seen::new(&channels, audio.device());
+        self.encoder
+            .run(&signals, &mut |layer, x| seen.layer(layer, x));
+        seen.finish()
     }
 
     /// As [`Encodec::encoder_activations`], of the decoder.
@@ -328,26 +298,20 @@ impl Encodec {
         &self,
         latents: &Tensor,
     ) -> Result<Vec<(usize, Tensor)>, EncodecError> {
-        self.expect(
-            "the latents",
-            latents,
-            self.config.dimension,
-            "dimension, frames",
-        )?;
+        self.expect_latents(latents)?;
         let signals = rows(latents)?;
-        let signals: Vec<&[f32]> = signals.iter().map(Vec::as_slice).collect();
+        let signals = slices(&signals);
         let n = self.config.ratios.len();
         let widest = self.config.filters << n;
-        let mut seen = Vec::new();
-        self.decoder.run(&signals, &mut |layer, x| {
-            let channels = match layer {
-                0 | 1 => widest,
-                l if l > 3 * n => self.config.channels,
-                l => widest >> ((l - 1) / 3),
-            };
-            seen.push((layer, tensor(x, channels, latents.device())));
-        });
-        seen.into_iter().map(|(layer, x)| Ok((layer, x?))).collect()
+        let channels = |layer| match layer {
+            0 | 1 => widest,
+            l if l > 3 * n => self.config.channels,
+            l => widest >> ((l - 1) / 3),
+        };
+        let mut seen = Seen::new(&channels, latents.device());
+        self.decoder
+            .run(&signals, &mut |layer, x| seen.layer(layer, x));
+        seen.finish()
     }
 
     /// Runs on the device if there is one; where that fails, drops it for good with a notice.
@@ -371,6 +335,14 @@ impl Encodec {
         }
     }
 
+    fn expect_audio(&self, x: &Tensor) -> Result<(), EncodecError> {
+        self.expect("the audio", x, self.config.channels, "channels, samples")
+    }
+
+    fn expect_latents(&self, x: &Tensor) -> Result<(), EncodecError> {
+        self.expect("the latents", x, self.config.dimension, "dimension, frames")
+    }
+
     fn expect(
         &self,
         what: &'static str,
@@ -387,6 +359,42 @@ impl Encodec {
             }),
         }
     }
+}
+
+/// Layers' results as tensors.
+struct Seen<'a> {
+    /// Channels of a layer.
+    channels: &'a dyn Fn(usize) -> usize,
+    device: &'a Device,
+    layers: Vec<(usize, Result<Tensor, EncodecError>)>,
+}
+
+impl<'a> Seen<'a> {
+    fn new(channels: &'a dyn Fn(usize) -> usize, device: &'a Device) -> Self {
+        Self {
+            channels,
+            device,
+            layers: Vec::new(),
+        }
+    }
+
+    fn layer(&mut self, layer: usize, x: &[Vec<f32>]) {
+        let values = tensor(x, (self.channels)(layer), self.device);
+        self.layers.push((layer, values));
+    }
+
+    fn finish(self) -> Result<Vec<(usize, Tensor)>, EncodecError> {
+        self.layers.into_iter().map(|(l, x)| Ok((l, x?))).collect()
+    }
+}
+
+/// `[batch, time, channels]` as `[batch, channels, time]` on a device.
+fn turned(x: &Tensor, device: &Device) -> Result<Tensor, EncodecError> {
+    Ok(x.transpose(1, 2)?.contiguous()?.to_device(device)?)
+}
+
+fn slices(signals: &[Vec<f32>]) -> Vec<&[f32]> {
+    signals.iter().map(Vec::as_slice).collect()
 }
 
 /// What the user reads when a device fails.

@@ -1,6 +1,9 @@
 // [worker] Residual vector quantisation: each codebook codes what the ones before it left over.
 
-use super::kernels::{Into, Packed, for_pieces, product};
+use crate::dense::{
+    gemm::{Into, Packed},
+    pool::for_pieces,
+};
 
 struct Codebook {
     /// `[size][dimension]`.
@@ -69,11 +72,10 @@ impl Quantizer {
                     latents[i * FRAMES * self.dimension..][..count * self.dimension].to_vec();
                 scores.resize(count * self.size, 0.0);
                 for (q, book) in self.books.iter().enumerate() {
-                    product(
+                    book.packed.product(
                         &rest,
                         self.dimension,
                         count,
-                        &book.packed,
                         scores,
                         self.size,
                         Into::Replace,

@@ -10,7 +10,6 @@ mod linear;
 pub mod melody;
 pub mod model;
 mod prompt;
-mod rank;
 mod regenerate;
 pub mod solver;
 pub mod text;
@@ -23,7 +22,7 @@ use std::path::PathBuf;
 pub use model::JascoFiles;
 pub use regenerate::{Jasco, Settings, best_device};
 
-use super::encodec::EncodecError;
+use super::{encodec::EncodecError, multiband_diffusion::MbdError};
 use crate::models::checkpoint::CheckpointError;
 
 /// Why JASCO can't be used.
@@ -45,6 +44,8 @@ pub enum JascoError {
     Codec(#[from] EncodecError),
     #[error("separating what the model made failed: {reason}")]
     Separation { reason: String },
+    #[error("decoding what the model made failed: {0}")]
+    Diffusion(Box<MbdError>),
     #[error("the description can't be read: {reason}")]
     Prompt { reason: String },
     #[error("\"{label}\" is not a chord of the model's table")]

@@ -228,7 +228,7 @@ impl Model {
     /// free generation.
     ///
     /// # Errors
-    /// [`JascoError::Cancelled`] within one evaluation; [`JascoError::Diverged`].
+    /// [`JascoError::Cancelled`] within one layer of an evaluation; [`JascoError::Diverged`].
     pub fn fill(&self, task: &Task<'_>, progress: &Progress) -> Result<Vec<f32>, JascoError> {
         let mut engine = lock(&self.engine);
         match self.fill_on(&engine, task, progress) {
@@ -258,7 +258,7 @@ impl Model {
             .conditioner
             .rows(task.given, task.guidance, task.parity);
         let session: Box<dyn Session + '_> = match engine {
-            Engine::Cpu(flow) => Box::new(flow.session(&rows, &self.pool)),
+            Engine::Cpu(flow) => Box::new(flow.session(&rows, &self.pool).watching(progress)),
             Engine::Device(flow) => Box::new(flow.session(&rows)?),
         };
         let width = self.config.flow.flow_dim;

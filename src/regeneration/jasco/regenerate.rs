@@ -1,6 +1,6 @@
 // [worker] JASCO as a regenerator: fills the damaged spans of a stem.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use candle_core::Device;
 
@@ -11,15 +11,16 @@ use super::{
     melody,
     model::{JascoFiles, Model, Task},
     prompt::prompt,
-    rank,
     windows::{self, CONTEXT_SECONDS, Window},
 };
 use crate::{
     audio::AudioBuffer,
     damage::Stem,
     regeneration::{
-        RegenerationError, Regenerator, Request,
-        resynthesis::{MARGIN_SECONDS, Random, Resynthesis, region_spans},
+        MARGIN_SECONDS, RegenerationError, Regenerator, Request,
+        multiband_diffusion::{MbdError, MultiBandDiffusion},
+        rank,
+        resynthesis::{Random, Resynthesis, Span, padded_spans, region_spans},
     },
     separation::Separator,
     worker::progress::Progress,
@@ -36,6 +37,10 @@ const MILD_SEVERITY: f32 = 0.75;
 /// Where a mild hole starts on the way from noise.
 const MILD_START: f32 = 0.4;
 
+/// Share of a window's time that its tries take where MultiBand Diffusion decodes, for the progress: measured at
+/// full size on a processor.
+const TRIES_SHARE: f64 = 0.6;
+
 /// How stems are generated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
@@ -48,8 +53,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// 50 steps, the fewest with which the seam of the analytic test is close to the exact one; the weights
-    /// that the model's authors give. Models with melody also listen to the text alone, a third term.
+    /// 32 steps: on the Gaussian flow whose answer is known, the jump at the border falls with the number of
+    /// evaluations from 0.56 (10) over 0.51 (16) and 0.44 (25) to 0.43 (32) and 0.42 (50), where 0.37 is exact, and the
+    /// mean's error from 0.45 over 0.39 and 0.32 to 0.30 and 0.26. Steps that are denser at either end, and fewer
+    /// steps done twice, were no better at any cost. The time that is saved goes into a second try, of which the
+    /// better is taken. The weights are those that the model's authors give; models with melody also listen to the
+    /// text alone, a third term.
     pub fn new(has_melody: bool) -> Self {
         Self {
             guidance: if has_melody {
@@ -64,7 +73,7 @@ impl Settings {
                 }
             },
             sampler: Sampler {
-                steps: 50,
+                steps: 32,
                 renoise: 0.6,
                 travel: 1,
                 start: 0.0,
@@ -79,6 +88,8 @@ impl Settings {
 pub struct Jasco {
     model: Model,
     separator: Box<dyn Separator>,
+    /// Decodes what was chosen, in place of the codec's own decoder.
+    diffusion: Option<Arc<MultiBandDiffusion>>,
     pub settings: Settings,
 }
 
@@ -95,8 +106,17 @@ impl Jasco {
         Ok(Self {
             model,
             separator,
+            diffusion: None,
             settings,
         })
+    }
+
+    /// With MultiBand Diffusion as the decoder: what was generated is coded, and made anew from its codes (the
+    /// reference's `regenerate`). Tries are still compared as the codec decodes them.
+    #[must_use]
+    pub fn with_diffusion(mut self, diffusion: Arc<MultiBandDiffusion>) -> Self {
+        self.diffusion = Some(diffusion);
+        self
     }
 
     /// The rebuilt stem, mono at the model's rate, and the holes that were filled, in frames.
@@ -215,6 +235,13 @@ impl Job<'_> {
             filled.iter_mut().zip(one).for_each(|(f, m)| *f = f.max(m));
         }
         let given = self.conditions(window, progress)?;
+        let (progress, polish) = match jasco.diffusion {
+            Some(_) => (
+                &progress.part(0.0, TRIES_SHARE),
+                progress.part(TRIES_SHARE, 1.0),
+            ),
+            None => (progress, progress.part(1.0, 1.0)),
+        };
         let hole = Hole {
             known: &known,
             mask: &filled,
@@ -239,7 +266,20 @@ impl Job<'_> {
                 best = Some((score, latents, audio));
             }
         }
-        if let Some((_, latents, audio)) = best {
+        if let Some((_, latents, mut audio)) = best {
+            if let Some(diffusion) = &jasco.diffusion {
+                let decoded = AudioBuffer::new(vec![model.decode(&latents)?], config.sample_rate);
+                let made = diffusion
+                    .regenerate_levelled(&decoded, self.seed(index, candidates), &polish)
+                    .map_err(|e| match e {
+                        MbdError::Cancelled => JascoError::Cancelled,
+                        e => JascoError::Diffusion(Box::new(e)),
+                    })?;
+                // Silence has nothing to be made anew.
+                if let Some(made) = made {
+                    audio = self.only_stem(made.mono(), &polish)?;
+                }
+            }
             self.keep(window, &latents, &audio);
         }
         Ok(())
@@ -378,7 +418,9 @@ impl Job<'_> {
             let span = seconds(part.start)..seconds(part.end);
             let start = seconds(window.start);
             let (profile, stem) = (self.request.profile, self.request.stem);
-            sum += length * rank::agreement(profile, stem, &audio, start, span);
+            // Where the profile says nothing all tries are alike.
+            let score = rank::agreement(profile, stem, &audio, start, span).unwrap_or(0.5);
+            sum += length * score;
             all += length;
         }
         sum / f64::max(all, 1.0)
@@ -429,7 +471,9 @@ impl Regenerator for Jasco {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.model.take_notices()
+        let mut notes = self.model.take_notices();
+        notes.extend(self.diffusion.iter().flat_map(|d| d.take_notices()));
+        notes
     }
 
     fn regenerate(
@@ -465,12 +509,9 @@ impl Regenerator for Jasco {
                 *m += t - l;
             }
         }
-        let margin = (MARGIN_SECONDS * f64::from(rate)) as usize;
-        let spans = region_spans(request, frames);
         let mut out = vec![0.0; frames];
-        for span in &spans {
-            let range = span.start.saturating_sub(margin)..(span.end + margin).min(frames);
-            out[range.clone()].copy_from_slice(&made[range]);
+        for Span { start, end } in padded_spans(request, frames) {
+            out[start..end].copy_from_slice(&made[start..end]);
         }
         let channels = request.separated.channels.len().max(1);
         Ok(Some(AudioBuffer::new(vec![out; channels], rate)))

@@ -6,13 +6,14 @@ use super::{MbdError, MultiBandDiffusion};
 use crate::{
     audio::AudioBuffer,
     damage::Stem,
-    regeneration::{RegenerationError, Regenerator, Request},
+    regeneration::{
+        RegenerationError, Regenerator, Request,
+        resynthesis::{Span, padded_spans},
+    },
     worker::progress::Progress,
 };
 
-/// What is made on each side of a span beyond it, for the crossfades (as [`Regenerator::regenerate`] asks).
-const MARGIN_SECONDS: f64 = 0.25;
-/// What the codec and the networks hear on each side beyond that: about ten times the codec's reach.
+/// What the codec and the networks hear on each side of a span and its margin: about ten times the codec's reach.
 const CONTEXT_SECONDS: f64 = 1.0;
 /// The deviation that the networks are used to: far quieter input comes out as noise.
 const LEVEL: f64 = 0.25;
@@ -40,6 +41,10 @@ impl Regenerator for DiffusionRegenerator {
         matches!(stem, Stem::Drums | Stem::Bass)
     }
 
+    fn notes(&self) -> Vec<String> {
+        self.model.take_notices()
+    }
+
     fn regenerate(
         &self,
         request: &Request<'_>,
@@ -53,55 +58,57 @@ impl Regenerator for DiffusionRegenerator {
         }
         let stem = request.separated;
         let (frames, rate) = (stem.frames(), f64::from(stem.sample_rate));
-        let at = |seconds: f64| ((seconds * rate).round().max(0.0) as usize).min(frames);
-        // Spans with their margins, those that touch joined.
-        let mut spans: Vec<(usize, usize)> = Vec::new();
-        for region in request.regions {
-            let (start, end) = (
-                at(region.start - MARGIN_SECONDS),
-                at(region.end + MARGIN_SECONDS),
-            );
-            match spans.last_mut() {
-                Some(last) if start <= last.1 => last.1 = last.1.max(end),
-                _ if start < end => spans.push((start, end)),
-                _ => {}
-            }
-        }
-        let all: usize = spans.iter().map(|(a, b)| b - a).sum();
+        let spans = padded_spans(request, frames);
+        let all: usize = spans.iter().map(|s| s.end - s.start).sum();
         let mut out = AudioBuffer::silence(stem.channels.len(), frames, stem.sample_rate);
         let (mut done, mut any) = (0, false);
-        for (start, end) in spans {
+        for Span { start, end } in spans {
             let context = (CONTEXT_SECONDS * rate) as usize;
             let from = start.saturating_sub(context);
             let to = (end + context).min(frames);
-            let mut heard = stem.slice(from, to - from);
-            let level = deviation(&heard);
             let share = |n: usize| n as f64 / all.max(1) as f64;
             let part = progress.part(share(done), share(done + end - start));
             done += end - start;
-            if level < SILENCE {
+            let heard = stem.slice(from, to - from);
+            let made = self.model.regenerate_levelled(&heard, request.seed, &part);
+            let made = made.map_err(|e| match e {
+                MbdError::Cancelled => RegenerationError::Cancelled,
+                other => RegenerationError::Failed(other.to_string()),
+            })?;
+            let Some(made) = made else {
                 continue;
-            }
-            let gain = (LEVEL / level) as f32;
-            heard.channels.iter_mut().flatten().for_each(|x| *x *= gain);
-            let made = self
-                .model
-                .regenerate(&heard, request.seed, &part)
-                .map_err(|e| match e {
-                    MbdError::Cancelled => RegenerationError::Cancelled,
-                    other => RegenerationError::Failed(other.to_string()),
-                })?;
+            };
             for (out, made) in out.channels.iter_mut().zip(&made.channels) {
-                let made = &made[start - from..end - from];
-                out[start..end]
-                    .iter_mut()
-                    .zip(made)
-                    .for_each(|(o, x)| *o = x / gain);
+                out[start..end].copy_from_slice(&made[start - from..end - from]);
             }
             any = true;
         }
         progress.report(1.0);
         Ok(any.then_some(out))
+    }
+}
+
+impl MultiBandDiffusion {
+    /// As [`Self::regenerate`], at the level that the networks are used to. `None` for silence.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn regenerate_levelled(
+        &self,
+        audio: &AudioBuffer,
+        seed: u64,
+        progress: &Progress,
+    ) -> Result<Option<AudioBuffer>, MbdError> {
+        let level = deviation(audio);
+        if level < SILENCE {
+            return Ok(None);
+        }
+        let gain = (LEVEL / level) as f32;
+        let mut heard = audio.clone();
+        heard.channels.iter_mut().flatten().for_each(|x| *x *= gain);
+        let mut made = self.regenerate(&heard, seed, progress)?;
+        made.channels.iter_mut().flatten().for_each(|x| *x /= gain);
+        Ok(Some(made))
     }
 }
 

@@ -4,10 +4,16 @@ use super::{
     config::UnetConfig,
     raw::{RawBlock, RawNorm, RawUnet},
 };
-use crate::regeneration::encodec::{
-    PadMode, RawConv,
-    convolution::{Conv, Transposed},
-    kernels::{Into, Packed, affine_relu, for_pieces, product},
+use crate::{
+    dense::{
+        act::affine_relu,
+        gemm::{Into, Packed},
+        pool::for_pieces,
+    },
+    regeneration::encodec::{
+        PadMode, RawConv,
+        convolution::{Conv, Transposed},
+    },
 };
 
 /// Added to the variance, as the reference's normalisation.
@@ -106,7 +112,7 @@ impl Dilated {
             for (t, tap) in self.taps.iter().enumerate() {
                 let from = &padded[(i * ROWS + t * self.distance) * n..];
                 let into = if t == 0 { into } else { Into::Add };
-                product(from, n, rows, tap, piece, n, into);
+                tap.product(from, n, rows, piece, n, into);
             }
         });
     }

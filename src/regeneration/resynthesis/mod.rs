@@ -10,15 +10,12 @@ pub(crate) mod spectra;
 pub(crate) use overdrive::quantile;
 pub(crate) use spectra::Spectra;
 
-use super::{RegenerationError, Regenerator, Request};
+use super::{MARGIN_SECONDS, RegenerationError, Regenerator, Request};
 use crate::{
     audio::AudioBuffer,
     damage::{DamageKind, FRAMES_PER_SECOND, Stem},
     worker::progress::Progress,
 };
-
-/// What is rendered around each region for the crossfades, seconds (see [`Regenerator::regenerate`]).
-pub(crate) const MARGIN_SECONDS: f64 = 0.25;
 
 /// Rebuilds drums and bass from what the recording itself says, without a model.
 ///
@@ -100,16 +97,7 @@ impl Scene {
         }
         let rate = f64::from(request.separated.sample_rate.max(1));
         let regions = region_spans(request, x.len());
-        let margin = (MARGIN_SECONDS * rate) as usize;
-        let spans = merge(
-            regions
-                .iter()
-                .map(|r| Span {
-                    start: r.start.saturating_sub(margin),
-                    end: (r.end + margin).min(x.len()),
-                })
-                .collect(),
-        );
+        let spans = padded_spans(request, x.len());
         let frame = rate / FRAMES_PER_SECOND as f64;
         let mut severity: Vec<f32> = (0..(x.len() as f64 / frame).ceil() as usize)
             .map(|i| request.damage.frames.get(i).map_or(0.0, heard))
@@ -203,6 +191,16 @@ pub(crate) fn region_spans(request: &Request<'_>, frames: usize) -> Vec<Span> {
         .collect();
     spans.sort_by_key(|s| s.start);
     merge(spans)
+}
+
+/// [`region_spans`] with their margins, those that meet then joined.
+pub(crate) fn padded_spans(request: &Request<'_>, frames: usize) -> Vec<Span> {
+    let margin = (MARGIN_SECONDS * f64::from(request.separated.sample_rate)) as usize;
+    let padded = region_spans(request, frames).into_iter().map(|s| Span {
+        start: s.start.saturating_sub(margin),
+        end: (s.end + margin).min(frames),
+    });
+    merge(padded.collect())
 }
 
 /// Joins overlapping and touching spans; expects them ascending.

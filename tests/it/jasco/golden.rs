@@ -51,17 +51,23 @@ fn plain(checkpoint: &Checkpoint) -> Stored<'_> {
     }
 }
 
+/// The tensors of a model's file, and its configuration as text.
+fn stored(checkpoint: &Checkpoint) -> (Stored<'_>, &str) {
+    let source = Stored {
+        checkpoint,
+        prefix: "best_state.",
+    };
+    let xp = checkpoint.value("xp.cfg").and_then(|v| v.as_str());
+    (source, xp.expect("xp.cfg"))
+}
+
 impl Model {
     fn load(name: &str) -> Self {
         let dir = folder("jasco").join(name);
         let io = Arrays::read(dir.join("io.safetensors"));
         let checkpoint = checkpoint(name);
-        let source = Stored {
-            checkpoint: &checkpoint,
-            prefix: "best_state.",
-        };
-        let xp = checkpoint.value("xp.cfg").and_then(|v| v.as_str());
-        let config = ModelConfig::read(&source, xp.expect("xp.cfg")).expect("config");
+        let (source, xp) = stored(&checkpoint);
+        let config = ModelConfig::read(&source, xp).expect("config");
         weights::check(&source, &config.needed()).expect("all tensors");
         let flow = &config.flow;
         let cpu = CpuFlow::load(&source, flow).expect("weights");
@@ -400,14 +406,7 @@ fn frame_chords_are_the_references() {
 #[test]
 fn every_missing_and_misshapen_tensor_is_named() {
     let checkpoint = checkpoint("melody");
-    let source = Stored {
-        checkpoint: &checkpoint,
-        prefix: "best_state.",
-    };
-    let xp = checkpoint
-        .value("xp.cfg")
-        .and_then(|v| v.as_str())
-        .expect("text");
+    let (source, xp) = stored(&checkpoint);
     let config = ModelConfig::read(&source, xp).expect("config");
     let spoiled = Spoiled {
         inner: &source,
@@ -436,14 +435,7 @@ fn every_missing_and_misshapen_tensor_is_named() {
 #[test]
 fn a_configuration_that_disagrees_or_asks_for_another_network_is_refused() {
     let checkpoint = checkpoint("skip");
-    let source = Stored {
-        checkpoint: &checkpoint,
-        prefix: "best_state.",
-    };
-    let xp = checkpoint
-        .value("xp.cfg")
-        .and_then(|v| v.as_str())
-        .expect("text");
+    let (source, xp) = stored(&checkpoint);
     let tries: [(&str, &str, &str); 7] = [
         (
             "num_layers: 6",

@@ -1,7 +1,7 @@
 //! Inpainting on a flow whose answer is known: Gaussian frames with the likeness of an AR(1) process.
 
 use uncook::regeneration::jasco::{
-    JascoError,
+    JascoError, Settings,
     inpaint::{Gauss, Hole, Sampler, inpaint, mask},
     solver::Velocity,
 };
@@ -188,6 +188,17 @@ fn fifty_evaluations_continue_what_is_known() {
     assert_eq!(evaluations, 50);
     assert!(error <= 0.32, "error of the mean {error}");
     assert!(jump <= 0.44, "jump {jump}");
+}
+
+#[test]
+fn the_default_setting_is_within_the_bars_at_two_thirds_of_the_evaluations() {
+    for has_melody in [false, true] {
+        let (error, jump, evaluations) = measure(&Settings::new(has_melody).sampler);
+        println!("error of the mean {error:.3}, jump {jump:.3}, {evaluations} evaluations");
+        assert_eq!(evaluations, 32);
+        assert!(error <= 0.32, "error of the mean {error}");
+        assert!(jump <= 0.44, "jump {jump}");
+    }
 }
 
 #[test]

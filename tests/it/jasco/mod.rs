@@ -3,7 +3,10 @@
 
 mod golden;
 mod inpaint;
+#[cfg(feature = "cli")]
+mod restore;
 mod road;
+mod takes;
 
 use std::{collections::HashMap, path::PathBuf};
 

@@ -1,27 +1,39 @@
 //! From a damaged stem to a rebuilt one, with the tiny model in a folder as an installed one lies there.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use candle_core::Device;
 use tempfile::TempDir;
 use uncook::{
     audio::AudioBuffer,
     damage::{DamageKind, DamageMap, Region, Stem},
+    dense::pool::Pool,
+    models::{
+        checkpoint::{Checkpoint, Limits},
+        fetch::Checked,
+        hash::sha256,
+        library::{InstalledFile, Library, Receipt},
+        manifest::Manifest,
+    },
     profile::{Chord, DrumClass, DrumHit, Estimate, MusicalProfile, Note},
     regeneration::{
         RegenerationError, Regenerator, Request, blend,
         jasco::{
-            Jasco, JascoFiles,
+            Jasco, JascoError, JascoFiles,
             conditions::{Conditions, Guidance},
-            model::Model,
+            flow::{Session, cpu::CpuFlow},
+            inpaint::{Hole, Sampler},
+            model::{Model, Task},
+            weights::Stored,
         },
+        multiband_diffusion::MultiBandDiffusion,
     },
     separation::spectral::Spectral,
     worker::progress::Progress,
 };
 
 use super::{Arrays, error, folder};
-use crate::support::overdriven_band;
+use crate::{encodec::native, support::overdriven_band};
 
 const RATE: u32 = 44_100;
 const SECONDS: f64 = 4.0;
@@ -49,7 +61,7 @@ fn tokenizer() -> String {
 }
 
 /// The tiny model and its text encoder under their published names.
-fn install(name: &str, to: &Path) -> JascoFiles {
+pub fn install(name: &str, to: &Path) -> JascoFiles {
     let from = folder("jasco").join(name);
     let (model, text) = (to.join("jasco"), to.join("t5-base"));
     for folder in [&model, &text] {
@@ -213,6 +225,25 @@ fn latents_audio_and_what_silence_sounds_like_are_the_references() {
     }
 }
 
+/// MultiBand Diffusion in place of the codec's decoder: another sound, the same for a seed.
+#[test]
+fn what_is_generated_can_be_decoded_by_diffusion() {
+    let desk = TempDir::new().expect("a folder");
+    let diffusion = || {
+        let file = Checkpoint::open(folder("mbd").join("mbd_tiny.th"), &Limits::default());
+        let codec = Arc::new(native());
+        let file = Arc::new(file.expect("golden"));
+        Arc::new(MultiBandDiffusion::open(file, codec, &Device::Cpu).expect("the tiny model"))
+    };
+    let plain = regenerate(&open("melody", desk.path()), Stem::Bass, 1, 1.0);
+    let with = || open("melody", desk.path()).with_diffusion(diffusion());
+    let decoded = regenerate(&with(), Stem::Bass, 1, 1.0);
+    assert!(decoded != plain, "the codec's own decoder ran");
+    assert!(decoded == regenerate(&with(), Stem::Bass, 1, 1.0));
+    let inside = &decoded.channels[0][(1.4 * f64::from(RATE)) as usize..][..RATE as usize];
+    assert!(inside.iter().any(|x| x.abs() > 1e-6), "silence");
+}
+
 #[test]
 fn drums_are_generated_by_a_model_without_melody() {
     let desk = TempDir::new().expect("a folder");
@@ -248,6 +279,87 @@ fn nothing_damaged_or_cancelled_gives_nothing() {
     progress.cancel();
     let cancelled = jasco.regenerate(&request(&[region]), &progress);
     assert!(matches!(cancelled, Err(RegenerationError::Cancelled)));
+}
+
+/// What one evaluation of the network does is counted by the trace of a session that is asked to stop.
+#[test]
+fn cancel_acts_within_a_step_and_progress_counts_steps() {
+    let desk = TempDir::new().expect("a folder");
+    let model = Model::open(install("melody", desk.path()), &Device::Cpu, 2).expect("a model");
+    let (length, width) = (model.config.frames(), model.config.flow.flow_dim);
+    let known = vec![0.0; length * width];
+    let mask = vec![1.0; length];
+    let given = Conditions::default();
+    let sampler = Sampler {
+        steps: 40,
+        renoise: 0.6,
+        travel: 1,
+        start: 0.0,
+    };
+    let task = Task {
+        given: &given,
+        guidance: Guidance {
+            all: 1.0,
+            text: 0.0,
+        },
+        parity: false,
+        hole: &Hole {
+            known: &known,
+            mask: &mask,
+        },
+        sampler: &sampler,
+        seed: 1,
+    };
+    // Uncancelled, the steps are seen one after the other.
+    let progress = Progress::new();
+    let seen = std::thread::scope(|scope| {
+        let worker = scope.spawn(|| model.fill(&task, &progress));
+        let mut seen = std::collections::BTreeSet::new();
+        while !worker.is_finished() {
+            seen.insert((40.0 * progress.done()).round() as usize);
+            std::thread::yield_now();
+        }
+        worker.join().expect("no panic").expect("filled");
+        seen
+    });
+    assert!(seen.len() > 3, "steps are not counted: {seen:?}");
+    assert_eq!(progress.done(), 1.0);
+    // Cancelled after some steps, at most the one that runs is finished.
+    let progress = Progress::new();
+    let at = std::thread::scope(|scope| {
+        let worker = scope.spawn(|| model.fill(&task, &progress));
+        while progress.done() < 0.1 {
+            std::thread::yield_now();
+        }
+        progress.cancel();
+        let at = progress.done();
+        assert!(matches!(
+            worker.join().expect("no panic"),
+            Err(JascoError::Cancelled)
+        ));
+        at
+    });
+    let steps = 40.0 * (progress.done() - at);
+    assert!(steps < 1.5, "{steps} steps after it was cancelled");
+    // Cancelled in the middle of an evaluation, not even that is finished.
+    let source = super::checkpoint("melody");
+    let source = Stored {
+        checkpoint: &source,
+        prefix: "best_state.",
+    };
+    let flow = CpuFlow::load(&source, &model.config.flow).expect("weights");
+    let rows = model.conditioner.rows(&given, task.guidance, false);
+    let (pool, progress) = (Pool::new(2), Progress::new());
+    let mut session = flow.session(&rows, &pool).watching(&progress);
+    let mut out = vec![vec![0.0; length * width]; rows.rows.len()];
+    let mut layers = 0;
+    let mut stop = |stage: &str, _: &[f32]| {
+        layers += usize::from(stage.ends_with("_out"));
+        progress.cancel();
+    };
+    let result = session.terms(0.5, &known, &mut out, Some(&mut stop));
+    assert!(matches!(result, Err(JascoError::Cancelled)));
+    assert!(layers <= 1, "{layers} layers after it was cancelled");
 }
 
 #[test]
@@ -288,4 +400,38 @@ fn a_missing_or_wrong_file_is_named() {
         Err(RegenerationError::Failed(why)) => assert!(why.contains("tokenizer.json"), "{why}"),
         other => panic!("{:?}", other.map(|_| ())),
     }
+}
+
+/// The model that the tiny files are installed as.
+pub const NAME: &str = "jasco-chords-drums-melody-400M";
+
+/// The tiny files as installed models in the data folder `data`, no terms accepted.
+pub fn install_in(data: &Path) -> Library {
+    let desk = TempDir::new().expect("a folder");
+    install("melody", desk.path());
+    let manifest = Manifest::embedded().expect("the list");
+    let library = Library::at(data.join("models"), manifest);
+    for (name, from) in [(NAME, "jasco"), ("t5-base", "t5-base")] {
+        let folder = library.folder().join(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let model = library.manifest().get(name).expect("a listed model");
+        let files = model.files.iter().map(|file| {
+            let bytes = std::fs::read(desk.path().join(from).join(&file.file)).expect("a file");
+            std::fs::write(folder.join(&file.file), &bytes).expect("written");
+            InstalledFile {
+                file: file.file.clone(),
+                sha256: sha256(&bytes),
+                bytes: bytes.len() as u64,
+                checked: Checked::FirstSeen,
+            }
+        });
+        let receipt = Receipt {
+            name: name.to_owned(),
+            folder: None,
+            files: files.collect(),
+        };
+        let json = serde_json::to_vec(&receipt).expect("a receipt");
+        std::fs::write(library.folder().join(format!("{name}.json")), json).expect("written");
+    }
+    library
 }

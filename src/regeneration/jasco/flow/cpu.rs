@@ -24,6 +24,7 @@ use crate::{
         linear::Linear,
         weights::{self, Tensors},
     },
+    worker::progress::Progress,
 };
 
 /// Queries that are worked on together: their scores stay in the second cache.
@@ -173,6 +174,7 @@ impl CpuFlow {
             qkv: vec![0.0; n * padded * 3 * d],
             attended: vec![0.0; n * padded * d],
             pushed: Vec::new(),
+            progress: None,
             scratch: PerWorker::new(pool.threads(), || {
                 Scratch::new(c, group, rows.frames, positions)
             }),
@@ -284,6 +286,8 @@ pub struct CpuSession<'a> {
     /// States kept for the skips.
     pushed: Vec<Vec<f32>>,
     scratch: PerWorker<Scratch>,
+    /// Whose cancel switch is looked at before every layer: an evaluation of a large model takes seconds.
+    progress: Option<&'a Progress>,
 }
 
 impl Session for CpuSession<'_> {
@@ -299,6 +303,9 @@ impl Session for CpuSession<'_> {
         self.embed(z);
         self.see("layer0_in", &mut trace);
         for i in 0..layers {
+            if self.progress.is_some_and(Progress::is_cancelled) {
+                return Err(JascoError::Cancelled);
+            }
             let skip = self.skip(i);
             self.enter(i, skip.as_deref());
             self.attend();
@@ -310,6 +317,15 @@ impl Session for CpuSession<'_> {
         }
         self.finish(out, &mut trace);
         Ok(())
+    }
+}
+
+impl<'a> CpuSession<'a> {
+    /// Evaluations end between two layers once `progress` is cancelled.
+    #[must_use]
+    pub fn watching(mut self, progress: &'a Progress) -> Self {
+        self.progress = Some(progress);
+        self
     }
 }
 

@@ -1,4 +1,4 @@
-// [worker] How well a generated stem agrees with what the profile says was played.
+// [worker] How well a rebuilt stem agrees with what the profile says was played.
 
 use std::ops::Range;
 
@@ -14,15 +14,15 @@ const RATE: f64 = 100.0;
 const REACH: i64 = 4;
 
 /// 0 (nothing in common) to 1, over `span` seconds of the profile; `audio` begins at second `start`. Half is when
-/// something begins, half is which pitch sounds; drums are judged by their onsets alone. 0.5 where the profile
-/// says nothing.
+/// something begins, half is which pitch sounds; drums are judged by their onsets alone. `None` where the
+/// profile says nothing.
 pub fn agreement(
     profile: &MusicalProfile,
     stem: Stem,
     audio: &AudioBuffer,
     start: f64,
     span: Range<f64>,
-) -> f64 {
+) -> Option<f64> {
     let notes: &[Note] = match stem {
         Stem::Drums => &[],
         Stem::Bass => &profile.bass_notes,
@@ -40,9 +40,8 @@ pub fn agreement(
     let rhythm = (!begins.is_empty()).then(|| onsets(audio, start, &span, &begins));
     let tones = (!sounding.is_empty()).then(|| pitches(audio, stem, start, &span, &sounding));
     match (rhythm, tones) {
-        (Some(r), Some(p)) => 0.5 * (r + p),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => 0.5,
+        (Some(r), Some(p)) => Some(0.5 * (r + p)),
+        (one, None) | (None, one) => one,
     }
 }
 
@@ -160,7 +159,7 @@ mod tests {
         };
         let score = |notes: &[(f64, f32)]| {
             let audio = played(notes, 32_000);
-            agreement(&profile, Stem::Bass, &audio, 10.0, 10.3..13.0)
+            agreement(&profile, Stem::Bass, &audio, 10.0, 10.3..13.0).expect("a score")
         };
         let right = score(&line);
         let late = score(&line.map(|(t, m)| (t + 0.2, m)));
@@ -188,7 +187,7 @@ mod tests {
         };
         let score = |shift: f64| {
             let audio = played(&line.map(|(t, m)| (t + shift, m)), 32_000);
-            agreement(&profile, Stem::Drums, &audio, 0.0, 0.0..3.0)
+            agreement(&profile, Stem::Drums, &audio, 0.0, 0.0..3.0).expect("a score")
         };
         assert!(
             score(0.0) > score(0.15) + 0.3,
@@ -204,6 +203,6 @@ mod tests {
             0.0,
             0.0..3.0,
         );
-        assert_eq!(nothing, 0.5);
+        assert_eq!(nothing, None);
     }
 }

@@ -1,7 +1,7 @@
 """Scores of the musical profile by mir_eval, the measures that the field compares itself with.
 
     uncook analyze --json SONG.flac > SONG.json     (for every song)
-    profile.py NAME=SONG.json:TRUTH.json[:SECONDS] ...
+    musical_profile.py NAME=SONG.json:TRUTH.json[:SECONDS] ...
 
 TRUTH.json: beats, downbeats, bpm_mean, meter, key {tonic_pc, majmin}, chords {start, end, label},
 bass_notes and melody_notes {t, dur, midi}, drum_onsets {t, name}; times in seconds. SECONDS: only so much
