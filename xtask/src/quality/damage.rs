@@ -3,7 +3,11 @@
 use std::ops::Range;
 
 use serde_json::Value;
-use uncook::{audio::AudioBuffer, damage::DamageKind, metrics::damage::damage_map};
+use uncook::{
+    audio::AudioBuffer,
+    damage::{DEFAULT_THRESHOLD, DamageKind, Severity},
+    metrics::damage::damage_map,
+};
 
 /// Seed of everything made here.
 const SEED: u64 = 20_260_103;
@@ -149,51 +153,80 @@ pub fn at_level_of(reference: &[f32], y: &[f32]) -> Vec<f32> {
     y.iter().map(|&x| x * gain as f32).collect()
 }
 
-/// Area under the ROC curve of the detector's clipping and saturation severity over 20 ms frames that
-/// sound; a frame is clipped if any of `runs` (`[[start, length], …]` in ms) touches it. `None` where
-/// there is only one class.
-pub fn clipping_auc(damaged: &AudioBuffer, runs: &Value) -> Option<f64> {
-    let map = damage_map(damaged);
-    let frames = map.frames.len() / 2;
-    let mut truth = vec![false; frames];
-    for run in runs.as_array()? {
-        let (start, length) = (run[0].as_u64()? as usize, run[1].as_u64()? as usize);
-        let touched = start / 20..(start + length).div_ceil(20).min(frames);
-        truth.get_mut(touched)?.fill(true);
-    }
-    let samples = damaged.mono();
-    let frame = damaged.sample_rate as usize / 50;
-    let scored: Vec<(f32, bool)> = truth
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| {
-            let chunk = samples.get(i * frame..(i + 1) * frame).unwrap_or_default();
-            rms(chunk) > 1e-3
-        })
-        .map(|(i, &clipped)| {
-            let worst = |kind: DamageKind| {
-                let severity = |f: usize| map.frames[f][kind as usize];
-                severity(2 * i).max(severity(2 * i + 1))
+/// Scores of frames by class, over all files of one kind of damage.
+#[derive(Default)]
+pub struct Scores {
+    pub damaged: Vec<f32>,
+    pub whole: Vec<f32>,
+}
+
+impl Scores {
+    /// Adds the frames of a damaged file: one is damaged if any of `runs` (`[[start, length], …]` in ms)
+    /// touches it.
+    pub fn add(&mut self, damaged: &AudioBuffer, runs: &Value) {
+        let frames = frame_scores(damaged);
+        let mut truth = vec![false; frames.len()];
+        for run in runs.as_array().into_iter().flatten() {
+            let (Some(start), Some(length)) = (run[0].as_u64(), run[1].as_u64()) else {
+                continue;
             };
-            (
-                worst(DamageKind::Clipping).max(worst(DamageKind::Saturation)),
-                clipped,
-            )
-        })
-        .collect();
-    let (clipped, whole): (Vec<_>, Vec<_>) = scored.iter().partition(|s| s.1);
-    if clipped.is_empty() || whole.is_empty() {
-        return None;
-    }
-    let mut wins = 0.0;
-    for (c, _) in &clipped {
-        for (w, _) in &whole {
-            wins += match c.total_cmp(w) {
-                std::cmp::Ordering::Greater => 1.0,
-                std::cmp::Ordering::Equal => 0.5,
-                std::cmp::Ordering::Less => 0.0,
-            };
+            let end = ((start + length) as usize).div_ceil(20).min(frames.len());
+            if let Some(touched) = truth.get_mut(start as usize / 20..end) {
+                touched.fill(true);
+            }
+        }
+        for (score, clipped) in frames.into_iter().zip(truth) {
+            match (score, clipped) {
+                (Some(score), true) => self.damaged.push(score),
+                (Some(score), false) => self.whole.push(score),
+                (None, _) => {}
+            }
         }
     }
-    Some(wins / (clipped.len() * whole.len()) as f64)
+
+    /// Adds the frames of a file in which nothing was overdriven.
+    pub fn add_whole(&mut self, whole: &AudioBuffer) {
+        self.whole.extend(frame_scores(whole).into_iter().flatten());
+    }
+
+    /// Area under the ROC curve; `None` where there is only one class.
+    pub fn auc(&self) -> Option<f64> {
+        if self.damaged.is_empty() || self.whole.is_empty() {
+            return None;
+        }
+        let mut whole = self.whole.clone();
+        whole.sort_unstable_by(f32::total_cmp);
+        let wins: f64 = self
+            .damaged
+            .iter()
+            .map(|d| {
+                let below = whole.partition_point(|w| w < d);
+                let equal = whole.partition_point(|w| w <= d) - below;
+                below as f64 + 0.5 * equal as f64
+            })
+            .sum();
+        Some(wins / (self.damaged.len() * whole.len()) as f64)
+    }
+}
+
+/// The detector's clipping or saturation severity over 20 ms frames; `None` where the frame is silent.
+fn frame_scores(audio: &AudioBuffer) -> Vec<Option<f32>> {
+    let map = damage_map(audio);
+    let samples = audio.mono();
+    let frame = audio.sample_rate as usize / 50;
+    let pairs = map.frames.chunks_exact(2).enumerate();
+    pairs
+        .map(|(i, pair)| {
+            let chunk = samples.get(i * frame..(i + 1) * frame).unwrap_or_default();
+            let of = |kind: DamageKind| pair[0][kind as usize].max(pair[1][kind as usize]);
+            (rms(chunk) > 1e-3).then(|| of(DamageKind::Clipping).max(of(DamageKind::Saturation)))
+        })
+        .collect()
+}
+
+/// Share of frames in which any kind of damage reaches the default threshold, 0..=1.
+pub fn flagged(audio: &AudioBuffer) -> f64 {
+    let map = damage_map(audio);
+    let any = |f: &&Severity| f.iter().any(|&s| s >= DEFAULT_THRESHOLD);
+    map.frames.iter().filter(any).count() as f64 / map.frames.len().max(1) as f64
 }
