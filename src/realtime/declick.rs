@@ -50,11 +50,12 @@ pub fn live_setup(sample_rate: f64) -> Finder {
         threshold: 12.0,
         lasting: 3.5,
         explained: 14.0,
-        // 20 dB.
-        reduction: 10.0,
-        alone: 9.0,
+        // 17 dB.
+        reduction: 7.0,
+        alone: 7.0,
         plausible: 1.2,
         most: 4,
+        trials: 16,
     }
 }
 
@@ -69,6 +70,7 @@ pub fn sensitive_setup(sample_rate: f64) -> Finder {
         alone: 5.0,
         plausible: 1.5,
         most: 8,
+        trials: 400,
         ..live_setup(sample_rate)
     }
 }

@@ -444,12 +444,15 @@ fn made(song: &Song, table: &mut Table) {
             );
         }
     }
-    for (name, rt60) in [
-        ("made room, RT60 0.8 s", 0.8),
-        ("made room, RT60 1.5 s", 1.5),
+    type Room = fn(&[f32], u32, f64) -> AudioBuffer;
+    for (name, rt60, room) in [
+        ("made room, RT60 0.8 s", 0.8, damage::room as Room),
+        ("made room, RT60 1.5 s", 1.5, damage::room),
+        ("made dense room, RT60 0.8 s", 0.8, damage::dense_room),
+        ("made dense room, RT60 1.5 s", 1.5, damage::dense_room),
     ] {
         if table.wants(name) {
-            let damaged = damage::room(&mono, rate, rt60);
+            let damaged = room(&mono, rate, rt60);
             let repaired = Repair::Dereverb.both(&damaged);
             let before = metrics::distance::si_sdr_db(&mono, &damaged.channels[0]);
             let gain = [&repaired.offline, &repaired.live]

@@ -79,8 +79,42 @@ pub fn noise(clean: &[f32], rate: u32, hiss: bool, snr_db: f64) -> AudioBuffer {
     mono(samples.map(|(x, n)| x + gain as f32 * n).collect(), rate)
 }
 
-/// A room of exponentially decaying noise as loud as the direct sound, 2 ms after it (J. Polack's model).
+/// A room as loud as the direct sound: eight single reflections within 60 ms, then noise that sets in over 30 ms
+/// and decays by 60 dB in `rt60_seconds`, a little slower below 500 Hz and faster above 4 kHz.
 pub fn room(clean: &[f32], rate: u32, rt60_seconds: f64) -> AudioBuffer {
+    let mut random = Random(SEED + 2);
+    let rate_hz = f64::from(rate);
+    let length = (1.1 * rt60_seconds * rate_hz) as usize;
+    let mut response = vec![0.0; length];
+    // Two one-pole filters split the noise into three bands.
+    let share = |hz: f64| 1.0 - (-std::f64::consts::TAU * hz / rate_hz).exp();
+    let (low_share, high_share) = (share(500.0), share(4000.0));
+    let (mut low, mut high) = (0.0, 0.0);
+    for (n, x) in response.iter_mut().enumerate() {
+        let t = n as f64 / rate_hz;
+        let white = random.normal();
+        low += low_share * (white - low);
+        high += high_share * (white - high);
+        let decay = |factor: f64| (-6.91 * t / (factor * rt60_seconds)).exp();
+        let tail = low * decay(1.15) + (high - low) * decay(1.0) + (white - high) * decay(0.6);
+        *x = tail * ((t - 0.02) / 0.03).clamp(0.0, 1.0);
+    }
+    let energy = |x: &[f64]| x.iter().map(|v| v * v).sum::<f64>();
+    let scale = energy(&response).sqrt();
+    response.iter_mut().for_each(|x| *x /= scale);
+    for _ in 0..8 {
+        let at = ((0.008 + 0.052 * random.next()) * rate_hz) as usize;
+        response[at] += random.normal().signum() * (0.08 + 0.17 * random.next());
+    }
+    let scale = energy(&response).sqrt();
+    response.iter_mut().for_each(|x| *x /= scale);
+    let wet = convolve(clean, &response);
+    mono(clean.iter().zip(wet).map(|(x, w)| x + w).collect(), rate)
+}
+
+/// The hardest room: exponentially decaying white noise as loud as the direct sound, 2 ms after it (J. Polack's
+/// model taken literally: most of it comes too early to be told from the music).
+pub fn dense_room(clean: &[f32], rate: u32, rt60_seconds: f64) -> AudioBuffer {
     let mut random = Random(SEED + 2);
     let rate_hz = f64::from(rate);
     let start = (0.002 * rate_hz) as usize;
