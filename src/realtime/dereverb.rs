@@ -22,14 +22,6 @@ use prediction::Prediction;
 pub const FRAME_SECONDS: f64 = 0.0134;
 /// Sound later than this after its cause is late reverberation, in seconds.
 const LATE_SECONDS: f64 = 0.030;
-/// Smoothing of the power, per frame.
-const POWER_MEMORY: f32 = 0.5;
-/// Share of the smoothed power that has built up when the decay is extrapolated (the rest is direct).
-const LATE_SHARE: f32 = 0.8;
-/// Smoothing of the gain, per frame.
-const GAIN_MEMORY: f32 = 0.4;
-/// Smallest gain.
-const LEAST_GAIN: f32 = 0.3;
 /// The early predictor works up to here, in Hz.
 const EARLY_HZ: f64 = 8000.0;
 
@@ -42,6 +34,14 @@ pub struct DereverbSetting {
     pub delay: usize,
     /// Highest frequency it works at, Hz.
     pub early_hz: f64,
+    /// Smoothing of the power, per frame.
+    pub power_memory: f32,
+    /// Smoothing of the gain, per frame.
+    pub gain_memory: f32,
+    /// The gain is 1 − (room / all)^exponent: 0.5 subtracts amplitudes, 1 powers (Wiener).
+    pub exponent: f32,
+    /// Smallest gain.
+    pub least_gain: f32,
 }
 
 /// The live setting: predicts from 20–47 ms back at 48 kHz, in hops of half a frame.
@@ -49,10 +49,15 @@ pub const LIVE: DereverbSetting = DereverbSetting {
     taps: 5,
     delay: 3,
     early_hz: EARLY_HZ,
+    power_memory: 0.8,
+    gain_memory: 0.2,
+    exponent: 0.5,
+    least_gain: 0.3,
 };
 
 /// The kernel both paths share: a stream of spectra in, differences out.
 pub struct DereverbKernel {
+    setting: DereverbSetting,
     hop: usize,
     early: Ramp,
     late: Ramp,
@@ -83,6 +88,7 @@ impl DereverbKernel {
         let early_bins =
             ((setting.early_hz * frame as f64 / sample_rate).ceil() as usize).clamp(1, bins);
         Self {
+            setting,
             hop,
             early: Ramp::new(1.0, RAMP_SECONDS, sample_rate),
             late: Ramp::new(1.0, RAMP_SECONDS, sample_rate),
@@ -144,7 +150,14 @@ impl FrameKernel for DereverbKernel {
         let late = Self::advance(&mut self.late, self.hop);
         mean_power(spectra, &mut self.power);
         self.watch.update(&self.power);
-        let decay = 10f32.powf(-6.0 * self.seconds_back / self.rt60()) * LATE_SHARE;
+        let decay = 10f32.powf(-6.0 * self.seconds_back / self.rt60());
+        let DereverbSetting {
+            power_memory,
+            gain_memory,
+            exponent,
+            least_gain,
+            ..
+        } = self.setting;
         let past = &mut self.past[self.now];
         for (((s, &p), old), gain) in self
             .smooth
@@ -153,15 +166,15 @@ impl FrameKernel for DereverbKernel {
             .zip(past.iter_mut())
             .zip(&mut self.gains)
         {
-            *s = POWER_MEMORY * *s + (1.0 - POWER_MEMORY) * p;
+            *s = power_memory * *s + (1.0 - power_memory) * p;
             let room = *old * decay;
             *old = *s;
             let wanted = if *s > 0.0 {
-                (1.0 - (room / *s).sqrt()).max(LEAST_GAIN)
+                (1.0 - (room / *s).powf(exponent)).max(least_gain)
             } else {
                 1.0
             };
-            *gain = GAIN_MEMORY * *gain + (1.0 - GAIN_MEMORY) * wanted;
+            *gain = gain_memory * *gain + (1.0 - gain_memory) * wanted;
         }
         self.now = (self.now + 1) % self.past.len();
         if early == 0.0 && late == 0.0 {

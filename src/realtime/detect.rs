@@ -2,14 +2,15 @@
 //!
 //! Samples are cut into frames of 10 ms and each frame into 40 cells of 0.25 ms. All work happens at
 //! frame borders, on the frame's own samples, so that it is bounded, and clocked by samples alone. A frame
-//! is judged two frames later, when its surroundings are known.
+//! is judged [`DELAY_FRAMES`] later, when its surroundings are known: whether silence was a dropout or the
+//! song's end shows only when the music comes back.
 //!
 //! | kind | what gives it away |
 //! |---|---|
 //! | clipping | runs of equal samples at a channel's extreme (`tops`) |
 //! | saturation | highs that go quiet whenever the lows swing out, and the features in `model` |
 //! | click | one sample towering over its linear prediction, calm on both sides (`click`) |
-//! | dropout | a loud channel that falls silent within a millisecond (`gap`) |
+//! | dropout | a loud channel that falls silent within a millisecond and comes back (`gap`) |
 //! | band limit, noise, reverb, codec | the spectrum of the last seconds (`spectral`) |
 
 mod cells;
@@ -27,17 +28,36 @@ use crate::{
 
 pub use model::FEATURES;
 
-/// Frames between a frame and its judgement.
-pub const DELAY_FRAMES: usize = 2;
+/// Frames between a frame and its judgement: the longest dropout and what confirms it.
+pub const DELAY_FRAMES: usize = 27;
+
+/// Frames before the judged one that are remembered.
+const EARLIER: usize = 2;
+/// Frames remembered.
+const SEEN: usize = EARLIER + 1 + DELAY_FRAMES;
+/// Frames between a frame and the model's features of it.
+const FEATURES_AFTER: usize = cells::FRAMES / 2;
 
 /// What is known about one frame before the last judgement.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Seen {
     clipping: f32,
     /// Flat tops were seen within the last half second.
     proven: bool,
     click: click::Residual,
     dropout: f32,
+    /// Of the frame [`FEATURES_AFTER`] frames before.
+    features: [f32; FEATURES],
+}
+
+impl Seen {
+    const EMPTY: Self = Self {
+        clipping: 0.0,
+        proven: false,
+        click: click::Residual::SILENCE,
+        dropout: 0.0,
+        features: [0.0; FEATURES],
+    };
 }
 
 /// The live damage detector.
@@ -59,8 +79,8 @@ pub struct Detector {
     clicks: click::Clicks,
     spectral: spectral::Spectral,
     model: model::Model,
-    /// The last frames, oldest first; the second is judged.
-    seen: [Seen; DELAY_FRAMES + 2],
+    /// The last frames, oldest first; the one at [`EARLIER`] is judged.
+    seen: [Seen; SEEN],
 }
 
 impl Detector {
@@ -87,7 +107,7 @@ impl Detector {
             clicks: click::Clicks::new(longest),
             spectral: spectral::Spectral::new(sample_rate),
             model: model::Model::new(),
-            seen: [Seen::default(); DELAY_FRAMES + 2],
+            seen: [Seen::EMPTY; SEEN],
         };
         detector.length = detector.frame_end(0);
         detector
@@ -109,7 +129,7 @@ impl Detector {
         self.clicks.reset();
         self.spectral.reset();
         self.model.reset();
-        self.seen = [Seen::default(); DELAY_FRAMES + 2];
+        self.seen = [Seen::EMPTY; SEEN];
     }
 
     /// First sample after frame `index`.
@@ -186,7 +206,8 @@ impl Detector {
         let Some(mean) = mean.first().and_then(|m| m.get(..self.length)) else {
             return;
         };
-        let mut seen = Seen::default();
+        let mut seen = Seen::EMPTY;
+        let mut missing = 0..0;
         let parts = self.tops.iter_mut().zip(self.gaps.iter_mut());
         for (channel, (tops, gap)) in inputs.iter().zip(parts) {
             let Some(channel) = channel.get(..self.length) else {
@@ -194,16 +215,32 @@ impl Detector {
             };
             seen.clipping = seen.clipping.max(tops.frame(channel));
             seen.proven |= tops.is_proven();
-            seen.dropout = seen.dropout.max(gap.frame(channel));
+            if let Some(back) = gap.frame(channel) {
+                // Both channels mostly drop out together; the longer one counts.
+                missing = if missing.is_empty() {
+                    back
+                } else {
+                    missing.start.min(back.start)..missing.end.max(back.end)
+                };
+            }
         }
         seen.click = self.clicks.frame(mean);
         self.cells.finish(mean);
         self.spectral.frame(mean);
-        let features = self.model.frame(&self.cells);
+        seen.features = self.model.frame(&self.cells);
 
         self.seen.rotate_left(1);
         if let Some(last) = self.seen.last_mut() {
             *last = seen;
+        }
+        for past in self
+            .seen
+            .iter_mut()
+            .rev()
+            .take(missing.end)
+            .skip(missing.start)
+        {
+            past.dropout = 1.0;
         }
         self.completed += 1;
         self.filled = 0;
@@ -213,15 +250,19 @@ impl Detector {
         let Some(index) = self.completed.checked_sub(1 + DELAY_FRAMES as u64) else {
             return;
         };
-        let [before, judged, next, _] = self.seen;
+        let [earlier, before, judged, next, later, ..] = &self.seen;
+        let features = self.seen[EARLIER + FEATURES_AFTER].features;
         let mut severity: Severity = [0.0; DamageKind::COUNT];
         severity[DamageKind::Clipping as usize] = judged.clipping;
         // Flat tops tell exactly which frames were cut: where they show, the others are let off (halving
         // was picked among six rules by its ROC AUC on four songs).
         let relief = if judged.proven { 0.5 } else { 1.0 };
         severity[DamageKind::Saturation as usize] = relief * model::severity(&features);
-        severity[DamageKind::Click as usize] =
-            click::severity(&before.click, &judged.click, &next.click);
+        severity[DamageKind::Click as usize] = click::severity(
+            [&earlier.click, &before.click],
+            &judged.click,
+            [&next.click, &later.click],
+        );
         severity[DamageKind::Dropout as usize] = judged.dropout;
         let slow = self.spectral.severities();
         severity[DamageKind::BandLimit as usize] = slow.band_limit;

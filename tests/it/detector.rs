@@ -219,6 +219,74 @@ fn dropouts_are_gaps_between_loud_sides_only() {
     assert!((found[0].start - 1.0).abs() < 0.011 && (found[0].end - 1.05).abs() < 0.011);
 }
 
+#[test]
+fn an_abrupt_end_is_no_dropout() {
+    // As a player hears it: the song stops on a beat, then silence for as long as the transport runs.
+    for rate in [44_100u32, 48_000] {
+        let mut samples = band(2.0, rate);
+        let end = samples.len();
+        samples.extend(std::iter::repeat_n(0.0, rate as usize));
+        let mut detector = Detector::new(f64::from(rate), 1);
+        let map = run(&mut detector, &[&samples], 512);
+        assert!(
+            map.iter()
+                .all(|(_, s)| s[DamageKind::Dropout as usize] == 0.0)
+        );
+        // The same silence with music behind it is one, if it is short enough.
+        for (silence, missing) in [(0.2, true), (0.5, false)] {
+            let gap = (silence * f64::from(rate)) as usize;
+            samples.truncate(end + gap);
+            samples.extend(band(1.0, rate));
+            detector.reset();
+            let map = run(&mut detector, &[&samples], 512);
+            let frames = map
+                .iter()
+                .filter(|(_, s)| s[DamageKind::Dropout as usize] >= 0.5);
+            let expected = if missing { 19..=21 } else { 0..=0 };
+            assert!(expected.contains(&frames.count()), "{rate} Hz, {silence} s");
+            samples.truncate(end);
+            samples.extend(std::iter::repeat_n(0.0, rate as usize));
+        }
+    }
+}
+
+#[test]
+fn clean_instruments_are_not_called_damaged() {
+    let rate = 44_100;
+    let flagged = |samples: &[f32], kind| map(samples, rate).share(kind, 0.5);
+    // A saw bass: a step every period, which no prediction foresees.
+    let saw = |n: usize| {
+        let f0 = [41.2, 55.0, 65.4, 82.4][n * 4 / (4 * rate as usize) % 4];
+        (n as f64 * f0 / f64::from(rate)).fract() as f32 - 0.5
+    };
+    let bass: Vec<f32> = (0..4 * rate as usize).map(|n| 0.4 * saw(n)).collect();
+    let clicks = flagged(&bass, DamageKind::Click);
+    assert!(clicks <= 0.03, "saw bass: {clicks} of the frames click");
+    // A held, overdriven chord: as steady as noise, but not smooth.
+    let chord: Vec<f32> = (0..8 * rate as usize)
+        .map(|n| {
+            let t = n as f64 / f64::from(rate);
+            let sum: f64 = [110.0, 164.8, 220.0]
+                .iter()
+                .map(|f| (TAU * f * t).sin() * (1.0 + 0.05 * (TAU * 5.0 * t).sin()))
+                .sum();
+            0.3 * (4.0 * sum).tanh() as f32
+        })
+        .collect();
+    let noisy = flagged(&chord, DamageKind::Noise);
+    assert!(noisy <= 0.03, "held chord: {noisy} of the frames are noisy");
+    // Dry music whose shaker rings for 0.6 s per 60 dB.
+    let mut noise = Noise(12);
+    let shaker: Vec<f32> = (0..10 * rate as usize)
+        .map(|n| {
+            let t = (n % (rate as usize / 4)) as f64 / f64::from(rate);
+            0.3 * noise.next() * 10f64.powf(-3.0 * t / 0.6) as f32
+        })
+        .collect();
+    let roomy = flagged(&shaker, DamageKind::Reverb);
+    assert!(roomy <= 0.03, "shaker: {roomy} of the frames are roomy");
+}
+
 /// Second-order sections of a Butterworth filter, as often as wanted.
 fn filtered(samples: &[f32], hz: f64, rate: u32, high: bool, times: usize) -> Vec<f32> {
     let k = (std::f64::consts::PI * hz / f64::from(rate)).tan();

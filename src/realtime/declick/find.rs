@@ -35,6 +35,8 @@ pub struct Finder {
     pub plausible: f32,
     /// Clicks repaired in one zone; bounds the work.
     pub most: usize,
+    /// Fillings tried in one zone while looking for clicks' extents; bounds the work, too.
+    pub trials: usize,
 }
 
 /// One step of 16-bit audio.
@@ -48,6 +50,13 @@ const FLOOR: f32 = 4.0 * LSB;
 const ROUGH: f32 = 0.586;
 /// Share of the residuals around a click that it is compared with; other clicks are the rest.
 const BELOW: f32 = 0.97;
+/// A filling is better if what is left unexplained, in squares of the local median residual, falls by this for
+/// each sample more that is given up: about twice what a sample of music leaves.
+const SAMPLE_COST: f32 = 10.0;
+/// One residual counts no more than this, so that a second click nearby doesn't decide.
+const MOST_COST: f32 = 60.0 * 60.0;
+/// Steps by which an extent is tried larger, in samples at 44.1 and 48 kHz.
+const STEPS: [usize; 3] = [1, 3, 8];
 /// Whitening noise added to the fit, −90 dB: keeps models of band-limited audio well-conditioned.
 const WHITE: f64 = 1e-9;
 
@@ -138,6 +147,7 @@ impl ClickFinder {
         }
         self.residuals(x, 0, x.len());
         let mut made = 0;
+        let mut trials = setup.trials;
         let mut from = first.min(zone.0);
         for _ in 0..setup.most {
             let Some(start) = self.next_candidate(from, zone.1) else {
@@ -147,6 +157,7 @@ impl ClickFinder {
             let before = self.scale_before(start);
             // The shortest repair after which nothing stands out is the right one.
             let mut tried = start;
+            let made_before = made;
             for reach in [
                 setup.longest / 13,
                 setup.longest / 6,
@@ -173,6 +184,23 @@ impl ClickFinder {
                     self.residuals(x, a.saturating_sub(setup.order), b + setup.order);
                     break;
                 }
+            }
+            if made > made_before {
+                continue;
+            }
+            // Or the one that best explains everything around it, for what it gives up.
+            let (a, b) = self.extent(x, start, before, &mut trials);
+            if b == 0 || !self.alone(a, b) {
+                continue;
+            }
+            let scale = self.scale_before(a).max(self.scale_after(b));
+            if self.peak(a, b) <= scale * setup.threshold || spare(a, b, x) {
+                continue;
+            }
+            if self.try_fill(x, a, b, scale) {
+                made += 1;
+                from = from.max(b);
+                self.residuals(x, a.saturating_sub(setup.order), b + setup.order);
             }
         }
         made
@@ -333,6 +361,90 @@ impl ClickFinder {
             .iter()
             .rposition(|&e| e > limit)
             .map_or(start + 1, |last| start + last + 1)
+    }
+
+    /// The stretch around the largest error of the click that begins at `start` whose filling leaves least
+    /// unexplained for its length; grown from one sample, by one fit of the model. `(0, 0)` if none can be
+    /// filled or `trials` are used up.
+    fn extent(
+        &mut self,
+        x: &mut [f32],
+        start: usize,
+        scale: f32,
+        trials: &mut usize,
+    ) -> (usize, usize) {
+        let longest = self.setup.longest;
+        let heard = self.error.get(start..start + longest).unwrap_or_default();
+        let Some((highest, _)) = heard
+            .iter()
+            .enumerate()
+            .max_by(|(_, a), (_, b)| a.total_cmp(b))
+        else {
+            return (0, 0);
+        };
+        let top = start + highest;
+        let around = top.saturating_sub(longest)..top + longest;
+        let (mut best, mut extent) = (f32::MAX, (0, 0));
+        let mut grown = (top, top + 1);
+        loop {
+            let before = best;
+            let now = grown;
+            let unit = (longest / 52).max(1);
+            let larger = STEPS.iter().flat_map(|step| {
+                let step = step * unit;
+                [(now.0, now.1 + step), (now.0.saturating_sub(step), now.1)]
+            });
+            let own = (before == f32::MAX).then_some(now);
+            for (a, b) in own.into_iter().chain(larger) {
+                if b - a > longest || a < around.start || b > around.end {
+                    continue;
+                }
+                if *trials == 0 {
+                    return extent;
+                }
+                *trials -= 1;
+                let Some(left) = self.unexplained(x, (a, b), &around, scale) else {
+                    continue;
+                };
+                let cost = left + SAMPLE_COST * (b - a) as f32;
+                if cost < best {
+                    (best, extent) = (cost, (a, b));
+                }
+            }
+            // Growing has to go on paying.
+            if best >= before {
+                return extent;
+            }
+            grown = extent;
+        }
+    }
+
+    /// Sum of the squared forward residuals over `around` and what it reaches, in squares of `scale`, if
+    /// `x[gap]` were filled. `x` is left as it was.
+    fn unexplained(
+        &mut self,
+        x: &mut [f32],
+        gap: (usize, usize),
+        around: &std::ops::Range<usize>,
+        scale: f32,
+    ) -> Option<f32> {
+        let order = self.setup.order;
+        let saved = self.saved.get_mut(..gap.1 - gap.0)?;
+        saved.copy_from_slice(x.get(gap.0..gap.1)?);
+        let filled = self.filler.fill(x, gap.0, gap.1, &self.model);
+        let to = (around.end + order).min(x.len());
+        let sum = x
+            .get(around.start.checked_sub(order)?..to)
+            .unwrap_or_default()
+            .windows(order + 1)
+            .map(|w| {
+                let r = dot(w, &self.taps_reversed) / scale;
+                (r * r).min(MOST_COST)
+            })
+            .sum();
+        let saved = self.saved.get(..gap.1 - gap.0)?;
+        x.get_mut(gap.0..gap.1)?.copy_from_slice(saved);
+        filled.then_some(sum)
     }
 
     /// Largest error in a range.

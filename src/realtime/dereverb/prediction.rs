@@ -14,7 +14,7 @@ const MEMORY: f32 = 0.998;
 /// Initial inverse covariance, in units of the inverse of the bin's expected power.
 const INITIAL_TRUST: f32 = 0.01;
 /// The prediction may take at most this share of a bin's magnitude.
-const MOST_TAKEN: f32 = 0.6;
+const MOST_TAKEN: f32 = 0.25;
 
 /// Predicts one channel.
 #[derive(Clone, Debug)]

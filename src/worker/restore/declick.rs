@@ -19,6 +19,8 @@ use crate::{
 
 /// Rounds over the take.
 const ROUNDS: usize = 2;
+/// Fillings tried in one zone while looking for clicks' extents: more found no better ones.
+const TRIALS: usize = 40;
 
 /// Declicks planar `channels` at `sample_rate` Hz in place and fills dropouts of up to 120 ms; `amount`
 /// 0..=1 scales the change (0 changes nothing). Where there is no damage every bit is kept. Returns
@@ -38,8 +40,12 @@ pub fn restore(
             *x = 0.0;
         }
         let mut clicks = Vec::new();
+        let sure = Finder {
+            trials: TRIALS,
+            ..live_setup(sample_rate)
+        };
         for _ in 0..ROUNDS {
-            let setup = |_| live_setup(sample_rate);
+            let setup = |_| sure;
             if !remove_clicks(samples, sample_rate, amount, setup, &mut clicks, progress) {
                 return false;
             }
@@ -52,7 +58,7 @@ pub fn restore(
             last - first >= CRACKLE
         };
         if clicks.len() >= CRACKLE {
-            let (sure, doubtful) = (live_setup(sample_rate), sensitive_setup(sample_rate));
+            let doubtful = sensitive_setup(sample_rate);
             for _ in 0..ROUNDS {
                 let setup = |at| if crackles(at) { doubtful } else { sure };
                 let found = &mut Vec::new();

@@ -3,7 +3,11 @@
 use std::ops::Range;
 
 use serde_json::Value;
-use uncook::{audio::AudioBuffer, damage::DamageKind, metrics::damage::damage_map};
+use uncook::{
+    audio::AudioBuffer,
+    damage::{DEFAULT_THRESHOLD, DamageKind, Severity},
+    metrics::damage::damage_map,
+};
 
 /// Seed of everything made here.
 const SEED: u64 = 20_260_103;
@@ -75,8 +79,42 @@ pub fn noise(clean: &[f32], rate: u32, hiss: bool, snr_db: f64) -> AudioBuffer {
     mono(samples.map(|(x, n)| x + gain as f32 * n).collect(), rate)
 }
 
-/// A room of exponentially decaying noise as loud as the direct sound, 2 ms after it (J. Polack's model).
+/// A room as loud as the direct sound: eight single reflections within 60 ms, then noise that sets in over 30 ms
+/// and decays by 60 dB in `rt60_seconds`, a little slower below 500 Hz and faster above 4 kHz.
 pub fn room(clean: &[f32], rate: u32, rt60_seconds: f64) -> AudioBuffer {
+    let mut random = Random(SEED + 2);
+    let rate_hz = f64::from(rate);
+    let length = (1.1 * rt60_seconds * rate_hz) as usize;
+    let mut response = vec![0.0; length];
+    // Two one-pole filters split the noise into three bands.
+    let share = |hz: f64| 1.0 - (-std::f64::consts::TAU * hz / rate_hz).exp();
+    let (low_share, high_share) = (share(500.0), share(4000.0));
+    let (mut low, mut high) = (0.0, 0.0);
+    for (n, x) in response.iter_mut().enumerate() {
+        let t = n as f64 / rate_hz;
+        let white = random.normal();
+        low += low_share * (white - low);
+        high += high_share * (white - high);
+        let decay = |factor: f64| (-6.91 * t / (factor * rt60_seconds)).exp();
+        let tail = low * decay(1.15) + (high - low) * decay(1.0) + (white - high) * decay(0.6);
+        *x = tail * ((t - 0.02) / 0.03).clamp(0.0, 1.0);
+    }
+    let energy = |x: &[f64]| x.iter().map(|v| v * v).sum::<f64>();
+    let scale = energy(&response).sqrt();
+    response.iter_mut().for_each(|x| *x /= scale);
+    for _ in 0..8 {
+        let at = ((0.008 + 0.052 * random.next()) * rate_hz) as usize;
+        response[at] += random.normal().signum() * (0.08 + 0.17 * random.next());
+    }
+    let scale = energy(&response).sqrt();
+    response.iter_mut().for_each(|x| *x /= scale);
+    let wet = convolve(clean, &response);
+    mono(clean.iter().zip(wet).map(|(x, w)| x + w).collect(), rate)
+}
+
+/// The hardest room: exponentially decaying white noise as loud as the direct sound, 2 ms after it (J. Polack's
+/// model taken literally: most of it comes too early to be told from the music).
+pub fn dense_room(clean: &[f32], rate: u32, rt60_seconds: f64) -> AudioBuffer {
     let mut random = Random(SEED + 2);
     let rate_hz = f64::from(rate);
     let start = (0.002 * rate_hz) as usize;
@@ -149,51 +187,80 @@ pub fn at_level_of(reference: &[f32], y: &[f32]) -> Vec<f32> {
     y.iter().map(|&x| x * gain as f32).collect()
 }
 
-/// Area under the ROC curve of the detector's clipping and saturation severity over 20 ms frames that
-/// sound; a frame is clipped if any of `runs` (`[[start, length], …]` in ms) touches it. `None` where
-/// there is only one class.
-pub fn clipping_auc(damaged: &AudioBuffer, runs: &Value) -> Option<f64> {
-    let map = damage_map(damaged);
-    let frames = map.frames.len() / 2;
-    let mut truth = vec![false; frames];
-    for run in runs.as_array()? {
-        let (start, length) = (run[0].as_u64()? as usize, run[1].as_u64()? as usize);
-        let touched = start / 20..(start + length).div_ceil(20).min(frames);
-        truth.get_mut(touched)?.fill(true);
-    }
-    let samples = damaged.mono();
-    let frame = damaged.sample_rate as usize / 50;
-    let scored: Vec<(f32, bool)> = truth
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| {
-            let chunk = samples.get(i * frame..(i + 1) * frame).unwrap_or_default();
-            rms(chunk) > 1e-3
-        })
-        .map(|(i, &clipped)| {
-            let worst = |kind: DamageKind| {
-                let severity = |f: usize| map.frames[f][kind as usize];
-                severity(2 * i).max(severity(2 * i + 1))
+/// Scores of frames by class, over all files of one kind of damage.
+#[derive(Default)]
+pub struct Scores {
+    pub damaged: Vec<f32>,
+    pub whole: Vec<f32>,
+}
+
+impl Scores {
+    /// Adds the frames of a damaged file: one is damaged if any of `runs` (`[[start, length], …]` in ms)
+    /// touches it.
+    pub fn add(&mut self, damaged: &AudioBuffer, runs: &Value) {
+        let frames = frame_scores(damaged);
+        let mut truth = vec![false; frames.len()];
+        for run in runs.as_array().into_iter().flatten() {
+            let (Some(start), Some(length)) = (run[0].as_u64(), run[1].as_u64()) else {
+                continue;
             };
-            (
-                worst(DamageKind::Clipping).max(worst(DamageKind::Saturation)),
-                clipped,
-            )
-        })
-        .collect();
-    let (clipped, whole): (Vec<_>, Vec<_>) = scored.iter().partition(|s| s.1);
-    if clipped.is_empty() || whole.is_empty() {
-        return None;
-    }
-    let mut wins = 0.0;
-    for (c, _) in &clipped {
-        for (w, _) in &whole {
-            wins += match c.total_cmp(w) {
-                std::cmp::Ordering::Greater => 1.0,
-                std::cmp::Ordering::Equal => 0.5,
-                std::cmp::Ordering::Less => 0.0,
-            };
+            let end = ((start + length) as usize).div_ceil(20).min(frames.len());
+            if let Some(touched) = truth.get_mut(start as usize / 20..end) {
+                touched.fill(true);
+            }
+        }
+        for (score, clipped) in frames.into_iter().zip(truth) {
+            match (score, clipped) {
+                (Some(score), true) => self.damaged.push(score),
+                (Some(score), false) => self.whole.push(score),
+                (None, _) => {}
+            }
         }
     }
-    Some(wins / (clipped.len() * whole.len()) as f64)
+
+    /// Adds the frames of a file in which nothing was overdriven.
+    pub fn add_whole(&mut self, whole: &AudioBuffer) {
+        self.whole.extend(frame_scores(whole).into_iter().flatten());
+    }
+
+    /// Area under the ROC curve; `None` where there is only one class.
+    pub fn auc(&self) -> Option<f64> {
+        if self.damaged.is_empty() || self.whole.is_empty() {
+            return None;
+        }
+        let mut whole = self.whole.clone();
+        whole.sort_unstable_by(f32::total_cmp);
+        let wins: f64 = self
+            .damaged
+            .iter()
+            .map(|d| {
+                let below = whole.partition_point(|w| w < d);
+                let equal = whole.partition_point(|w| w <= d) - below;
+                below as f64 + 0.5 * equal as f64
+            })
+            .sum();
+        Some(wins / (self.damaged.len() * whole.len()) as f64)
+    }
+}
+
+/// The detector's clipping or saturation severity over 20 ms frames; `None` where the frame is silent.
+fn frame_scores(audio: &AudioBuffer) -> Vec<Option<f32>> {
+    let map = damage_map(audio);
+    let samples = audio.mono();
+    let frame = audio.sample_rate as usize / 50;
+    let pairs = map.frames.chunks_exact(2).enumerate();
+    pairs
+        .map(|(i, pair)| {
+            let chunk = samples.get(i * frame..(i + 1) * frame).unwrap_or_default();
+            let of = |kind: DamageKind| pair[0][kind as usize].max(pair[1][kind as usize]);
+            (rms(chunk) > 1e-3).then(|| of(DamageKind::Clipping).max(of(DamageKind::Saturation)))
+        })
+        .collect()
+}
+
+/// Share of frames in which any kind of damage reaches the default threshold, 0..=1.
+pub fn flagged(audio: &AudioBuffer) -> f64 {
+    let map = damage_map(audio);
+    let any = |f: &&Severity| f.iter().any(|&s| s >= DEFAULT_THRESHOLD);
+    map.frames.iter().filter(any).count() as f64 / map.frames.len().max(1) as f64
 }
