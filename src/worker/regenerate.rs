@@ -104,7 +104,7 @@ fn model(separator: SeparatorChoice) -> Result<(&'static str, Box<dyn Regenerato
     let files = JascoFiles::in_folders(&folder(&files), &folder(&text));
     let separator: Box<dyn Separator> = match separator {
         SeparatorChoice::Spectral => Box::new(Spectral),
-        SeparatorChoice::Automatic => separate::model().unwrap_or_else(|_| Box::new(Spectral)),
+        choice => separate::model(choice).unwrap_or_else(|_| Box::new(Spectral)),
     };
     let jasco =
         Jasco::open(files, separator).map_err(|error| format!("{name} can't be used: {error}"))?;
