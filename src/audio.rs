@@ -8,6 +8,7 @@ mod write;
 use std::path::{Path, PathBuf};
 
 pub use read::{MAX_CHANNELS, MAX_SAMPLE_RATE, MAX_SECONDS, MIN_SAMPLE_RATE, ReadReport};
+pub use resample::frames_for;
 pub use write::BitDepth;
 
 /// Planar audio. Every channel has the same length.

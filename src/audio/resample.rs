@@ -1,4 +1,6 @@
-// [worker] Sample-rate conversion of whole buffers.
+// [worker] Sample-rate conversion of whole buffers, and of parts of them.
+
+use std::ops::Range;
 
 use rubato::{
     Fft, FixedSync, Resampler, WindowFunction, audioadapter_buffers::direct::SequentialSlice,
@@ -31,6 +33,60 @@ impl AudioBuffer {
             .collect();
         Self::new(channels, to)
     }
+
+    /// Samples `range` of what [`Self::resampled`] makes of a longer recording, bit for bit, from the frames
+    /// that [`frames_for`] names: `self` holds those from `start` on.
+    ///
+    /// # Panics
+    /// If `self` holds fewer.
+    #[must_use]
+    pub fn resampled_part(&self, start: usize, sample_rate: u32, range: Range<usize>) -> Self {
+        let (from, to) = (self.sample_rate.max(1), sample_rate.max(1));
+        let needed = frames_for(from, to, range.clone());
+        let offset = needed.start - start;
+        let parts = self
+            .channels
+            .iter()
+            .map(|channel| &channel[offset..offset + needed.len()]);
+        if from == to {
+            return Self::new(parts.map(<[f32]>::to_vec).collect(), to);
+        }
+        // The converter works block by block and knows its own block and the one before, so that it may
+        // begin with any block.
+        let (block_in, block_out) = blocks(from as usize, to as usize);
+        let skipped = needed.start / block_in * block_out;
+        let channels = parts
+            .map(|part| {
+                let mut out = convert(part, from, to, range.end - skipped);
+                out.drain(..range.start - skipped);
+                out
+            })
+            .collect();
+        Self::new(channels, to)
+    }
+}
+
+/// Frames at `from` Hz that decide the samples `range` at `to` Hz: see [`AudioBuffer::resampled_part`]. They
+/// may end behind the recording's end, and then the part isn't known.
+pub fn frames_for(from: u32, to: u32, range: Range<usize>) -> Range<usize> {
+    if from == to || range.is_empty() {
+        return range;
+    }
+    let (block_in, block_out) = blocks(from as usize, to as usize);
+    let delay = block_out / 2;
+    let first = (range.start + delay) / block_out;
+    let last = (range.end - 1 + delay) / block_out;
+    first.saturating_sub(1) * block_in..(last + 1) * block_in
+}
+
+/// Frames of a block of the converter, before and after.
+fn blocks(from: usize, to: usize) -> (usize, usize) {
+    let divisor = gcd(from, to);
+    // Blocks of an even number of units, so that half a block is whole at both rates: rubato delays by
+    // half a block, and rounding it would shift the audio by a fraction of a sample.
+    let unit = from.min(to) / divisor;
+    let blocks = 2 * MIN_BLOCK.div_ceil(2 * unit);
+    (blocks * (from / divisor), blocks * (to / divisor))
 }
 
 fn convert(input: &[f32], from: u32, to: u32, wanted: usize) -> Vec<f32> {
@@ -38,12 +94,7 @@ fn convert(input: &[f32], from: u32, to: u32, wanted: usize) -> Vec<f32> {
         return vec![0.0; wanted];
     }
     let (from, to) = (from as usize, to as usize);
-    let divisor = gcd(from, to);
-    // Blocks of an even number of units, so that half a block is whole at both rates: rubato delays by
-    // half a block, and rounding it would shift the audio by a fraction of a sample.
-    let unit = from.min(to) / divisor;
-    let blocks = 2 * MIN_BLOCK.div_ceil(2 * unit);
-    let chunk = blocks * (from / divisor);
+    let (chunk, _) = blocks(from, to);
     let mut resampler = Fft::<f64>::new_custom(
         from,
         to,
@@ -70,4 +121,35 @@ fn convert(input: &[f32], from: u32, to: u32, wanted: usize) -> Vec<f32> {
 
 fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_that_of_the_whole_bit_for_bit() {
+        let wave: Vec<f32> = (0..40_000).map(|n| (n as f32 * 0.37).sin()).collect();
+        for (from, to) in [
+            (48_000, 44_100),
+            (22_050, 44_100),
+            (96_000, 44_100),
+            (8000, 44_100),
+            (44_100, 44_100),
+        ] {
+            let audio = AudioBuffer::new(vec![wave.clone()], from);
+            let whole = audio.resampled(to);
+            for range in [0..10, 0..5000, 3000..3001, 9000..17_000] {
+                let needed = frames_for(from, to, range.clone());
+                assert!(needed.end <= wave.len());
+                // What comes later must not matter.
+                let known = audio.slice(needed.start, needed.len());
+                let part = known.resampled_part(needed.start, to, range.clone());
+                assert!(
+                    part.channels[0] == whole.channels[0][range.clone()],
+                    "{from} to {to}, {range:?}"
+                );
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use uncook::worker::{
     offline::OnlyStage,
-    options::{Options, Quality, RegeneratorChoice},
+    options::{Options, Quality, RegeneratorChoice, SeparatorChoice},
 };
 
 #[path = "uncook/analyze.rs"]
@@ -64,6 +64,10 @@ struct CommonArgs {
     /// Who rebuilds damaged drums and bass
     #[arg(long, value_enum, default_value_t = Regenerator::Resynthesis)]
     regenerator: Regenerator,
+
+    /// Who separates the instruments
+    #[arg(long, value_enum, default_value_t = Separator::Automatic)]
+    separator: Separator,
 
     /// How much work goes into the repair
     #[arg(long, value_enum, default_value_t = QualityArg::Best)]
@@ -179,6 +183,16 @@ enum Regenerator {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Separator {
+    /// The best installed model, else spectral
+    Automatic,
+    /// htdemucs_6s where it is installed, else as automatic: with --stems, guitar and piano get files of their own
+    SixStems,
+    /// No model
+    Spectral,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum QualityArg {
     /// As the plugin repairs live
     Draft,
@@ -199,6 +213,11 @@ impl CommonArgs {
                 Regenerator::Jasco => RegeneratorChoice::Jasco,
                 Regenerator::JascoMbd => RegeneratorChoice::JascoDiffusion,
                 Regenerator::Mbd => RegeneratorChoice::Diffusion,
+            },
+            separator: match self.separator {
+                Separator::Automatic => SeparatorChoice::Automatic,
+                Separator::SixStems => SeparatorChoice::SixStems,
+                Separator::Spectral => SeparatorChoice::Spectral,
             },
             seed: self.seed,
             style: self.style.clone(),

@@ -251,6 +251,11 @@ impl Cache {
         Some(bytes)
     }
 
+    /// Whether there is an entry under `key`: it has not been read, and may turn out damaged.
+    pub fn contains(&self, key: &Key) -> bool {
+        self.path(key).is_file()
+    }
+
     /// Stores `payload` under `key`, replacing what was there; evicts what was used longest ago if the
     /// store is then over its limit.
     ///

@@ -88,10 +88,23 @@ fn live(model: &Model<'_>) -> String {
         match (capture, waiting) {
             (CaptureMode::Off, _) => "Set Capture to Automatic to have drums and bass rebuilt.",
             (CaptureMode::Manual, true) => "Press Analyse to have drums and bass rebuilt.",
-            (CaptureMode::Automatic, true) => "Stop playback to start the analysis.",
+            (CaptureMode::Automatic, true) => return ahead(model),
             (_, false) if model.view.takes.is_empty() => "Play the song once to capture it.",
             (_, false) => "Nothing is rebuilt at this place.",
         }
+    };
+    format!("Playing live repair. {next}")
+}
+
+/// What to do while a take is captured, and how much of its analysis is done by then.
+fn ahead(model: &Model<'_>) -> String {
+    let next = match model.view.ahead {
+        Some(ahead) if ahead.seconds > 0.0 => {
+            let done = time(ahead.seconds);
+            format!("Stop playback to finish the analysis; the first {done} are nearly done.")
+        }
+        Some(_) => "Stop playback to finish the analysis, which has begun.".to_owned(),
+        None => "Stop playback to start the analysis.".to_owned(),
     };
     format!("Playing live repair. {next}")
 }

@@ -4,6 +4,8 @@
 pub mod htdemucs;
 pub mod spectral;
 
+use std::ops::Range;
+
 use crate::{audio::AudioBuffer, damage::Stem, worker::progress::Progress};
 
 /// Stems in [`Stem`] order. Each has the mix's rate, channels and length, and they sum to the mix
@@ -55,14 +57,48 @@ pub trait Separator: Send + Sync {
         let stems = self.separate(mix, progress)?;
         Ok(Separated {
             stems,
+            parts: Vec::new(),
             notes: Vec::new(),
         })
     }
+
+    /// Makes, for `shelf`, those pieces of [`Self::separate_whole`] that are certain already and were not when
+    /// [`Growing::before`] frames were settled. Returns how many are certain now; none for a separator that
+    /// doesn't want to hear everything at once.
+    fn separate_ahead(
+        &self,
+        mix: &dyn Growing,
+        shelf: &dyn Shelf,
+        progress: &Progress,
+    ) -> Result<usize, SeparationError> {
+        let _ = (mix, shelf, progress);
+        Ok(0)
+    }
 }
 
-/// Stems, and sentences for the user about what a separator could not do itself.
+/// A mix whose end isn't known yet.
+pub trait Growing {
+    /// Hz.
+    fn sample_rate(&self) -> u32;
+    /// 1 or 2.
+    fn channels(&self) -> usize;
+    /// Frames that won't change any more.
+    fn settled(&self) -> usize;
+    /// Frames that were settled when the last pieces were made.
+    fn before(&self) -> usize;
+    /// Settled frames.
+    ///
+    /// # Errors
+    /// If cancelled, or the mix isn't there any more.
+    fn part(&self, range: Range<usize>) -> Result<AudioBuffer, SeparationError>;
+}
+
+/// Stems, and what there is to say about them.
 pub struct Separated {
     pub stems: Stems,
+    /// Instruments that are in `other` and that the separator can tell from it, by name: `guitar`, `piano`.
+    pub parts: Vec<(String, AudioBuffer)>,
+    /// Sentences for the user about what the separator could not do itself.
     pub notes: Vec<String>,
 }
 
@@ -78,6 +114,10 @@ pub struct Piece<'a> {
 /// Keeps finished pieces between runs.
 pub trait Shelf: Sync {
     fn find(&self, piece: &Piece<'_>) -> Option<Vec<AudioBuffer>>;
+    /// Whether [`Self::find`] would find it.
+    fn has(&self, piece: &Piece<'_>) -> bool {
+        self.find(piece).is_some()
+    }
     fn keep(&self, piece: &Piece<'_>, buffers: &[AudioBuffer]);
 }
 
@@ -95,6 +135,9 @@ impl Shelf for NoShelf {
 /// Sets `other` to what the other stems leave of the mix; 0 where the mix is not finite.
 pub(crate) fn rest_into_other(mix: &AudioBuffer, stems: &mut Stems) {
     let [drums, bass, other, vocals] = stems;
+    if other.frames() != mix.frames() {
+        *other = AudioBuffer::silence(mix.channels.len(), mix.frames(), mix.sample_rate);
+    }
     for (c, channel) in mix.channels.iter().enumerate() {
         for (n, x) in channel.iter().enumerate() {
             let sum = drums.channels[c][n] + bass.channels[c][n] + vocals.channels[c][n];

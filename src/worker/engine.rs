@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     audio::AudioBuffer,
-    cache::{Cache, DEFAULT_LIMIT_BYTES},
+    cache::{Cache, CacheCounts, DEFAULT_LIMIT_BYTES},
     exchange::{capture::CaptureReader, patch::PatchPublisher},
     worker::{
         instance::{Job, Shared},
@@ -160,6 +160,11 @@ impl Engine {
         Arc::new(Self { inner, threads })
     }
 
+    /// What became of questions to the cache of intermediate results; `None` where it can't be used.
+    pub fn cache_counts(&self) -> Option<CacheCounts> {
+        self.inner.cache.as_ref().map(Cache::counts)
+    }
+
     /// Connects an instance.
     pub fn connect(self: &Arc<Self>, capture: CaptureReader, patches: PatchPublisher) -> Instance {
         let id = self.inner.next_id.fetch_add(1, Ordering::Relaxed);
@@ -247,8 +252,9 @@ impl Instance {
         self.shared.state.lock().set_listening(listening);
     }
 
-    /// Cancels this instance's running and waiting jobs.
+    /// Cancels this instance's running and waiting jobs, and what is done ahead until capture begins anew.
     pub fn cancel(&self) {
+        self.shared.state.lock().stop_ahead();
         self.engine.inner.queue.lock().cancel(self.shared.id);
     }
 
@@ -274,7 +280,7 @@ impl Instance {
         self.cancel();
         let mut state = self.shared.state.lock();
         state.load(session, &[&self.engine.inner.commits]);
-        self.shared.publish_view(&mut state, None);
+        self.shared.publish_view(&mut state, None, false);
     }
 
     /// Blocks until no job of this instance is queued or running and nothing captured waits for an
@@ -347,9 +353,15 @@ fn collect(inner: &Inner) {
             let jobs = state.automatic_jobs(false);
             inner.enqueue(shared, &mut state, jobs);
             state.publish_patches();
-            let job = inner.queue.lock().view(shared.id);
+            let (job, works_ahead) = {
+                let mut queue = inner.queue.lock();
+                if inner.cache.is_some() && state.has_ahead() && queue.offer(shared) {
+                    inner.queued.notify_all();
+                }
+                (queue.view(shared.id), queue.works_ahead(shared.id))
+            };
             busy |= job.is_some();
-            shared.publish_view(&mut state, job);
+            shared.publish_view(&mut state, job, works_ahead);
         }
         std::thread::sleep(if busy { COLLECT_BUSY } else { COLLECT_IDLE });
     }

@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    ops::Range,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -21,6 +22,7 @@ use crate::{
     },
     profile::edit::MusicEdit,
     worker::{
+        ahead,
         edits::{self, Sources},
         jobs::Notes,
         options::{CaptureMode, Options},
@@ -28,8 +30,8 @@ use crate::{
         session::{CommitRef, Edits, Listening, Regenerate, Session},
         takes::{Take, Takes},
         view::{
-            DamageCells, Findings, JobView, ModelView, Rebuild, TakeState, TakeView, View,
-            damage_cell,
+            AheadView, DamageCells, Findings, JobView, ModelView, Rebuild, TakeState, TakeView,
+            View, damage_cell,
         },
     },
 };
@@ -65,6 +67,30 @@ pub(super) struct Job {
     /// The edits of the music that the whole of what was rebuilt before follows.
     pub heard: Option<Vec<MusicEdit>>,
     revision: u64,
+}
+
+/// A segment of a take that is still captured, to be worked on ahead.
+#[derive(Clone)]
+pub(super) struct AheadJob {
+    pub start: SamplePos,
+    pub sample_rate: u32,
+    pub channels: usize,
+    /// Frames captured so far.
+    pub frames: usize,
+    /// Segments that have been worked on.
+    pub done: usize,
+    pub options: Options,
+}
+
+/// How far the take that is captured now has been worked on.
+#[derive(Default)]
+struct Ahead {
+    start: SamplePos,
+    options: Options,
+    /// Segments.
+    done: usize,
+    /// Nothing more is done ahead until capture begins anew.
+    stopped: bool,
 }
 
 /// A patch that is in force, or a reference whose sidecar could not be read.
@@ -106,6 +132,7 @@ pub(super) struct State {
     listening: Listening,
     model: Option<Arc<ModelView>>,
     requests: Vec<Requested>,
+    ahead: Ahead,
     problems: Vec<String>,
     last_chunk: Instant,
     /// The transport stopped, or capture has been silent long enough, since the last chunk.
@@ -131,6 +158,7 @@ impl Shared {
                 listening: Listening::default(),
                 model: None,
                 requests: Vec::new(),
+                ahead: Ahead::default(),
                 problems: Vec::new(),
                 last_chunk: now,
                 stopped: true,
@@ -143,15 +171,20 @@ impl Shared {
     }
 
     /// Renews the view if anything changed and the last one is old enough.
-    pub fn publish_view(&self, state: &mut State, job: Option<JobView>) {
+    pub fn publish_view(&self, state: &mut State, job: Option<JobView>, works_ahead: bool) {
         let old = self.view.load();
         let mut last = self.view_time.lock();
-        if (!state.view_changed && old.job == job) || last.elapsed() < VIEW_INTERVAL {
+        let ahead = state.ahead_view(works_ahead);
+        let same = !state.view_changed && old.job == job && old.ahead == ahead;
+        if same || last.elapsed() < VIEW_INTERVAL {
             return;
         }
         *last = Instant::now();
         state.view_changed = false;
-        self.view.store(Arc::new(state.view(job)));
+        self.view.store(Arc::new(View {
+            ahead,
+            ..state.view(job)
+        }));
     }
 }
 
@@ -259,6 +292,9 @@ impl State {
         let mut any = false;
         while let Some(chunk) = self.capture.pop() {
             any = true;
+            if self.stopped && chunk.len > 0 {
+                self.ahead.stopped = false;
+            }
             self.stopped = chunk.len == 0;
             self.takes.add(&chunk);
         }
@@ -434,6 +470,83 @@ impl State {
         }
     }
 
+    /// The take that is captured now.
+    fn growing(&self) -> Option<&Take> {
+        let automatic = self.options.capture == CaptureMode::Automatic;
+        let takes = self.takes.all().iter();
+        takes
+            .max_by_key(|t| t.revision)
+            .filter(|_| automatic && !self.stopped)
+    }
+
+    /// Segments of the growing take that have been worked on.
+    fn done_ahead(&self, take: &Take) -> usize {
+        let ahead = &self.ahead;
+        let same = ahead.start == take.start && ahead.options.same_result(&self.options);
+        if same { ahead.done } else { 0 }
+    }
+
+    /// Whether a segment of the growing take can be worked on ahead.
+    pub fn has_ahead(&self) -> bool {
+        !self.ahead.stopped
+            && self.growing().is_some_and(|take| {
+                ahead::ready(take.frames(), take.sample_rate) > self.done_ahead(take)
+            })
+    }
+
+    /// The next segment of the growing take that can be worked on ahead.
+    pub fn next_ahead(&mut self) -> Option<AheadJob> {
+        if !self.has_ahead() {
+            return None;
+        }
+        let take = self.growing()?;
+        let job = AheadJob {
+            start: take.start,
+            sample_rate: take.sample_rate,
+            // As the analysis does: mono on a stereo track is worked on once.
+            channels: if take.is_mono() { 1 } else { 2 },
+            frames: take.frames(),
+            done: self.done_ahead(take),
+            options: self.options.clone(),
+        };
+        // The same song once more: its patch plays, nothing will be analysed.
+        if self.commits.iter().any(|c| c.covers(take)) {
+            self.ahead_done(&job);
+            return None;
+        }
+        Some(job)
+    }
+
+    /// Frames of the take that a job works on, as they are now.
+    pub fn captured(&self, job: &AheadJob, range: Range<usize>) -> Option<AudioBuffer> {
+        let at = |frame: usize| job.start.offset(frame as i64);
+        let take = self.takes.all().iter().find(|t| {
+            t.sample_rate == job.sample_rate
+                && t.start <= at(range.start)
+                && at(range.end) <= t.end()
+        })?;
+        Some(take.part(at(range.start), range.len(), job.channels))
+    }
+
+    pub fn ahead_done(&mut self, job: &AheadJob) {
+        self.ahead.start = job.start;
+        self.ahead.options = job.options.clone();
+        self.ahead.done = job.done + 1;
+    }
+
+    /// Nothing more is done ahead until capture begins anew.
+    pub fn stop_ahead(&mut self) {
+        self.ahead.stopped = true;
+    }
+
+    fn ahead_view(&self, running: bool) -> Option<AheadView> {
+        let done = self.growing().map_or(0, |take| self.done_ahead(take));
+        (running || done > 0).then(|| AheadView {
+            running,
+            seconds: ahead::seconds(done),
+        })
+    }
+
     pub fn requested(&mut self, job: &Job) {
         self.requests.retain(|r| {
             r.revision != job.revision && self.takes.all().iter().any(|t| t.revision == r.revision)
@@ -515,6 +628,7 @@ impl State {
         self.drain();
         self.takes.clear();
         self.requests.clear();
+        self.ahead = Ahead::default();
         self.commits.clear();
         self.others.clear();
         self.edits = Arc::default();
@@ -646,6 +760,7 @@ impl State {
             model: self.model.clone(),
             edits: self.edits.clone(),
             listening: self.listening,
+            ahead: None,
         }
     }
 

@@ -1,4 +1,5 @@
 // [worker] The queue of heavy jobs: one runs at a time, instances take turns, a panic ends its job only.
+// While nobody has asked for anything, takes that are still captured are worked on ahead.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,9 +17,9 @@ use crate::{
     },
     metrics::Comparison,
     worker::{
-        edits,
+        ahead, edits,
         engine::Inner,
-        instance::{Commit, Job, Shared},
+        instance::{AheadJob, Commit, Job, Shared},
         options::{Asked, Options, RegeneratorChoice},
         pipeline::{Outcome, PipelineError},
         progress::{Progress, Step},
@@ -40,6 +41,8 @@ struct Entry {
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: Vec<Entry>,
+    /// Instances whose takes can be worked on ahead, in the order in which they take turns.
+    ahead: Vec<Arc<Shared>>,
     running: Option<Running>,
     /// Instances in the order in which they were last served, newest last.
     served: Vec<u64>,
@@ -49,6 +52,36 @@ struct Running {
     id: u64,
     progress: Progress,
     since: Instant,
+    kind: Kind,
+}
+
+/// What runs.
+enum Kind {
+    Asked,
+    /// Work on a take that is still captured; none until it is known what there is to do.
+    Ahead(Option<(SamplePos, Options)>),
+}
+
+/// The next thing to do.
+enum Work {
+    Asked(Box<Entry>),
+    Ahead(Arc<Shared>, Progress),
+}
+
+impl Running {
+    fn is_asked(&self) -> bool {
+        matches!(self.kind, Kind::Asked)
+    }
+
+    /// Whether this is work ahead that `job` of instance `id` will need.
+    fn serves(&self, id: u64, job: &Job) -> bool {
+        match &self.kind {
+            Kind::Ahead(Some((start, options))) => {
+                self.id == id && *start == job.start && options.same_result(&job.options)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Queue {
@@ -56,11 +89,57 @@ impl Queue {
         // A newer analysis of the same place replaces one that has not begun.
         self.waiting
             .retain(|e| e.shared.id != shared.id || e.job.start != job.start);
+        // Nobody waits for what was not asked for, except for what the job itself would begin with.
+        if let Some(running) = &self.running
+            && !running.is_asked()
+            && !running.serves(shared.id, &job)
+        {
+            running.progress.cancel();
+        }
         self.waiting.push(Entry {
             shared,
             job,
             progress: Progress::new(),
         });
+    }
+
+    /// Notes that a take of an instance can be worked on ahead. Returns whether that is news.
+    pub fn offer(&mut self, shared: &Arc<Shared>) -> bool {
+        let known = self.ahead.iter().any(|s| s.id == shared.id)
+            || self.running.as_ref().is_some_and(|r| r.id == shared.id);
+        if !known {
+            self.ahead.push(shared.clone());
+        }
+        !known
+    }
+
+    fn next(&mut self) -> Option<Work> {
+        if let Some(entry) = self.pop() {
+            return Some(Work::Asked(Box::new(entry)));
+        }
+        if self.ahead.is_empty() {
+            return None;
+        }
+        let shared = self.ahead.remove(0);
+        let progress = Progress::new();
+        self.running = Some(Running {
+            id: shared.id,
+            progress: progress.clone(),
+            since: Instant::now(),
+            kind: Kind::Ahead(None),
+        });
+        Some(Work::Ahead(shared, progress))
+    }
+
+    /// Says what the running work ahead is. Returns whether it may go on: nobody has asked for anything else.
+    fn begin_ahead(&mut self, job: &AheadJob) -> bool {
+        match &mut self.running {
+            Some(running) if !running.progress.is_cancelled() => {
+                running.kind = Kind::Ahead(Some((job.start, job.options.clone())));
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The oldest job of the instance that has waited longest since it was served.
@@ -83,19 +162,25 @@ impl Queue {
             id: entry.shared.id,
             progress: entry.progress.clone(),
             since: Instant::now(),
+            kind: Kind::Asked,
         });
         Some(entry)
     }
 
-    /// Whether a job of instance `id` waits or runs.
+    fn running_job(&self) -> Option<&Running> {
+        self.running.as_ref().filter(|r| r.is_asked())
+    }
+
+    /// Whether a job of instance `id` waits or runs. What is done ahead is no job.
     pub fn holds(&self, id: u64) -> bool {
-        self.running.as_ref().is_some_and(|r| r.id == id)
+        self.running_job().is_some_and(|r| r.id == id)
             || self.waiting.iter().any(|e| e.shared.id == id)
     }
 
     /// Takes waiting jobs of instance `id` away and asks its running one to stop.
     pub fn cancel(&mut self, id: u64) {
         self.waiting.retain(|e| e.shared.id != id);
+        self.ahead.retain(|s| s.id != id);
         self.served.retain(|&served| served != id);
         if let Some(running) = self.running.as_ref().filter(|r| r.id == id) {
             running.progress.cancel();
@@ -110,7 +195,7 @@ impl Queue {
 
     /// The running or next job of instance `id`.
     pub fn view(&self, id: u64) -> Option<JobView> {
-        if let Some(running) = self.running.as_ref().filter(|r| r.id == id) {
+        if let Some(running) = self.running_job().filter(|r| r.id == id) {
             let done = running.progress.done();
             let elapsed = running.since.elapsed().as_secs_f64();
             return Some(JobView {
@@ -126,8 +211,13 @@ impl Queue {
             step: Step::Queued.label(),
             done: 0.0,
             seconds_left: None,
-            ahead: place + usize::from(self.running.is_some()),
+            ahead: place + usize::from(self.running_job().is_some()),
         })
+    }
+
+    /// Whether a take of instance `id` is being worked on ahead.
+    pub fn works_ahead(&self, id: u64) -> bool {
+        (self.running.as_ref()).is_some_and(|r| r.id == id && !r.is_asked())
     }
 }
 
@@ -136,15 +226,15 @@ pub(super) fn run_queue(inner: &Inner) {
     // Jobs take what the host and its audio leave. Where the system refuses, they run all the same.
     let _ = thread_priority::set_current_thread_priority(thread_priority::ThreadPriority::Min);
     loop {
-        let entry = {
+        let work = {
             let mut queue = inner.queue.lock();
             queue.running = None;
             loop {
                 if inner.stop.load(Ordering::Relaxed) {
                     return;
                 }
-                if let Some(entry) = queue.pop() {
-                    break entry;
+                if let Some(work) = queue.next() {
+                    break work;
                 }
                 inner.queued.wait(&mut queue);
             }
@@ -153,7 +243,13 @@ pub(super) fn run_queue(inner: &Inner) {
             shared,
             job,
             progress,
-        } = entry;
+        } = match work {
+            Work::Asked(entry) => *entry,
+            Work::Ahead(shared, progress) => {
+                run_ahead(inner, &shared, &progress);
+                continue;
+            }
+        };
         let result = catch_unwind(AssertUnwindSafe(|| run(inner, &job, &progress)));
         let mut state = shared.state.lock();
         match result {
@@ -168,6 +264,39 @@ pub(super) fn run_queue(inner: &Inner) {
             ),
         }
         state.publish_patches();
+    }
+}
+
+/// Works on a take that is still captured, one segment.
+fn run_ahead(inner: &Inner, shared: &Arc<Shared>, progress: &Progress) {
+    let Some(cache) = &inner.cache else {
+        return;
+    };
+    // The locks one after the other, never both.
+    let job = shared.state.lock().next_ahead();
+    let Some(job) = job else {
+        return;
+    };
+    if !inner.queue.lock().begin_ahead(&job) {
+        return;
+    }
+    let fetch = |range| shared.state.lock().captured(&job, range);
+    let take = ahead::Take {
+        sample_rate: job.sample_rate,
+        channels: job.channels,
+        frames: job.frames,
+        fetch: &fetch,
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        ahead::work(&take, job.done, &job.options, cache, progress)
+    }));
+    let mut state = shared.state.lock();
+    match result {
+        Ok(Ok(())) => state.ahead_done(&job),
+        // Somebody else was served: it is offered again.
+        Ok(Err(PipelineError::Cancelled)) => {}
+        // The analysis will meet the same and report it.
+        Ok(Err(_)) | Err(_) => state.stop_ahead(),
     }
 }
 
@@ -189,6 +318,7 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
         layers,
         mut findings,
         rebuilders,
+        ..
     } = outcome;
     let take = stereo(job.audio.clone());
     let base = stereo(base);

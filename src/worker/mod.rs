@@ -1,5 +1,6 @@
 // [worker] Everything that takes longer than a block: jobs, progress, the road from take to patch.
 
+pub mod ahead;
 mod edits;
 pub mod engine;
 mod instance;

@@ -38,8 +38,9 @@ pub struct Restored {
     /// The result, at the input's rate and channels.
     pub audio: AudioBuffer,
     /// The separated stems with their rebuilt layers, before tone and room; `None` where only stages ran
-    /// that need no stems.
-    pub stems: Option<Stems>,
+    /// that need no stems. By name, they sum to the restored mix with what was rebuilt: four, and those that the
+    /// separator could tell from `other`.
+    pub stems: Option<Vec<(String, AudioBuffer)>>,
     pub report: Report,
 }
 
@@ -115,6 +116,7 @@ fn restore_all(
     let Outcome {
         base,
         stems,
+        parts,
         layers,
         findings,
         ..
@@ -128,7 +130,7 @@ fn restore_all(
         layers: layers.each_ref().map(|l| l.as_ref().map(stereo)),
     };
     let audio = play(input, patch, settings, progress)?;
-    let stems = with_layers(stems, &layers);
+    let stems = named(with_layers(stems, &layers), parts);
     let report = Report::new(
         &findings,
         metrics::quality(input),
@@ -254,7 +256,10 @@ fn restore_only(
     let (findings, stems) = match outcome {
         Some(outcome) => (
             outcome.findings,
-            Some(with_layers(outcome.stems, &outcome.layers)),
+            Some(named(
+                with_layers(outcome.stems, &outcome.layers),
+                outcome.parts,
+            )),
         ),
         None => {
             let findings = Findings {
@@ -284,6 +289,20 @@ fn with_layers(mut stems: Stems, layers: &[Option<AudioBuffer>; Stem::COUNT]) ->
         }
     }
     stems
+}
+
+/// All stems by name; `other` without those that stand beside it.
+fn named(mut stems: Stems, parts: Vec<(String, AudioBuffer)>) -> Vec<(String, AudioBuffer)> {
+    let other = &mut stems[Stem::Other as usize];
+    for (_, part) in &parts {
+        for (channel, part) in other.channels.iter_mut().zip(&part.channels) {
+            for (x, p) in channel.iter_mut().zip(part) {
+                *x -= p;
+            }
+        }
+    }
+    let names = Stem::ALL.iter().map(|stem| stem.name().to_owned());
+    names.zip(stems).chain(parts).collect()
 }
 
 fn add(audio: &mut AudioBuffer, layer: &AudioBuffer) {

@@ -35,6 +35,8 @@ pub enum SeparatorChoice {
     /// The best model that is installed, else [`Self::Spectral`].
     #[default]
     Automatic,
+    /// The model that can tell guitar and piano from the rest, else as [`Self::Automatic`].
+    SixStems,
     /// Model-free masks in the spectrum.
     Spectral,
 }

@@ -16,6 +16,8 @@ use crate::{
     },
 };
 
+pub use separate::Separation;
+
 /// Versions of the stages that have no id of their own: raise one when the stage's output changes.
 const RESTORE_VERSION: u32 = 2;
 const PROFILE_VERSION: u32 = 1;
@@ -30,6 +32,8 @@ pub struct Outcome {
     pub base: AudioBuffer,
     /// The stems of the restored mix; they sum to it.
     pub stems: Stems,
+    /// Instruments that are in the stem `other` and that the separator can tell from it, by name.
+    pub parts: Vec<(String, AudioBuffer)>,
     /// Per stem `regenerated − separated`.
     pub layers: [Option<AudioBuffer>; Stem::COUNT],
     pub findings: Findings,
@@ -69,7 +73,6 @@ pub fn run(
     cache: Option<&Cache>,
     progress: &Progress,
 ) -> Result<Outcome, PipelineError> {
-    check_channels(take)?;
     // A model's work is nearly all of a job.
     let others = if options.regenerator.is_model() {
         0.25
@@ -78,11 +81,7 @@ pub fn run(
     };
     let share = |done: f64| others * done;
     let part = |from: f64, to: f64| progress.part(share(from), share(to));
-    progress.set(Step::Restoring, 0.0);
-    let base = restored(take, options, cache, &part(0.0, 0.35))?;
-
-    progress.set(Step::Separating, share(0.35));
-    let separation = separate::separated(&base, options.separator, cache, &part(0.35, 0.60))?;
+    let (base, separation) = restored_and_separated(take, options, cache, &part(0.0, 0.60))?;
     let stems = separation.stems;
 
     progress.set(Step::Assessing, share(0.60));
@@ -121,10 +120,31 @@ pub fn run(
     Ok(Outcome {
         base,
         stems,
+        parts: separation.parts,
         layers,
         findings,
         rebuilders,
     })
+}
+
+/// The road's first half, which the engine has done ahead where it could: the restored mix and its stems.
+///
+/// # Errors
+/// As [`run`].
+pub fn restored_and_separated(
+    take: &AudioBuffer,
+    options: &Options,
+    cache: Option<&Cache>,
+    progress: &Progress,
+) -> Result<(AudioBuffer, Separation), PipelineError> {
+    const RESTORING: f64 = 0.58;
+    check_channels(take)?;
+    progress.set(Step::Restoring, 0.0);
+    let base = restored(take, options, cache, &progress.part(0.0, RESTORING))?;
+    progress.set(Step::Separating, RESTORING);
+    let progress = progress.part(RESTORING, 1.0);
+    let separation = separate::separated(&base, options.separator, cache, &progress)?;
+    Ok((base, separation))
 }
 
 /// Refuses anything but mono and stereo.
@@ -152,21 +172,30 @@ fn restored(
     cache: Option<&Cache>,
     progress: &Progress,
 ) -> Result<AudioBuffer, PipelineError> {
-    let [base] = segments::map(take, |mut part, share| {
-        check(progress)?;
-        let progress = progress.part(share.start, share.end);
-        let key = audio_key("restore", RESTORE_VERSION, &part)
-            .u64(options.declick_percent.into())
-            .u64(options.declip_percent.into())
-            .u64(options.denoise_percent.into())
-            .u64(options.quality as u64)
-            .finish();
-        cached_audio(cache, &key, || {
-            restore_segment(&mut part, options, &progress)?;
-            Ok::<_, PipelineError>([part])
-        })
+    let [base] = segments::map(take, |part, share| {
+        restored_part(part, options, cache, &progress.part(share.start, share.end))
     })?;
     Ok(base)
+}
+
+/// One segment of [`restored`].
+pub(super) fn restored_part(
+    mut part: AudioBuffer,
+    options: &Options,
+    cache: Option<&Cache>,
+    progress: &Progress,
+) -> Result<[AudioBuffer; 1], PipelineError> {
+    check(progress)?;
+    let key = audio_key("restore", RESTORE_VERSION, &part)
+        .u64(options.declick_percent.into())
+        .u64(options.declip_percent.into())
+        .u64(options.denoise_percent.into())
+        .u64(options.quality as u64)
+        .finish();
+    cached_audio(cache, &key, || {
+        restore_segment(&mut part, options, progress)?;
+        Ok::<_, PipelineError>([part])
+    })
 }
 
 fn restore_segment(

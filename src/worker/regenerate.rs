@@ -228,7 +228,7 @@ mod installed {
     fn of_stems(choice: SeparatorChoice) -> Box<dyn Separator> {
         match choice {
             SeparatorChoice::Spectral => Box::new(Spectral),
-            SeparatorChoice::Automatic => separate::model().unwrap_or_else(|_| Box::new(Spectral)),
+            choice => separate::model(choice).unwrap_or_else(|_| Box::new(Spectral)),
         }
     }
 

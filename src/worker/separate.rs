@@ -18,11 +18,16 @@ pub(super) const VERSION: u32 = 1;
 /// Models that can separate, best first. The fine-tuned bag takes four times as long for a few tenths of a
 /// dB, so it is used where it is the only one.
 #[cfg(feature = "ml")]
-const MODELS: [&str; 3] = ["htdemucs", "htdemucs_ft", "htdemucs_6s"];
+const MODELS: [&str; 4] = ["htdemucs", "htdemucs_ft", "htdemucs_6s", "hdemucs_mmi"];
+/// The one that can tell guitar and piano from the rest.
+#[cfg(feature = "ml")]
+const SIX_STEMS: &str = "htdemucs_6s";
 
 /// The stems of a take, and who made them.
-pub(super) struct Separation {
+pub struct Separation {
     pub stems: Stems,
+    /// See [`crate::separation::Separated::parts`].
+    pub parts: Vec<(String, AudioBuffer)>,
     /// Of the separator that ran.
     pub id: String,
     /// For the user: who ran, and why not somebody better.
@@ -41,7 +46,7 @@ pub(super) fn separated(
 ) -> Result<Separation, PipelineError> {
     let reason = match choice {
         SeparatorChoice::Spectral => None,
-        SeparatorChoice::Automatic => match model() {
+        SeparatorChoice::Automatic | SeparatorChoice::SixStems => match model(choice) {
             Ok(model) => match with(model.as_ref(), base, cache, progress) {
                 Ok(separation) => return Ok(separation),
                 Err(SeparationError::Cancelled) => return Err(PipelineError::Cancelled),
@@ -69,28 +74,45 @@ pub(super) fn with(
 ) -> Result<Separation, SeparationError> {
     let id = separator.id().to_owned();
     let mut lines = vec![format!("stems separated by {id}")];
+    let mut parts = Vec::new();
     let stems = if separator.wants_whole() {
         let found = separator.separate_whole(base, &CacheShelf(cache), progress)?;
         lines.extend(found.notes);
+        parts = found.parts;
         found.stems
     } else {
         segments::map(base, |part, share| {
-            if progress.is_cancelled() {
-                return Err(SeparationError::Cancelled);
-            }
             let progress = progress.part(share.start, share.end);
-            let key = pipeline::audio_key("separate", VERSION, &part)
-                .str(&id)
-                .finish();
-            pipeline::cached_audio(cache, &key, || separator.separate(&part, &progress))
+            separated_part(separator, &part, cache, &progress)
         })?
     };
-    Ok(Separation { stems, id, lines })
+    Ok(Separation {
+        stems,
+        parts,
+        id,
+        lines,
+    })
+}
+
+/// One segment for a separator that hears segments.
+pub(super) fn separated_part(
+    separator: &dyn Separator,
+    part: &AudioBuffer,
+    cache: Option<&Cache>,
+    progress: &Progress,
+) -> Result<Stems, SeparationError> {
+    if progress.is_cancelled() {
+        return Err(SeparationError::Cancelled);
+    }
+    let key = pipeline::audio_key("separate", VERSION, part)
+        .str(separator.id())
+        .finish();
+    pipeline::cached_audio(cache, &key, || separator.separate(part, progress))
 }
 
 /// The best model that is installed, or why there is none.
 #[cfg(feature = "ml")]
-pub(super) fn model() -> Result<Box<dyn Separator>, String> {
+pub(super) fn model(choice: SeparatorChoice) -> Result<Box<dyn Separator>, String> {
     use crate::{
         models::library::Library,
         separation::htdemucs::{HtDemucs, Settings},
@@ -98,7 +120,8 @@ pub(super) fn model() -> Result<Box<dyn Separator>, String> {
     let library = Library::open().map_err(|e| e.to_string())?;
     let mut reason =
         "no separation model is installed: `uncook models fetch htdemucs` gets one".to_owned();
-    for name in MODELS {
+    let first = (choice == SeparatorChoice::SixStems).then_some(SIX_STEMS);
+    for name in first.into_iter().chain(MODELS) {
         if let Some(files) = library.find(name) {
             match HtDemucs::open(name, &files, Settings::default()) {
                 Ok(model) => return Ok(Box::new(model)),
@@ -110,12 +133,12 @@ pub(super) fn model() -> Result<Box<dyn Separator>, String> {
 }
 
 #[cfg(not(feature = "ml"))]
-fn model() -> Result<Box<dyn Separator>, String> {
+pub(super) fn model(_: SeparatorChoice) -> Result<Box<dyn Separator>, String> {
     Err("this build has no models".to_owned())
 }
 
 /// Pieces of a separator in the cache.
-struct CacheShelf<'a>(Option<&'a Cache>);
+pub(super) struct CacheShelf<'a>(pub Option<&'a Cache>);
 
 fn key(piece: &Piece<'_>) -> Key {
     let mut key = KeyBuilder::new("separate-piece", VERSION).str(piece.id);
@@ -132,6 +155,10 @@ impl Shelf for CacheShelf<'_> {
     fn find(&self, piece: &Piece<'_>) -> Option<Vec<AudioBuffer>> {
         let bytes = self.0?.get(&key(piece))?;
         pipeline::decode_all(&bytes)
+    }
+
+    fn has(&self, piece: &Piece<'_>) -> bool {
+        self.0.is_some_and(|cache| cache.contains(&key(piece)))
     }
 
     fn keep(&self, piece: &Piece<'_>, buffers: &[AudioBuffer]) {

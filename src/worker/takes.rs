@@ -126,6 +126,19 @@ impl Take {
         AudioBuffer::new(self.samples.to_vec(), self.sample_rate)
     }
 
+    /// Whether both channels are the same.
+    pub fn is_mono(&self) -> bool {
+        self.samples[0] == self.samples[1]
+    }
+
+    /// A copy of `frames` frames from `start` on, which the take holds; `channels`: 1 is the left one.
+    pub fn part(&self, start: SamplePos, frames: usize, channels: usize) -> AudioBuffer {
+        let from = start.since(self.start) as usize;
+        let chosen = self.samples.iter().take(channels);
+        let channels = chosen.map(|c| c[from..from + frames].to_vec()).collect();
+        AudioBuffer::new(channels, self.sample_rate)
+    }
+
     /// What the editor draws of the audio.
     pub fn picture(&self) -> &Picture {
         self.overview.painter.picture()

@@ -157,12 +157,23 @@ impl ModelView {
     }
 }
 
+/// What has been done ahead of the analysis of the take that is captured now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AheadView {
+    /// Whether it goes on at this moment.
+    pub running: bool,
+    /// Seconds of the take that have been worked on.
+    pub seconds: f64,
+}
+
 /// Everything about one instance.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// Sorted by start, never overlapping.
     pub takes: Vec<TakeView>,
     pub job: Option<JobView>,
+    /// `None` while nothing has been done ahead.
+    pub ahead: Option<AheadView>,
     /// Frames that capture lost because the worker did not keep up.
     pub overruns: u64,
     /// What went wrong, with the cure; newest last.

@@ -120,6 +120,69 @@ fn restore_keeps_rate_channels_and_length_and_reports_what_it_found() {
     }
 }
 
+/// With the model that can tell them, guitar and piano are files of their own, and all files still sum to the mix.
+#[cfg(feature = "ml")]
+#[test]
+fn six_stems_are_six_files() {
+    let desk = Desk::new();
+    super::support::install_tiny_model(
+        &desk.path("data"),
+        "htdemucs_6s",
+        "5c90dfd2-34c22ccb.th",
+        "tinyB.weights.safetensors",
+    );
+    let input = song(1.0, 2, 1.0);
+    desk.write("gig.wav", &input);
+    let sum_of = |separator: &str, names: &[&str]| {
+        let run = desk.run(&[
+            "restore",
+            "gig.wav",
+            "-o",
+            "out.wav",
+            "--stems",
+            separator,
+            "--separator",
+            separator,
+            "--regenerator",
+            "off",
+            "--quality",
+            "draft",
+        ]);
+        assert!(run.status.success(), "{}", text(&run.stderr));
+        let mut written: Vec<String> = std::fs::read_dir(desk.path(separator))
+            .expect("a folder")
+            .map(|file| {
+                file.expect("a file")
+                    .file_name()
+                    .into_string()
+                    .expect("a name")
+            })
+            .collect();
+        written.sort();
+        let mut sum = vec![0.0f64; input.frames()];
+        for name in names {
+            let stem = desk.read(&format!("{separator}/{name}.wav"));
+            let loudest = stem.channels[0].iter().fold(0.0f32, |a, x| a.max(x.abs()));
+            assert!(loudest > 1e-4, "{name} is silent");
+            for (sum, x) in sum.iter_mut().zip(&stem.channels[0]) {
+                *sum += f64::from(*x);
+            }
+        }
+        (written, sum)
+    };
+    let six = ["drums", "bass", "other", "vocals", "guitar", "piano"];
+    let (written, sum) = sum_of("six-stems", &six);
+    let mut names = six.map(|name| format!("{name}.wav"));
+    names.sort();
+    assert_eq!(written, names);
+    // Both separate the same restored mix.
+    let (written, other_sum) = sum_of("spectral", &["drums", "bass", "other", "vocals"]);
+    assert_eq!(written.len(), 4);
+    for (a, b) in sum.iter().zip(&other_sum) {
+        assert!((a - b).abs() < 1e-5, "{a} {b}");
+    }
+}
+
 #[test]
 fn mono_flac_stays_mono_flac() {
     let desk = Desk::new();

@@ -22,6 +22,8 @@ use uncook::{
     },
 };
 
+#[cfg(feature = "ml")]
+use super::support::install_tiny_model;
 use super::support::overdriven_band;
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -332,4 +334,204 @@ fn edited_music_is_rebuilt_when_asked_for() {
     // Undone: the rebuild has to follow again.
     track.instance.set_edits(&Edits::default());
     wait_for(|| track.instance.view().takes[0].unheard.then_some(()));
+}
+
+/// What lies in a cache, by name.
+#[cfg(feature = "ml")]
+fn entries(folder: &std::path::Path) -> std::collections::BTreeSet<std::path::PathBuf> {
+    let cache = folder.join("cache");
+    let shelves = std::fs::read_dir(&cache)
+        .unwrap()
+        .map(|s| s.unwrap().path());
+    shelves
+        .filter(|shelf| shelf.is_dir())
+        .flat_map(|shelf| std::fs::read_dir(shelf).unwrap())
+        .map(|file| {
+            file.unwrap()
+                .path()
+                .strip_prefix(&cache)
+                .unwrap()
+                .to_owned()
+        })
+        .collect()
+}
+
+/// The road as far as work ahead goes; the drums stand for all that follows from the stems.
+#[cfg(feature = "ml")]
+fn first_half(
+    take: &AudioBuffer,
+    options: &Options,
+    cache: Option<&uncook::cache::Cache>,
+    progress: &uncook::worker::progress::Progress,
+) -> Result<pipeline::Outcome, pipeline::PipelineError> {
+    let (base, separation) = pipeline::restored_and_separated(take, options, cache, progress)?;
+    let mut layers = [const { None }; 4];
+    layers[0] = Some(separation.stems[0].clone());
+    Ok(pipeline::Outcome {
+        base,
+        stems: separation.stems,
+        parts: separation.parts,
+        layers,
+        findings: uncook::worker::view::Findings {
+            lines: separation.lines,
+            ..Default::default()
+        },
+        rebuilders: Vec::new(),
+    })
+}
+
+/// Runs in a process of its own, since the folder of models belongs to a process: see the next test.
+#[cfg(feature = "ml")]
+#[test]
+#[ignore = "run by a_take_is_worked_on_while_it_is_captured"]
+fn in_a_process_with_a_model() {
+    let data = std::path::PathBuf::from(std::env::var_os("UNCOOK_DATA_DIR").unwrap());
+    install_tiny_model(&data, "htdemucs", "955717e8-8726e21a.th", "tinyA.th");
+    let rate = 44_100;
+    let mut band = overdriven_band(66.0, rate);
+    band.channels[1] = band.channels[0].clone();
+
+    // The whole take at once.
+    let reference = data.join("reference");
+    let engine = Engine::with_road(reference.clone(), first_half);
+    let mut whole = track(&engine, rate);
+    whole.instance.set_options(&Options {
+        capture: CaptureMode::Manual,
+        ..options()
+    });
+    whole.play(&band, 0);
+    assert!(whole.instance.wait_idle(LIMIT));
+    assert_eq!(
+        entries(&reference).len(),
+        0,
+        "manual capture begins nothing"
+    );
+    whole.instance.analyse();
+    assert!(whole.instance.wait_idle(LIMIT) && whole.swap());
+    let all = entries(&reference);
+
+    // The same while it is captured. Its end comes again and again, which is nothing new.
+    let folder = data.join("ahead");
+    let engine = Engine::with_road(folder.clone(), first_half);
+    let mut growing = track(&engine, rate);
+    let push = |growing: &mut Track, from: usize, to: usize| {
+        let (left, right) = (&band.channels[0], &band.channels[1]);
+        for n in from..to {
+            growing.tap.push(SamplePos(n as i64), left[n], right[n]);
+        }
+    };
+    push(&mut growing, 0, band.frames());
+    let done = wait_for(|| {
+        push(&mut growing, band.frames() - 4096, band.frames());
+        let ahead = growing.instance.view().ahead?;
+        (!ahead.running && ahead.seconds == 60.0).then(|| entries(&folder))
+    });
+    assert_eq!(growing.instance.view().job, None);
+    assert!(
+        all.is_superset(&done),
+        "something was made that nobody needs"
+    );
+    // Two segments of restoration, and the pieces of 0.43 s that lie in 59.97 s.
+    assert_eq!(done.len(), 2 + 141);
+    let before = engine.cache_counts().unwrap();
+    growing.tap.stop();
+    assert!(growing.instance.wait_idle(LIMIT) && growing.swap());
+    let after = engine.cache_counts().unwrap();
+    assert_eq!(after.hits - before.hits, done.len() as u64);
+    assert_eq!(
+        after.misses - before.misses,
+        (all.len() - done.len()) as u64
+    );
+    assert!(entries(&folder) == all);
+    assert!(growing.instance.session() == whole.instance.session());
+    let (a, b) = (whole.patches.current(), growing.patches.current());
+    let (a, b) = (&a.patches()[0], &b.patches()[0]);
+    assert!(a.layers[0].is_some() && a.layers == b.layers && a.base == b.base);
+    let findings = |track: &Track| track.instance.view().takes[0].findings.clone().unwrap();
+    assert!(
+        findings(&whole)
+            .lines
+            .iter()
+            .any(|l| l.contains("separated by htdemucs"))
+    );
+    assert_eq!(findings(&whole).lines, findings(&growing).lines);
+
+    // The same song once more: its patch plays, nothing is done ahead.
+    push(&mut growing, 0, band.frames());
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(growing.instance.wait_idle(LIMIT));
+    assert_eq!(engine.cache_counts().unwrap(), after);
+}
+
+#[cfg(feature = "ml")]
+#[test]
+fn a_take_is_worked_on_while_it_is_captured() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "engine::in_a_process_with_a_model",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env("UNCOOK_DATA_DIR", folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stdout);
+    let erred = String::from_utf8_lossy(&run.stderr);
+    assert!(
+        run.status.success() && said.contains("1 passed"),
+        "{said}\n{erred}"
+    );
+}
+
+/// Work ahead gives way to what is asked for, and ends with its instance.
+#[test]
+fn work_ahead_gives_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::in_folder(folder.path().to_owned());
+    let rate = 22_050;
+    let long = overdriven_band(90.0, rate);
+    let best = Options {
+        quality: Quality::Best,
+        ..options()
+    };
+    let mut ahead = track(&engine, rate);
+    ahead.instance.set_options(&best);
+    let mut other = track(&engine, rate);
+    for (n, x) in long.channels[0].iter().enumerate() {
+        ahead.tap.push(SamplePos(n as i64), *x, *x);
+    }
+    let push_on = |track: &mut Track| {
+        for n in long.frames() - 4096..long.frames() {
+            let x = long.channels[0][n];
+            track.tap.push(SamplePos(n as i64), x, x);
+        }
+    };
+    wait_for(|| {
+        push_on(&mut ahead);
+        ahead.instance.view().ahead.filter(|a| a.running)
+    });
+    // Another instance's short take does not wait for it.
+    other.play(&overdriven_band(2.0, rate), 0);
+    assert!(other.instance.wait_idle(LIMIT) && other.swap());
+    let done = |track: &Track| track.instance.view().ahead.map_or(0.0, |a| a.seconds);
+    assert!(done(&ahead) < 60.0, "{}", done(&ahead));
+    // It goes on afterwards, and stops when it is cancelled.
+    wait_for(|| {
+        push_on(&mut ahead);
+        ahead.instance.view().ahead.filter(|a| a.running)
+    });
+    ahead.instance.cancel();
+    wait_for(|| {
+        push_on(&mut ahead);
+        (!ahead.instance.view().ahead.is_some_and(|a| a.running)).then_some(())
+    });
+    let seconds = done(&ahead);
+    for _ in 0..20 {
+        push_on(&mut ahead);
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!ahead.instance.view().ahead.is_some_and(|a| a.running));
+    }
+    assert_eq!(done(&ahead), seconds);
 }

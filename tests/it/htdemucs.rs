@@ -15,7 +15,7 @@ use uncook::{
     damage::Stem,
     dense::pool::{PerWorker, Pool},
     separation::{
-        NoShelf, Piece, SeparationError, Separator, Shelf,
+        Growing, NoShelf, Piece, SeparationError, Separator, Shelf,
         htdemucs::{
             HtDemucs, ModelError, Settings,
             file::ModelFile,
@@ -101,14 +101,18 @@ fn sources(model: &HtDemucs, channels: Vec<Vec<f32>>, shelf: &dyn Shelf) -> Vec<
 
 #[test]
 fn every_layer_is_the_references() {
-    for name in ["tinyA", "tinyB"] {
+    for name in ["tinyA", "tinyB", "hdemucs"] {
         let golden = golden(&format!("{name}.golden.safetensors"));
         let file = ModelFile::open(&path(&format!("{name}.weights.safetensors"))).unwrap();
         let net = Net::load(&file, file.hyper.clone()).unwrap();
         let mut work = net.workspace().unwrap();
-        let input = &golden["input"].1;
-        let (left, right) = input.split_at(input.len() / 2);
-        let mix = vec![left.to_vec(), right.to_vec()];
+        let mix = match golden.get("input") {
+            Some((_, input)) => {
+                let (left, right) = input.split_at(input.len() / 2);
+                vec![left.to_vec(), right.to_vec()]
+            }
+            None => signal(net.hyper().segment_samples),
+        };
         let mut last = None;
         for threads in [1, 3] {
             let pool = Pool::new(threads);
@@ -193,6 +197,30 @@ fn whole_signals_are_the_packages() {
 }
 
 #[test]
+fn the_network_without_transformer_is_the_references() {
+    let golden = golden("hdemucs.apply.safetensors");
+    let file = path("hdemucs.weights.safetensors");
+    for threads in [1, 3] {
+        let model =
+            HtDemucs::open("hdemucs", std::slice::from_ref(&file), settings(threads)).unwrap();
+        // The last chunk is short, and so is a whole signal of 3001 samples: heard as they are.
+        for (name, samples, step) in [("whole", 40_000, 8), ("len3001", 3001, 2)] {
+            let ours: Vec<f32> = sources(&model, signal(samples), &NoShelf)
+                .iter()
+                .flat_map(|channel| channel.iter().step_by(step).copied())
+                .collect();
+            let error = difference(&golden[name].1, &ours);
+            assert!(error <= 1e-5, "{name}: {error:e}");
+        }
+    }
+    let model = HtDemucs::open("hdemucs", &[file], settings(2)).unwrap();
+    for samples in [1, 2, 64, 255] {
+        let made = sources(&model, signal(samples), &NoShelf);
+        assert!(made.iter().flatten().all(|x| x.is_finite()), "{samples}");
+    }
+}
+
+#[test]
 fn the_authors_form_gives_what_safetensors_gives() {
     let input = signal(6000);
     let pickle = HtDemucs::open("tiny", &[path("tinyA.th")], settings(2)).unwrap();
@@ -249,6 +277,114 @@ fn kept_pieces_join_to_exactly_the_whole() {
     let other = HtDemucs::open("tiny", &[path("tinyA.th")], settings(2)).unwrap();
     assert!(sources(&other, input, &shelf) == whole);
     assert_eq!(shelf.hits.load(Ordering::Relaxed), 3);
+}
+
+/// A recording of which more and more is settled.
+struct Recording {
+    whole: AudioBuffer,
+    settled: usize,
+    before: usize,
+}
+
+impl Growing for Recording {
+    fn sample_rate(&self) -> u32 {
+        self.whole.sample_rate
+    }
+
+    fn channels(&self) -> usize {
+        self.whole.channels.len()
+    }
+
+    fn settled(&self) -> usize {
+        self.settled
+    }
+
+    fn before(&self) -> usize {
+        self.before
+    }
+
+    fn part(&self, range: std::ops::Range<usize>) -> Result<AudioBuffer, SeparationError> {
+        assert!(range.end <= self.settled, "{range:?} is not settled");
+        Ok(self.whole.slice(range.start, range.len()))
+    }
+}
+
+#[test]
+fn pieces_made_ahead_are_those_that_the_whole_needs() {
+    // Pieces of 19 995 samples every 18 745, and a level of one second.
+    let short = |offsets: &[usize]| {
+        tiny(Settings {
+            level_seconds: 1,
+            offsets: offsets.to_vec(),
+            ..settings(2)
+        })
+    };
+    for (rate, offsets, certain) in [
+        (44_100, &[][..], 5),
+        (48_000, &[][..], 4),
+        (22_050, &[][..], 10),
+        (44_100, &[9000, 22_050][..], 10),
+    ] {
+        let model = short(offsets);
+        let mix = AudioBuffer::new(signal(100_000), rate);
+        let (whole, _) = model.sources_of(&mix, &NoShelf, &Progress::new()).unwrap();
+        let shelf = Memory::default();
+        let mut growing = Recording {
+            whole: mix.clone(),
+            settled: 0,
+            before: 0,
+        };
+        let mut found = 0;
+        for settled in [30_000, 44_000, 60_000, 99_000] {
+            (growing.before, growing.settled) = (growing.settled, settled);
+            found = model
+                .separate_ahead(&growing, &shelf, &Progress::new())
+                .unwrap();
+            // Nothing before the level is known; everything that is certain is there, and made once.
+            assert_eq!(
+                shelf.pieces.lock().unwrap().len(),
+                found,
+                "{rate} {settled}"
+            );
+            if (settled as u32) < rate {
+                assert_eq!(found, 0);
+            }
+        }
+        assert_eq!(found, certain, "{rate} {offsets:?}");
+        let (joined, _) = model.sources_of(&mix, &shelf, &Progress::new()).unwrap();
+        assert!(joined == whole, "{rate} {offsets:?}");
+        assert_eq!(
+            shelf.hits.load(Ordering::Relaxed),
+            found,
+            "{rate} {offsets:?}"
+        );
+        // A second look makes nothing again: the shelf would not take a piece twice.
+        growing.before = 0;
+        model
+            .separate_ahead(&growing, &shelf, &Progress::new())
+            .unwrap();
+    }
+}
+
+/// The level of the first part in place of the whole recording's: what that changes against the reference.
+#[test]
+fn the_level_of_the_beginning_gives_the_references_stems() {
+    // 2.3 s that become four times as loud after one.
+    let mut input = signal(100_000);
+    for channel in &mut input {
+        channel[44_100..].iter_mut().for_each(|x| *x *= 4.0);
+    }
+    let with = |level_seconds| {
+        let model = tiny(Settings {
+            level_seconds,
+            ..settings(2)
+        });
+        sources(&model, input.clone(), &NoShelf)
+    };
+    for (reference, ours) in with(1000).iter().zip(&with(1)) {
+        let error = difference(reference, ours);
+        assert!(error <= 1e-4, "{error:e}");
+    }
 }
 
 #[test]

@@ -1,6 +1,21 @@
 //! What several rooms' tests share: deterministic signals and measures.
 
+#[cfg(feature = "ml")]
+use std::path::Path;
+
 use uncook::audio::AudioBuffer;
+
+/// Puts a tiny network of the golden files where the installed model `name` with this one `file` would be.
+#[cfg(feature = "ml")]
+pub fn install_tiny_model(data: &Path, name: &str, file: &str, golden: &str) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/htdemucs");
+    let models = data.join("models");
+    std::fs::create_dir_all(models.join(name)).unwrap();
+    let bytes = std::fs::copy(from.join(golden), models.join(name).join(file)).unwrap();
+    let receipt = serde_json::json!({"name": name, "folder": null, "files": [
+        {"file": file, "sha256": "", "bytes": bytes, "checked": "first_seen"}]});
+    std::fs::write(models.join(format!("{name}.json")), receipt.to_string()).unwrap();
+}
 
 /// SDR of `estimate` against `reference` in dB over all samples.
 pub fn sdr_db(reference: &[f32], estimate: &[f32]) -> f64 {

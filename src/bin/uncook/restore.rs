@@ -6,9 +6,7 @@ use anyhow::{Context, Result};
 use uncook::{
     audio::{AudioBuffer, BitDepth},
     cache::Cache,
-    damage::Stem,
     realtime::Settings,
-    separation::Stems,
     worker::{
         offline::{self, OnlyStage},
         progress::Progress,
@@ -96,9 +94,9 @@ fn write(audio: &AudioBuffer, path: &Path) -> Result<()> {
     Ok(audio.write(path, depth)?)
 }
 
-fn write_stems(stems: &Stems, folder: &Path) -> Result<()> {
-    for (stem, audio) in Stem::ALL.iter().zip(stems) {
-        audio.write_wav_f32(&folder.join(format!("{}.wav", stem.name())))?;
+fn write_stems(stems: &[(String, AudioBuffer)], folder: &Path) -> Result<()> {
+    for (name, audio) in stems {
+        audio.write_wav_f32(&folder.join(format!("{name}.wav")))?;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use crate::{
     worker::{
         options::CaptureMode,
         session::{Listening, Regenerate},
-        view::{ModelView, Rebuild, TakeState, TakeView, View},
+        view::{AheadView, ModelView, Rebuild, TakeState, TakeView, View},
     },
 };
 
@@ -640,6 +640,13 @@ fn quality_is_measured_and_copied() {
 fn the_status_says_what_to_do_next() {
     let mut stage = Stage::new(View::default());
     assert!(stage.shows("Play the song once to capture it."));
+    stage.desk().view.takes.push(TakeView::default());
+    assert!(stage.shows("Stop playback to start the analysis."));
+    stage.desk().view.ahead = Some(AheadView {
+        running: true,
+        seconds: 90.0,
+    });
+    assert!(stage.shows("Stop playback to finish the analysis; the first 1:30 are nearly done."));
     stage.desk().levels.position = None;
     assert!(stage.shows("no song position"));
     stage.desk().levels.player = PlayerState::OutOfDate;

@@ -35,7 +35,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             pickle_bytes: 8 << 20,
-            header_bytes: 16 << 20,
+            header_bytes: 2 << 20,
             entries: 20_000,
             values: 300_000,
             depth: 128,

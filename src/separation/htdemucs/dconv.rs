@@ -145,8 +145,18 @@ impl Products {
 
 impl DConv {
     pub fn load(scope: &Scope<'_>, channels: usize, hyper: &Hyper) -> Result<Self, ModelError> {
+        Self::with_depth(scope, channels, hyper, hyper.dconv_depth)
+    }
+
+    /// With a number of branches, which may be none.
+    pub fn with_depth(
+        scope: &Scope<'_>,
+        channels: usize,
+        hyper: &Hyper,
+        depth: usize,
+    ) -> Result<Self, ModelError> {
         let hidden = hyper.dconv_channels(channels);
-        let branches = (0..hyper.dconv_depth)
+        let branches = (0..depth)
             .map(|i| {
                 let at = scope.at(&format!("layers.{i}"));
                 let outer_weights = at.at("3").get("weight", &[2 * channels, hidden, 1])?;

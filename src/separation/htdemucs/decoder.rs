@@ -32,9 +32,14 @@ impl Decoder {
         axes: usize,
         hyper: &Hyper,
     ) -> Result<Self, ModelError> {
+        let branches = if hyper.dconv_in_decoders {
+            hyper.dconv_depth
+        } else {
+            0
+        };
         Ok(Self {
             rewrite: Rewrite::load(&scope.at("rewrite"), channels, axes)?,
-            dconv: DConv::load(&scope.at("dconv"), channels, hyper)?,
+            dconv: DConv::with_depth(&scope.at("dconv"), channels, hyper, branches)?,
             transposed: scope
                 .at("conv_tr")
                 .transposed(channels, outputs, KERNEL / 2, axes - 1)?,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use super::{
     ModelError,
-    hyper::{CLASS, Hyper},
+    hyper::{CLASS, Hyper, MERGED_CLASS},
     weights::Weights,
 };
 use crate::models::checkpoint::{Checkpoint, Limits, Value};
@@ -28,16 +28,20 @@ impl ModelFile {
         let checkpoint = Checkpoint::open(path, &Limits::default())
             .map_err(|e| ModelError::File(e.to_string()))?;
         let class = checkpoint.value("klass").map(described).unwrap_or_default();
-        if class.rsplit('.').next() != Some(CLASS) {
-            return Err(ModelError::Class {
-                actual: if class.is_empty() {
-                    "file without a class".into()
-                } else {
-                    class
-                },
-                expected: CLASS,
-            });
-        }
+        let read = match class.rsplit('.').next() {
+            Some(CLASS) => Hyper::read,
+            Some(MERGED_CLASS) => Hyper::read_merged,
+            _ => {
+                return Err(ModelError::Class {
+                    actual: if class.is_empty() {
+                        "file without a class".into()
+                    } else {
+                        class
+                    },
+                    expected: CLASS,
+                });
+            }
+        };
         let kwargs = match checkpoint.value("kwargs") {
             // The safetensors form keeps JSON in its metadata.
             Some(Value::Str(text)) => serde_json::from_str(text)
@@ -71,7 +75,7 @@ impl ModelFile {
         Ok(Self {
             checkpoint,
             prefix,
-            hyper: Hyper::read(&kwargs)?,
+            hyper: read(&kwargs)?,
         })
     }
 }

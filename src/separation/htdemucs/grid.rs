@@ -26,11 +26,16 @@ impl Default for Overlap {
 
 /// Chunks of a piece: 29.3 s of the released models', the length of the worker's other cache entries.
 pub const CHUNKS_A_PIECE: usize = 5;
+/// Longer segments are a piece each, in samples: 10 s.
+const LONG_SEGMENT: usize = 441_000;
 
 /// The grid over a signal, or over a shifted view of it.
 pub struct Grid {
     segment: usize,
     stride: usize,
+    chunks_a_piece: usize,
+    /// Whether a chunk that is shorter than a segment is widened to one.
+    widens: bool,
     weights: Vec<f32>,
     /// Samples of the view, and the signal's sample at its beginning.
     len: usize,
@@ -48,6 +53,8 @@ pub struct Chunk {
     pub heard: isize,
     /// The chunk's beginning in what the network hears.
     pub skip: usize,
+    /// How many samples the network hears.
+    pub hears: usize,
 }
 
 impl Grid {
@@ -61,6 +68,12 @@ impl Grid {
         Self {
             segment,
             stride,
+            chunks_a_piece: if segment > LONG_SEGMENT {
+                1
+            } else {
+                CHUNKS_A_PIECE
+            },
+            widens: true,
             weights: rise
                 .map(|w| (w as f32 / most).powf(overlap.power as f32))
                 .collect(),
@@ -69,9 +82,29 @@ impl Grid {
         }
     }
 
+    /// The same grid for a network that hears short chunks as they are.
+    #[must_use]
+    pub fn without_widening(mut self) -> Self {
+        self.widens = false;
+        self
+    }
+
+    /// Over a signal that is still growing: [`Self::certain_end`] says from when on a piece is what it will
+    /// be in the grid over the whole.
+    pub fn endless(segment: usize, overlap: Overlap, origin: isize) -> Self {
+        Self::new(segment, overlap, origin, usize::MAX >> 2)
+    }
+
+    /// Samples of the signal from which on a piece doesn't depend on where the signal ends: all its chunks
+    /// are whole segments.
+    pub fn certain_end(&self, piece: usize) -> usize {
+        let last = (piece + 1) * self.chunks_a_piece - 1;
+        (last * self.stride + self.segment).saturating_add_signed(self.origin)
+    }
+
     /// How many pieces there are.
     pub fn pieces(&self) -> usize {
-        self.len.div_ceil(self.stride).div_ceil(CHUNKS_A_PIECE)
+        self.chunks().div_ceil(self.chunks_a_piece)
     }
 
     /// How many chunks there are.
@@ -81,23 +114,25 @@ impl Grid {
 
     /// The chunks of a piece.
     pub fn piece(&self, piece: usize) -> impl Iterator<Item = Chunk> + '_ {
-        let first = piece * CHUNKS_A_PIECE;
-        (first..self.chunks().min(first + CHUNKS_A_PIECE)).map(|k| {
+        let first = piece * self.chunks_a_piece;
+        (first..self.chunks().min(first + self.chunks_a_piece)).map(|k| {
             let offset = k * self.stride;
             let len = self.segment.min(self.len - offset);
-            let skip = (self.segment - len) / 2;
+            let hears = if self.widens { self.segment } else { len };
+            let skip = (hears - len) / 2;
             Chunk {
                 offset,
                 len,
                 heard: offset as isize - skip as isize + self.origin,
                 skip,
+                hears,
             }
         })
     }
 
     /// First sample of a piece in the view, and its length.
     pub fn span(&self, piece: usize) -> (usize, usize) {
-        let start = piece * CHUNKS_A_PIECE * self.stride;
+        let start = piece * self.chunks_a_piece * self.stride;
         let end = self
             .piece(piece)
             .map(|c| c.offset + c.len)
@@ -108,9 +143,9 @@ impl Grid {
 
     /// What the network hears of `signal` for a chunk: silence outside.
     pub fn cut(&self, signal: &[f32], chunk: &Chunk) -> Vec<f32> {
-        let mut out = vec![0.0; self.segment];
+        let mut out = vec![0.0; chunk.hears];
         let from = chunk.heard.max(0) as usize;
-        let to = (chunk.heard + self.segment as isize).clamp(0, signal.len() as isize) as usize;
+        let to = (chunk.heard + chunk.hears as isize).clamp(0, signal.len() as isize) as usize;
         if from < to {
             let at = (from as isize - chunk.heard) as usize;
             out[at..at + to - from].copy_from_slice(&signal[from..to]);
@@ -124,13 +159,13 @@ impl Grid {
         let from = self.piece(piece).map(|c| clamp(c.heard)).min();
         let to = self
             .piece(piece)
-            .map(|c| clamp(c.heard + self.segment as isize))
+            .map(|c| clamp(c.heard + c.hears as isize))
             .max();
         let from = from.unwrap_or(0);
         (from, to.unwrap_or(from).max(from) - from)
     }
 
-    /// Adds a chunk's result, as long as a segment, to the sums of its piece that begin at `start`.
+    /// Adds a chunk's result, as long as what the network heard, to the sums of its piece that begin at `start`.
     pub fn add(&self, chunk: &Chunk, result: &[f32], start: usize, sums: &mut [f32]) {
         let to = &mut sums[chunk.offset - start..][..chunk.len];
         let result = &result[chunk.skip..];
@@ -141,15 +176,22 @@ impl Grid {
 
     /// Divides the sums over all pieces by the sum of the weights.
     pub fn finish(&self, sums: &mut [f32]) {
-        let mut total = vec![0.0f32; self.len];
-        for k in 0..self.chunks() {
-            let offset = k * self.stride;
-            for (to, w) in total[offset..].iter_mut().zip(&self.weights) {
-                *to += w;
+        let mut total = vec![0.0f32; self.stride];
+        for (k, sums) in sums.chunks_mut(self.stride).enumerate() {
+            // Chunks that reach into this stretch, the earliest first.
+            total.fill(0.0);
+            let first = (k * self.stride)
+                .saturating_sub(self.segment - 1)
+                .div_ceil(self.stride);
+            for chunk in first..=k {
+                let reached = &self.weights[((k - chunk) * self.stride).min(self.segment)..];
+                for (to, w) in total.iter_mut().zip(reached) {
+                    *to += w;
+                }
             }
-        }
-        for (x, total) in sums.iter_mut().zip(total) {
-            *x /= total;
+            for (x, total) in sums.iter_mut().zip(&total) {
+                *x /= total;
+            }
         }
     }
 }

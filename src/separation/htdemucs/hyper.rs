@@ -1,12 +1,22 @@
-// [worker] The hyper-parameters of a Hybrid Transformer Demucs, read from its file and checked.
+// [worker] The hyper-parameters of a hybrid Demucs, with or without transformer, read from its file and checked.
 
 use serde_json::Value;
 
 use super::ModelError;
 
+/// What is inside the levels that both kinds of network have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A transformer over both branches: `HTDemucs`.
+    Transformer,
+    /// Two more levels in which both branches are one: `HDemucs`.
+    Merged,
+}
+
 /// What shapes a network. Field names are the reference's own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hyper {
+    pub kind: Kind,
     /// Names of the stems, in the order of the output.
     pub sources: Vec<String>,
     pub audio_channels: usize,
@@ -17,10 +27,15 @@ pub struct Hyper {
     pub channels: usize,
     pub growth: usize,
     pub nfft: usize,
+    /// Levels in which the branches are apart, with a skip connection each.
     pub depth: usize,
+    /// Groups of the normalisations of the merged levels.
+    pub norm_groups: usize,
     pub freq_emb: f32,
     pub emb_scale: f32,
     pub dconv_depth: usize,
+    /// Whether decoders have residual branches as encoders do.
+    pub dconv_in_decoders: bool,
     pub dconv_comp: usize,
     /// 0: the transformer works on the channels as they come.
     pub bottom_channels: usize,
@@ -37,11 +52,12 @@ pub struct Hyper {
 pub const KERNEL: usize = 8;
 pub const STRIDE: usize = 4;
 
-/// The class that this code is.
+/// The classes that this code is.
 pub const CLASS: &str = "HTDemucs";
+pub const MERGED_CLASS: &str = "HDemucs";
 
-/// Longest segment in seconds: the released ones see 7.8. Memory grows with it.
-const MAX_SEGMENT_SECONDS: f64 = 30.0;
+/// Longest segment in seconds: the released ones see 7.8, and 44 without transformer. Memory grows with it.
+const MAX_SEGMENT_SECONDS: f64 = 45.0;
 
 impl Hyper {
     /// From the keyword arguments of the class. A fraction is `{"_type": "fraction", "numerator": n,
@@ -109,7 +125,10 @@ impl Hyper {
             sources,
             audio_channels: k.count("audio_channels", 2, 1..=2)?,
             samplerate: samplerate as u32,
-            segment_samples: segment(&kwargs["segment"], samplerate)?,
+            kind: Kind::Transformer,
+            norm_groups: 1,
+            dconv_in_decoders: true,
+            segment_samples: segment(&kwargs["segment"], samplerate, 10.0)?,
             channels: k.count("channels", 48, 1..=512)?,
             growth: k.count("growth", 2, 1..=4)?,
             nfft: k.count("nfft", 4096, 64..=65_536)?,
@@ -128,6 +147,88 @@ impl Hyper {
             t_norm_in: k.bool("t_norm_in", true)?,
         };
         hyper.check(k.count("norm_starts", 4, 0..=64)?, kwargs)?;
+        Ok(hyper)
+    }
+
+    /// From the keyword arguments of `HDemucs`; as [`Self::read`].
+    ///
+    /// # Errors
+    /// [`ModelError::Unsupported`] names the argument.
+    pub fn read_merged(kwargs: &Value) -> Result<Self, ModelError> {
+        let k = Kwargs(kwargs);
+        for (name, default, wanted) in [
+            ("cac", true, true),
+            ("rewrite", true, true),
+            ("hybrid", true, true),
+            ("hybrid_old", false, false),
+        ] {
+            if k.bool(name, default)? != wanted {
+                return Err(unsupported(name, &kwargs[name]));
+            }
+        }
+        let depth = k.count("depth", 6, 3..=8)? - 2;
+        for (name, default, wanted) in [
+            ("kernel_size", KERNEL, KERNEL),
+            ("stride", STRIDE, STRIDE),
+            ("time_stride", 2, 2),
+            ("context", 1, 1),
+            ("context_enc", 0, 0),
+            ("dconv_mode", 1, 1),
+            // Everything special begins where the branches merge.
+            ("norm_starts", 4, depth),
+            ("dconv_attn", 4, depth),
+            ("dconv_lstm", 4, depth),
+        ] {
+            if k.count(name, default, 0..=1024)? != wanted {
+                return Err(unsupported(name, &kwargs[name]));
+            }
+        }
+        // What the other class takes has the same names and meanings here; what differs is set below.
+        let mut common = kwargs.clone();
+        if let Some(map) = common.as_object_mut() {
+            let others = [
+                "depth",
+                "norm_starts",
+                "dconv_mode",
+                "dconv_comp",
+                "segment",
+                "bottom_channels",
+                "t_heads",
+            ];
+            map.retain(|name, _| !others.contains(&name.as_str()) && !name.starts_with("t_"));
+            map.insert("depth".into(), depth.into());
+            map.insert("norm_starts".into(), depth.into());
+            map.insert("dconv_mode".into(), 3.into());
+            map.insert("t_layers".into(), 0.into());
+            map.insert("t_heads".into(), 1.into());
+        }
+        let mut hyper = Self::read(&common)?;
+        hyper.kind = Kind::Merged;
+        hyper.segment_samples = segment(&kwargs["segment"], hyper.samplerate as usize, 40.0)?;
+        hyper.dconv_comp = k.count("dconv_comp", 4, 1..=64)?;
+        hyper.dconv_in_decoders = false;
+        hyper.norm_groups = k.count("norm_groups", 4, 1..=64)?;
+        let (below, outer, inner) = (
+            hyper.encoder_channels(depth - 1),
+            hyper.encoder_channels(depth),
+            hyper.encoder_channels(depth + 1),
+        );
+        // Both branches come to one position a frame at this level only.
+        if hyper.nfft / 2 / STRIDE.pow(depth as u32) != KERNEL || inner > 8192 {
+            return Err(unsupported("nfft", &kwargs["nfft"]));
+        }
+        if [below, outer]
+            .iter()
+            .any(|c| !c.is_multiple_of(hyper.norm_groups))
+        {
+            return Err(unsupported("norm_groups", &kwargs["norm_groups"]));
+        }
+        if [outer, inner]
+            .iter()
+            .any(|c| !hyper.dconv_channels(*c).is_multiple_of(4))
+        {
+            return Err(unsupported("dconv_comp", &kwargs["dconv_comp"]));
+        }
         Ok(hyper)
     }
 
@@ -155,6 +256,11 @@ impl Hyper {
             return Err(unsupported("segment", &kwargs["segment"]));
         }
         Ok(())
+    }
+
+    /// Whether what is shorter than a segment is heard as it is, and not widened to a segment.
+    pub const fn hears_short(&self) -> bool {
+        matches!(self.kind, Kind::Merged)
     }
 
     /// Samples between two frames of the spectrum.
@@ -193,7 +299,7 @@ impl Hyper {
 }
 
 /// `int(segment * samplerate)` in whole numbers: in floats 7.8 s · 44100 Hz is a sample short.
-fn segment(value: &Value, samplerate: usize) -> Result<usize, ModelError> {
+fn segment(value: &Value, samplerate: usize, default: f64) -> Result<usize, ModelError> {
     let fraction = value["numerator"]
         .as_u64()
         .zip(value["denominator"].as_u64());
@@ -201,7 +307,7 @@ fn segment(value: &Value, samplerate: usize) -> Result<usize, ModelError> {
         u128::from(numerator) * samplerate as u128 / u128::from(denominator.max(1))
     } else {
         let seconds = match value {
-            Value::Null => 10.0,
+            Value::Null => default,
             value => value.as_f64().unwrap_or(-1.0),
         };
         (seconds * samplerate as f64).max(0.0) as u128

@@ -2,6 +2,7 @@
 //!
 //! The network is that of Rouard, Massa & Défossez, "Hybrid Transformers for Music Source Separation"
 //! (ICASSP 2023), as PyPI's `demucs` 4.1 runs it: a spectral and a time branch, a transformer between them.
+//! Its predecessor without transformer (`merged`) shares the levels in which the branches are apart.
 //! [`net`] is one pass over a segment, [`grid`] cuts a signal into segments and joins them, and this file
 //! does the rest: rates, channels, normalisation, bags of models, and what happens when a segment fails.
 //!
@@ -17,7 +18,9 @@ mod error;
 pub mod file;
 pub mod grid;
 pub mod hyper;
+mod merged;
 pub mod net;
+mod recurrent;
 mod spectrum;
 mod transformer;
 mod weights;
@@ -31,15 +34,16 @@ pub use weights::Weights;
 
 use self::{
     file::ModelFile,
-    grid::{Grid, Overlap},
+    grid::{Chunk, Grid, Overlap},
     net::{Net, Workspace},
     work::{Context, Scratch},
 };
 use super::{
-    NoShelf, Piece, Separated, SeparationError, Separator, Shelf, Stems, spectral::Spectral,
+    Growing, NoShelf, Piece, Separated, SeparationError, Separator, Shelf, Stems,
+    spectral::Spectral,
 };
 use crate::{
-    audio::AudioBuffer,
+    audio::{AudioBuffer, frames_for},
     damage::Stem,
     dense::{
         norm::Moments,
@@ -49,7 +53,7 @@ use crate::{
 };
 
 /// Raised when the same model gives other results.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Added to the mix's standard deviation before dividing by it.
 const FLOOR: f32 = 1e-8;
@@ -63,6 +67,10 @@ pub struct Settings {
     pub offsets: Vec<usize>,
     /// Threads that compute, the caller's among them. The result doesn't depend on it.
     pub threads: usize,
+    /// The beginning of a recording, in seconds, whose mean and deviation normalise all of it. The reference
+    /// takes the whole recording's; then nothing could be computed before its end is known. The network
+    /// normalises each segment itself, so that the difference is that of a floor of 1e-5.
+    pub level_seconds: u32,
 }
 
 impl Default for Settings {
@@ -71,6 +79,7 @@ impl Default for Settings {
             overlap: Overlap::default(),
             offsets: Vec::new(),
             threads: default_threads(),
+            level_seconds: 50,
         }
     }
 }
@@ -164,28 +173,17 @@ impl HtDemucs {
         if channels == 0 || mix.frames() == 0 {
             return Ok((vec![mix.clone(); self.sources.len()], Vec::new()));
         }
-        let first = ModelFile::open(&self.models[0].path)?.hyper;
-        let (rate, wanted) = (first.samplerate, first.audio_channels);
-        let mut signal = clean(mix).resampled(rate).channels;
-        match (channels, wanted) {
-            (1, 2) => signal.push(signal[0].clone()),
-            (2, 1) => signal = vec![AudioBuffer::new(signal, rate).mono()],
-            _ => {}
-        }
-        let mono = AudioBuffer::new(signal.clone(), rate).mono();
-        let moments = Moments::of(&mono);
-        let (mean, deviation) = (moments.mean() as f32, moments.deviation() as f32 + FLOOR);
-        for x in signal.iter_mut().flatten() {
-            *x = (*x - mean) / deviation;
-        }
-        drop(mono);
+        let (rate, wanted) = self.heard_as()?;
+        let mut signal = with_channels(clean(mix).resampled(rate), wanted);
+        let level = self.level(&signal, rate);
+        level.take_off(&mut signal);
         let mut notes = Vec::new();
-        let estimates = self.estimate(&signal, rate, deviation, shelf, progress, &mut notes)?;
+        let estimates = self.estimate(signal, rate, level, shelf, progress, &mut notes)?;
         let outs = estimates
             .into_iter()
             .map(|mut channels_of| {
                 for x in channels_of.iter_mut().flatten() {
-                    *x = *x * deviation + mean;
+                    *x = *x * level.deviation + level.mean;
                 }
                 let mut audio = AudioBuffer::new(channels_of, rate);
                 if channels == 1 {
@@ -204,63 +202,100 @@ impl HtDemucs {
         Ok((outs, notes))
     }
 
-    /// Every source of a normalised signal.
-    fn estimate(
-        &self,
-        signal: &Signal,
-        rate: u32,
-        deviation: f32,
-        shelf: &dyn Shelf,
-        progress: &Progress,
-        notes: &mut Vec<String>,
-    ) -> Result<Vec<Signal>, SeparationError> {
-        let len = signal[0].len();
+    /// The rate and the channels that the models hear.
+    fn heard_as(&self) -> Result<(u32, usize), ModelError> {
+        let first = ModelFile::open(&self.models[0].path)?.hyper;
+        Ok((first.samplerate, first.audio_channels))
+    }
+
+    /// Of a signal, or of its beginning.
+    fn level(&self, signal: &Signal, rate: u32) -> Level {
+        let heard = signal[0].len().min(self.level_samples(rate));
+        let beginning = signal.iter().map(|c| c[..heard].to_vec()).collect();
+        let moments = Moments::of(&AudioBuffer::new(beginning, rate).mono());
+        Level {
+            mean: moments.mean() as f32,
+            deviation: moments.deviation() as f32 + FLOOR,
+        }
+    }
+
+    fn level_samples(&self, rate: u32) -> usize {
+        (self.settings.level_seconds as usize).saturating_mul(rate as usize)
+    }
+
+    /// The signal's samples at which the views that are averaged begin: silence is before the first.
+    fn origins(&self, rate: u32) -> Vec<isize> {
         let max_shift = rate as usize / 2;
-        // The signal's sample at which each view begins: silence is before the first.
-        let origins: Vec<isize> = match self.settings.offsets.as_slice() {
+        match self.settings.offsets.as_slice() {
             [] => vec![0],
             offsets => offsets
                 .iter()
                 .map(|offset| (*offset).min(max_shift) as isize - max_shift as isize)
                 .collect(),
-        };
-        let silence = || vec![vec![0.0f32; len]; signal.len()];
-        let mut total: Vec<Signal> = self.sources.iter().map(|_| silence()).collect();
-        let runs = (self.models.len() * origins.len()) as f64;
-        let mut run = 0.0;
+        }
+    }
+
+    /// The sources that a model of the bag is asked for.
+    fn wanted(&self, model: &Model) -> Vec<usize> {
+        (0..self.sources.len())
+            .filter(|s| model.weights[*s] > 0.0)
+            .collect()
+    }
+
+    /// Every source of a normalised signal.
+    fn estimate(
+        &self,
+        signal: Signal,
+        rate: u32,
+        level: Level,
+        shelf: &dyn Shelf,
+        progress: &Progress,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Signal>, SeparationError> {
+        let len = signal[0].len();
+        let origins = self.origins(rate);
+        let runs = self.models.len() * origins.len();
+        let silence = |len: usize| vec![vec![0.0f32; len]; signal.len()];
+        let mut total: Vec<Signal> = Vec::new();
+        if runs > 1 {
+            total = self.sources.iter().map(|_| silence(len)).collect();
+        }
+        let mut run = 0;
         for model in &self.models {
             let file = ModelFile::open(&model.path)?;
             let mut engine = Engine::new(&file, self.settings.threads);
+            let fingerprint = fingerprint(&model.path);
+            let wanted = self.wanted(model);
             for &origin in &origins {
                 let lead = origin.unsigned_abs();
-                let grid = Grid::new(
-                    file.hyper.segment_samples,
-                    self.settings.overlap,
-                    origin,
-                    len + lead,
+                let grid = fitting(
+                    &file,
+                    Grid::new(
+                        file.hyper.segment_samples,
+                        self.settings.overlap,
+                        origin,
+                        len + lead,
+                    ),
                 );
-                let wanted: Vec<usize> = (0..self.sources.len())
-                    .filter(|s| model.weights[*s] > 0.0)
-                    .collect();
-                let mut sums: Vec<Signal> = wanted
-                    .iter()
-                    .map(|_| vec![vec![0.0f32; len + lead]; signal.len()])
-                    .collect();
-                let part = progress.part(run / runs, (run + 1.0) / runs);
+                let mut sums: Vec<Signal> = wanted.iter().map(|_| silence(len + lead)).collect();
+                let share = |run: usize| run as f64 / runs as f64;
+                let part = progress.part(share(run), share(run + 1));
                 for piece in 0..grid.pieces() {
                     let share = grid.pieces() as f64;
                     let progress = part.part(piece as f64 / share, (piece + 1) as f64 / share);
                     let (start, span) = grid.span(piece);
+                    let (from, count) = grid.heard(piece, len);
                     let task = Task {
                         grid: &grid,
                         piece,
-                        signal,
+                        heard: signal.iter().map(|c| &c[from..from + count]).collect(),
+                        from,
                         rate,
-                        deviation,
+                        deviation: level.deviation,
                         wanted: &wanted,
                         sources: &self.sources,
                     };
-                    let kept = self.kept(&task, &fingerprint(&model.path), shelf, || {
+                    let kept = self.kept(&task, &fingerprint, shelf, || {
                         engine.piece(&task, &progress, notes)
                     })?;
                     for (sums, kept) in sums.iter_mut().zip(kept) {
@@ -272,16 +307,23 @@ impl HtDemucs {
                     }
                     progress.report(1.0);
                 }
-                for (s, sums) in wanted.iter().zip(&mut sums) {
+                sums.iter_mut().flatten().for_each(|c| grid.finish(c));
+                if runs == 1 {
+                    // The usual case: nothing to average, no second set of buffers.
+                    sums.iter_mut()
+                        .flatten()
+                        .for_each(|c| drop(c.drain(..lead)));
+                    return Ok(sums);
+                }
+                for (s, sums) in wanted.iter().zip(&sums) {
                     let weight = model.weights[*s] / origins.len() as f32;
-                    for (sums, total) in sums.iter_mut().zip(&mut total[*s]) {
-                        grid.finish(sums);
+                    for (sums, total) in sums.iter().zip(&mut total[*s]) {
                         for (total, x) in total.iter_mut().zip(&sums[lead..]) {
                             *total += weight * x;
                         }
                     }
                 }
-                run += 1.0;
+                run += 1;
             }
         }
         for (s, total) in total.iter_mut().enumerate() {
@@ -293,6 +335,92 @@ impl HtDemucs {
         Ok(total)
     }
 
+    /// The pieces of a growing mix that are certain; those that are new are made. Returns how many there are.
+    fn pieces_ahead(
+        &self,
+        mix: &dyn Growing,
+        shelf: &dyn Shelf,
+        progress: &Progress,
+    ) -> Result<usize, SeparationError> {
+        let (rate, wanted_channels) = self.heard_as()?;
+        let from_rate = mix.sample_rate();
+        let signal = |range: std::ops::Range<usize>| {
+            let needed = frames_for(from_rate, rate, range.clone());
+            let part = clean(&mix.part(needed.clone())?);
+            let part = part.resampled_part(needed.start, rate, range);
+            Ok::<_, SeparationError>(with_channels(part, wanted_channels))
+        };
+        // Both what a piece hears and the level must be known.
+        let known_at = |end: usize| {
+            let beginning = frames_for(from_rate, rate, 0..self.level_samples(rate)).end;
+            frames_for(from_rate, rate, 0..end).end.max(beginning)
+        };
+        let mut level: Option<Level> = None;
+        let mut certain = 0;
+        for model in &self.models {
+            let file = ModelFile::open(&model.path)?;
+            let mut engine = Engine::new(&file, self.settings.threads);
+            let fingerprint = fingerprint(&model.path);
+            let wanted = self.wanted(model);
+            for origin in self.origins(rate) {
+                let grid = Grid::endless(file.hyper.segment_samples, self.settings.overlap, origin);
+                for piece in 0.. {
+                    let known = known_at(grid.certain_end(piece));
+                    if known > mix.settled() {
+                        break;
+                    }
+                    certain += 1;
+                    if known <= mix.before() {
+                        continue;
+                    }
+                    let level = match level {
+                        Some(level) => level,
+                        None => {
+                            let beginning = signal(0..self.level_samples(rate))?;
+                            *level.insert(self.level(&beginning, rate))
+                        }
+                    };
+                    let (from, count) = grid.heard(piece, usize::MAX >> 2);
+                    let mut part = signal(from..from + count)?;
+                    level.take_off(&mut part);
+                    let task = Task {
+                        grid: &grid,
+                        piece,
+                        heard: part.iter().map(Vec::as_slice).collect(),
+                        from,
+                        rate,
+                        deviation: level.deviation,
+                        wanted: &wanted,
+                        sources: &self.sources,
+                    };
+                    if !self.named(&task, &fingerprint, |name| shelf.has(name)) {
+                        self.kept(&task, &fingerprint, shelf, || {
+                            engine.piece(&task, progress, &mut Vec::new())
+                        })?;
+                    }
+                }
+            }
+        }
+        Ok(certain)
+    }
+
+    /// Calls `use_it` with what a piece is called on a shelf.
+    fn named<T>(&self, task: &Task<'_>, model: &str, use_it: impl FnOnce(&Piece<'_>) -> T) -> T {
+        let mut numbers = Vec::new();
+        for chunk in task.grid.piece(task.piece) {
+            numbers.push((chunk.heard - task.from as isize) as u64);
+            numbers.push(chunk.skip as u64);
+            numbers.push(chunk.len as u64);
+        }
+        let overlap = self.settings.overlap;
+        numbers.extend([overlap.share.to_bits(), overlap.power.to_bits()]);
+        use_it(&Piece {
+            id: &format!("htdemucs-{VERSION}-{model}"),
+            numbers: &numbers,
+            heard: &task.heard,
+        })
+    }
+
     /// A piece from the shelf, or made and put there.
     fn kept(
         &self,
@@ -301,36 +429,22 @@ impl HtDemucs {
         shelf: &dyn Shelf,
         make: impl FnOnce() -> Result<(Vec<AudioBuffer>, bool), SeparationError>,
     ) -> Result<Vec<AudioBuffer>, SeparationError> {
-        let (from, count) = task.grid.heard(task.piece, task.signal[0].len());
-        let heard: Vec<&[f32]> = task.signal.iter().map(|c| &c[from..from + count]).collect();
-        let mut numbers = Vec::new();
-        for chunk in task.grid.piece(task.piece) {
-            numbers.push((chunk.heard - from as isize) as u64);
-            numbers.push(chunk.skip as u64);
-            numbers.push(chunk.len as u64);
-        }
-        let overlap = self.settings.overlap;
-        numbers.extend([overlap.share.to_bits(), overlap.power.to_bits()]);
-        let name = Piece {
-            id: &format!("htdemucs-{VERSION}-{model}"),
-            numbers: &numbers,
-            heard: &heard,
-        };
-        let buffers = task.wanted.len();
-        if let Some(found) = shelf.find(&name)
-            && found.len() == buffers
-            && found.iter().all(|b| {
-                b.channels.len() == heard.len() && b.frames() == task.grid.span(task.piece).1
-            })
-        {
-            return Ok(found);
-        }
-        let (made, whole) = make()?;
-        // What stands in for a failed segment is not worth keeping.
-        if whole {
-            shelf.keep(&name, &made);
-        }
-        Ok(made)
+        self.named(task, model, |name| {
+            let span = task.grid.span(task.piece).1;
+            let fits = |b: &AudioBuffer| b.channels.len() == task.heard.len() && b.frames() == span;
+            if let Some(found) = shelf.find(name)
+                && found.len() == task.wanted.len()
+                && found.iter().all(fits)
+            {
+                return Ok(found);
+            }
+            let (made, whole) = make()?;
+            // What stands in for a failed segment is not worth keeping.
+            if whole {
+                shelf.keep(name, &made);
+            }
+            Ok(made)
+        })
     }
 }
 
@@ -354,19 +468,69 @@ impl Separator for HtDemucs {
         progress: &Progress,
     ) -> Result<Separated, SeparationError> {
         let (sources, notes) = self.sources_of(mix, shelf, progress)?;
-        let mut stems: Stems = std::array::from_fn(|_| {
-            AudioBuffer::silence(mix.channels.len(), mix.frames(), mix.sample_rate)
-        });
+        let nothing = || AudioBuffer::new(vec![Vec::new(); mix.channels.len()], mix.sample_rate);
+        let mut stems: Stems = std::array::from_fn(|_| nothing());
+        let mut parts = Vec::new();
         for (name, audio) in self.sources.iter().zip(sources) {
-            let stem = Stem::ALL.into_iter().find(|s| s.name() == name);
-            // `other` follows from the rest, so that the stems sum to the mix: guitar, piano and the
-            // residual are in it.
-            if let Some(stem) = stem.filter(|s| *s != Stem::Other) {
-                stems[stem as usize] = audio;
+            match Stem::ALL.into_iter().find(|s| s.name() == name) {
+                // It follows from the rest, so that the stems sum to the mix: guitar, piano and the residual
+                // are in it.
+                Some(Stem::Other) => {}
+                Some(stem) => stems[stem as usize] = audio,
+                None => parts.push((name.clone(), audio)),
             }
         }
+        for stem in stems.iter_mut().filter(|s| s.frames() != mix.frames()) {
+            *stem = AudioBuffer::silence(mix.channels.len(), mix.frames(), mix.sample_rate);
+        }
         super::rest_into_other(mix, &mut stems);
-        Ok(Separated { stems, notes })
+        Ok(Separated {
+            stems,
+            parts,
+            notes,
+        })
+    }
+
+    fn separate_ahead(
+        &self,
+        mix: &dyn Growing,
+        shelf: &dyn Shelf,
+        progress: &Progress,
+    ) -> Result<usize, SeparationError> {
+        self.pieces_ahead(mix, shelf, progress)
+    }
+}
+
+/// The grid as a model's network hears it.
+fn fitting(file: &ModelFile, grid: Grid) -> Grid {
+    if file.hyper.hears_short() {
+        grid.without_widening()
+    } else {
+        grid
+    }
+}
+
+/// Mean and deviation of a signal.
+#[derive(Clone, Copy)]
+struct Level {
+    mean: f32,
+    deviation: f32,
+}
+
+impl Level {
+    fn take_off(&self, signal: &mut Signal) {
+        for x in signal.iter_mut().flatten() {
+            *x = (*x - self.mean) / self.deviation;
+        }
+    }
+}
+
+/// The channels that a model hears.
+fn with_channels(audio: AudioBuffer, wanted: usize) -> Signal {
+    match (audio.channels.len(), wanted) {
+        (1, 2) => vec![audio.channels[0].clone(), audio.channels[0].clone()],
+        (2, 1) => vec![audio.mono()],
+        _ => audio.channels,
     }
 }
 
@@ -374,8 +538,9 @@ impl Separator for HtDemucs {
 struct Task<'a> {
     grid: &'a Grid,
     piece: usize,
-    /// Normalised, at the model's rate.
-    signal: &'a Signal,
+    /// The part of the normalised signal that it hears, and the signal's sample at which that begins.
+    heard: Vec<&'a [f32]>,
+    from: usize,
     rate: u32,
     deviation: f32,
     /// The sources to be kept.
@@ -392,7 +557,7 @@ struct Engine<'a> {
 
 struct Loaded {
     net: Net,
-    work: Workspace,
+    work: Option<Workspace>,
     pool: Pool,
     scratch: PerWorker<Scratch>,
 }
@@ -406,18 +571,30 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn loaded(&mut self) -> Result<&mut Loaded, ModelError> {
+    /// Ready for passes over `samples`.
+    fn loaded(&mut self, samples: usize) -> Result<&mut Loaded, ModelError> {
+        if let Some(loaded) = &mut self.loaded
+            && loaded.net.hyper().segment_samples != samples
+        {
+            loaded.net.set_segment(samples);
+            loaded.work = None;
+        }
         if self.loaded.is_none() {
-            let net = Net::load(self.file, self.file.hyper.clone())?;
+            let mut net = Net::load(self.file, self.file.hyper.clone())?;
+            net.set_segment(samples);
             let pool = Pool::new(self.threads);
             self.loaded = Some(Loaded {
-                work: net.workspace()?,
+                work: None,
                 scratch: PerWorker::new(pool.threads(), Scratch::default),
                 net,
                 pool,
             });
         }
-        self.loaded.as_mut().ok_or(ModelError::Cancelled)
+        let loaded = self.loaded.as_mut().ok_or(ModelError::Cancelled)?;
+        if loaded.work.is_none() {
+            loaded.work = Some(loaded.net.workspace()?);
+        }
+        Ok(loaded)
     }
 
     /// The weighted sums of a piece's chunks, one buffer a wanted source, and whether the network gave all
@@ -429,26 +606,29 @@ impl<'a> Engine<'a> {
         notes: &mut Vec<String>,
     ) -> Result<(Vec<AudioBuffer>, bool), SeparationError> {
         let (start, span) = task.grid.span(task.piece);
-        let channels = task.signal.len();
+        let channels = task.heard.len();
         let mut sums: Vec<Signal> = vec![vec![vec![0.0; span]; channels]; task.wanted.len()];
         let mut whole = true;
         let count = task.grid.piece(task.piece).count() as f64;
         for (i, chunk) in task.grid.piece(task.piece).enumerate() {
-            let heard: Signal = task
-                .signal
-                .iter()
-                .map(|c| task.grid.cut(c, &chunk))
+            let here = Chunk {
+                heard: chunk.heard - task.from as isize,
+                ..chunk
+            };
+            let heard: Signal = (task.heard.iter())
+                .map(|c| task.grid.cut(c, &here))
                 .collect();
-            let loaded = self.loaded()?;
+            let loaded = self.loaded(chunk.hears)?;
             let cancelled = || progress.is_cancelled();
             let context = Context {
                 pool: &loaded.pool,
                 cancelled: &cancelled,
                 scratch: &loaded.scratch,
             };
-            let mut result = loaded
-                .net
-                .forward(&heard, &mut loaded.work, &context, None)?;
+            let Some(work) = &mut loaded.work else {
+                return Err(ModelError::Cancelled.into());
+            };
+            let mut result = loaded.net.forward(&heard, work, &context, None)?;
             if !result.iter().flatten().flatten().all(|x| x.is_finite()) {
                 whole = false;
                 let from = chunk.offset as f64 / f64::from(task.rate);

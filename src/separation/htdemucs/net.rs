@@ -4,7 +4,8 @@ use super::{
     ModelError,
     decoder::Decoder,
     encoder::{Encoder, Spectrogram},
-    hyper::{Hyper, STRIDE},
+    hyper::{Hyper, KERNEL, Kind, STRIDE},
+    merged::Merged,
     spectrum::Spectrum,
     transformer::{Room, Tokens, Transformer},
     weights::{Scope, Weights},
@@ -35,9 +36,15 @@ pub struct Net {
     /// Into and out of the transformer's width, spectral and time branch.
     widen: Option<[Packed; 2]>,
     narrow: Option<[Packed; 2]>,
-    transformer: Transformer,
+    middle: Middle,
     decoders: Vec<Decoder>,
     decoders_t: Vec<Decoder>,
+}
+
+/// What lies inside the levels in which the branches are apart.
+enum Middle {
+    Transformer(Transformer),
+    Merged(Box<Merged>),
 }
 
 /// What a pass writes to, kept between passes so that no pass allocates much.
@@ -49,7 +56,7 @@ pub struct Workspace {
     skips_t: Vec<Line>,
     tokens: Tokens,
     tokens_t: Tokens,
-    room: Room,
+    room: Option<Room>,
     z: Plane,
     z_t: Line,
     /// Hidden channels of the time branch's residual branches.
@@ -93,7 +100,12 @@ impl Net {
                 0,
                 &hyper,
             )?);
-            let at = hyper.depth - 1 - level;
+            // The merged levels come first; the inner one of them has no time branch.
+            let merged = match hyper.kind {
+                Kind::Transformer => 0,
+                Kind::Merged => 2,
+            };
+            let at = hyper.depth - 1 - level + merged;
             decoders.push(Decoder::load(
                 &scope("decoder", at),
                 channels,
@@ -102,7 +114,7 @@ impl Net {
                 &hyper,
             )?);
             decoders_t.push(Decoder::load(
-                &scope("tdecoder", at),
+                &scope("tdecoder", at - merged / 2),
                 channels,
                 below(audio * stems),
                 1,
@@ -136,7 +148,12 @@ impl Net {
             bins: embedding,
             widen: pair("channel_upsampler", inner, width)?,
             narrow: pair("channel_downsampler", width, inner)?,
-            transformer: Transformer::load(&root.at("crosstransformer"), &hyper)?,
+            middle: match hyper.kind {
+                Kind::Transformer => {
+                    Middle::Transformer(Transformer::load(&root.at("crosstransformer"), &hyper)?)
+                }
+                Kind::Merged => Middle::Merged(Box::new(Merged::load(&root, &hyper)?)),
+            },
             encoders,
             encoders_t,
             decoders,
@@ -149,13 +166,21 @@ impl Net {
         &self.hyper
     }
 
+    /// Changes how many samples a pass sees: no weight depends on it. Workspaces made before are of no use then.
+    pub fn set_segment(&mut self, samples: usize) {
+        self.hyper.segment_samples = samples;
+    }
+
     /// Bytes of the packed weights.
     pub fn bytes(&self) -> usize {
         let encoders = self.encoders.iter().chain(&self.encoders_t);
         let decoders = self.decoders.iter().chain(&self.decoders_t);
         encoders.map(Encoder::bytes).sum::<usize>()
             + decoders.map(Decoder::bytes).sum::<usize>()
-            + self.transformer.bytes()
+            + match &self.middle {
+                Middle::Transformer(transformer) => transformer.bytes(),
+                Middle::Merged(merged) => merged.bytes(),
+            }
     }
 
     /// Room for passes of this network.
@@ -179,6 +204,10 @@ impl Net {
             hidden = hidden.max(len * hyper.dconv_channels(channels));
         }
         let width = hyper.transformer_channels();
+        let (tokens, tokens_t, room) = match &self.middle {
+            Middle::Transformer(t) => (rows * frames, len, Some(t.room([rows * frames, len]))),
+            Middle::Merged(_) => (0, 0, None),
+        };
         let outs = audio * hyper.sources.len();
         let floats: usize = skips.iter().map(|p| p.data().len()).sum::<usize>()
             + skips_t.iter().map(|l| l.data().len()).sum::<usize>()
@@ -200,9 +229,9 @@ impl Net {
             input_t: Line::new(hyper.segment_samples, audio),
             skips,
             skips_t,
-            tokens: Tokens::new(rows * frames, width),
-            tokens_t: Tokens::new(len, width),
-            room: self.transformer.room([rows * frames, len]),
+            tokens: Tokens::new(tokens, width),
+            tokens_t: Tokens::new(tokens_t, width),
+            room,
             z,
             z_t,
             hidden: Aligned::zeroed(hidden),
@@ -242,7 +271,12 @@ impl Net {
         }
         let (spectral, temporal) = self.enter(&channels, work, context, &mut probe)?;
         self.descend(work, context, &mut probe)?;
-        self.cross(work, context, &mut probe)?;
+        match &self.middle {
+            Middle::Transformer(transformer) => {
+                self.cross(transformer, work, context, &mut probe)?;
+            }
+            Middle::Merged(merged) => self.merge(merged, work, context, &mut probe)?,
+        }
         self.ascend(work, context, &mut probe)?;
 
         let stems = hyper.sources.len();
@@ -372,11 +406,16 @@ impl Net {
     /// The transformer. Its results are added to the deepest skip connections.
     fn cross(
         &self,
+        transformer: &Transformer,
         work: &mut Workspace,
         context: &Context<'_>,
         probe: &mut Option<Probe<'_>>,
     ) -> Result<(), ModelError> {
-        let (Some(skip), Some(skip_t)) = (work.skips.last_mut(), work.skips_t.last_mut()) else {
+        let (Some(skip), Some(skip_t), Some(room)) = (
+            work.skips.last_mut(),
+            work.skips_t.last_mut(),
+            work.room.as_mut(),
+        ) else {
             return Ok(());
         };
         let (bins, frames, inner) = (skip.rows, skip.frames, skip.channels);
@@ -425,8 +464,7 @@ impl Net {
                 probe(&name, &[frames * bins, width], values);
             }
         };
-        self.transformer
-            .forward(tokens, tokens_t, bins, &mut work.room, context, &mut seen)?;
+        transformer.forward(tokens, tokens_t, bins, room, context, &mut seen)?;
         if let Some(probe) = probe {
             see_tokens(probe, "tr.out.x", tokens, [bins, frames]);
             see_tokens(probe, "tr.out.xt", tokens_t, [1, tokens_t.count]);
@@ -459,6 +497,42 @@ impl Net {
         })
     }
 
+    /// The merged levels. What comes up from them is added to the deepest skip connections.
+    fn merge(
+        &self,
+        merged: &Merged,
+        work: &mut Workspace,
+        context: &Context<'_>,
+        probe: &mut Option<Probe<'_>>,
+    ) -> Result<(), ModelError> {
+        let (Some(skip), Some(skip_t)) = (work.skips.last_mut(), work.skips_t.last_mut()) else {
+            return Ok(());
+        };
+        let depth = self.hyper.depth;
+        let below = skip.channels;
+        let mut see = |name: &str, values: &[f32], width: usize| {
+            let Some(probe) = probe.as_mut() else {
+                return;
+            };
+            let len = values.len() / width;
+            let plain = reordered([1, width, len], |[_, c, t]| values[t * width + c]);
+            match name {
+                "encoder" => probe(&format!("encoder.{depth}"), &[width, len], plain),
+                "encoder_in" => probe(&format!("encoder.{}", depth + 1), &[width, len], plain),
+                "decoder_in" => probe("decoder.0", &[width, len], plain),
+                "tdecoder" => probe("tdecoder.0", &[width, len], plain),
+                // `[channels][rows][frames]` in the reference.
+                _ => {
+                    let rows = reordered([below, KERNEL, len], |[c, r, t]| {
+                        values[t * width + r * below + c]
+                    });
+                    probe("decoder.1", &[below, KERNEL, len], rows);
+                }
+            }
+        };
+        merged.forward(skip, skip_t, context, &mut see)
+    }
+
     fn ascend(
         &self,
         work: &mut Workspace,
@@ -466,6 +540,10 @@ impl Net {
         probe: &mut Option<Probe<'_>>,
     ) -> Result<(), ModelError> {
         let depth = self.hyper.depth;
+        // The merged levels are the reference's first decoders.
+        let merged = usize::from(self.hyper.kind == Kind::Merged);
+        let name = |i: usize| format!("decoder.{}", i + 2 * merged);
+        let name_t = |i: usize| format!("tdecoder.{}", i + merged);
         for i in 0..depth {
             let level = depth - 1 - i;
             let (decoder, decoder_t) = (&self.decoders[i], &self.decoders_t[i]);
@@ -482,11 +560,7 @@ impl Net {
                         let at = (f + PAD) * line + (t + PAD) * c + k;
                         next.data()[at] - before[at]
                     });
-                    probe(
-                        &format!("decoder.{i}"),
-                        &[c, next.rows, next.frames],
-                        values,
-                    );
+                    probe(&name(i), &[c, next.rows, next.frames], values);
                 }
             } else {
                 decoder.plane_out(&work.z, &mut work.output, context)?;
@@ -497,7 +571,7 @@ impl Net {
                         let (q, phase) = ((f + PAD) / STRIDE, (f + PAD) % STRIDE);
                         output[((q * frames + t) * STRIDE + phase) * c + k]
                     });
-                    probe(&format!("decoder.{i}"), &[c, bins, frames], values);
+                    probe(&name(i), &[c, bins, frames], values);
                 }
             }
             let (below, here) = work.skips_t.split_at_mut(level);
@@ -514,7 +588,7 @@ impl Net {
                 let values = reordered([1, c, len], |[_, k, t]| {
                     next.inner()[t * c + k] - before[t * c + k]
                 });
-                probe(&format!("tdecoder.{i}"), &[c, len], values);
+                probe(&name_t(i), &[c, len], values);
             }
         }
         Ok(())
