@@ -281,8 +281,8 @@ struct Case<'a> {
 impl<'a> Case<'a> {
     fn new(song: &'a Song, drive: Drive, throughout: bool, separated: bool) -> Result<Self> {
         let frames = song.clean[0].frames();
-        let spans = if throughout {
-            vec![0..frames]
+        let spans: Vec<Range<usize>> = if throughout {
+            std::iter::once(0..frames).collect()
         } else {
             let at = |share: f64| (share * frames as f64) as usize;
             SPANS.iter().map(|s| at(s.start)..at(s.end)).collect()
