@@ -35,7 +35,7 @@ struct Track {
 }
 
 fn track(engine: &Arc<Engine>, rate: u32) -> Track {
-    let (mut tap, reader) = capture_ring(1 << 21);
+    let (mut tap, reader) = capture_ring(1 << 22);
     tap.set_sample_rate(rate);
     let (publisher, patches) = patch_snapshot();
     let instance = engine.connect(reader, publisher);
@@ -514,7 +514,15 @@ fn work_ahead_gives_way() {
     });
     // Another instance's short take does not wait for it.
     other.play(&overdriven_band(2.0, rate), 0);
-    assert!(other.instance.wait_idle(LIMIT) && other.swap());
+    wait_for(|| {
+        // Silence of two seconds would end the take.
+        push_on(&mut ahead);
+        other
+            .instance
+            .wait_idle(Duration::from_millis(20))
+            .then_some(())
+    });
+    assert!(other.swap());
     let done = |track: &Track| track.instance.view().ahead.map_or(0.0, |a| a.seconds);
     assert!(done(&ahead) < 60.0, "{}", done(&ahead));
     // It goes on afterwards, and stops when it is cancelled.
