@@ -1,5 +1,7 @@
 // [worker] What the engine knows of one instance: takes, commits, options, problems.
 
+mod shown;
+
 use std::{
     cell::Cell,
     ops::Range,
@@ -14,7 +16,7 @@ use parking_lot::Mutex;
 use crate::{
     audio::AudioBuffer,
     cache::commits,
-    damage::{DEFAULT_THRESHOLD, DamageKind, DamageMap, Stem},
+    damage::Stem,
     exchange::{
         SamplePos,
         capture::CaptureReader,
@@ -30,8 +32,8 @@ use crate::{
         session::{CommitRef, Edits, Listening, Regenerate, Session},
         takes::{Take, Takes},
         view::{
-            AheadView, DamageCells, Findings, JobView, ModelView, Rebuild, TakeState, TakeView,
-            View, damage_cell,
+            AheadView, DamageCells, Findings, JobView, ModelView, Rebuild, TakeState, View,
+            damage_cell,
         },
     },
 };
@@ -707,96 +709,6 @@ impl State {
         }
         self.publisher.collect();
     }
-
-    fn view(&self, job: Option<JobView>) -> View {
-        let mut takes: Vec<TakeView> = self
-            .takes
-            .all()
-            .iter()
-            .map(|take| self.take_view(take, job.is_some()))
-            .collect();
-        // Patches of a loaded project, whose audio has not been played since.
-        for commit in &self.commits {
-            if let Some(patch) = &commit.patch
-                && takes.iter().all(|t| {
-                    patch.end() <= t.start || t.start.offset(t.frames as i64) <= patch.start
-                })
-            {
-                takes.push(TakeView {
-                    start: patch.start,
-                    frames: patch.len() as u64,
-                    sample_rate: patch.sample_rate,
-                    before: commit.before.clone(),
-                    after: commit.after.clone(),
-                    damage: commit.cells.clone(),
-                    shares: shares(&commit.findings.damage),
-                    state: TakeState::Committed,
-                    findings: Some(commit.findings.clone()),
-                    rebuilds: self.rebuilds(commit),
-                    stems_at_hand: commit.stems.is_some(),
-                    unheard: self.is_unheard(commit, patch.start),
-                });
-            }
-        }
-        takes.sort_by_key(|t| t.start);
-        let mut problems = self.problems.clone();
-        if let Some(other) = self
-            .commits
-            .iter()
-            .filter_map(|c| c.patch.as_ref())
-            .find(|p| self.sample_rate != 0 && p.sample_rate != self.sample_rate)
-        {
-            problems.push(format!(
-                "Rebuilt audio was made at {} Hz and does not play at {} Hz: set the project's rate back, or \
-                 play the song once more",
-                other.sample_rate, self.sample_rate
-            ));
-        }
-        View {
-            takes,
-            job,
-            overruns: self.capture.overruns(),
-            problems,
-            model: self.model.clone(),
-            edits: self.edits.clone(),
-            listening: self.listening,
-            ahead: None,
-        }
-    }
-
-    /// What can be chosen in place of `commit`'s stems, itself last.
-    fn rebuilds(&self, commit: &Commit) -> Vec<Rebuild> {
-        (self.others.iter().filter(|o| o.same_base(commit)))
-            .chain([commit])
-            .map(Commit::rebuild)
-            .collect()
-    }
-
-    fn take_view(&self, take: &Take, running: bool) -> TakeView {
-        let commit = self.commits.iter().rfind(|c| c.covers(take));
-        let request = self.requests.iter().rfind(|r| r.revision == take.revision);
-        let state = match (commit, request) {
-            (_, Some(r)) if r.state == TakeState::Queued && running => TakeState::Running,
-            (Some(_), _) => TakeState::Committed,
-            (None, Some(r)) => r.state,
-            (None, None) if self.stopped => TakeState::Captured,
-            (None, None) => TakeState::Capturing,
-        };
-        TakeView {
-            start: take.start,
-            frames: take.frames() as u64,
-            sample_rate: take.sample_rate,
-            before: take.picture().clone(),
-            after: commit.map_or_else(Arc::default, |c| c.after.clone()),
-            damage: take.cells().clone(),
-            shares: shares(take.damage()),
-            state,
-            findings: commit.map(|c| c.findings.clone()),
-            rebuilds: commit.map_or_else(Vec::new, |c| self.rebuilds(c)),
-            stems_at_hand: commit.is_some_and(|c| c.stems.is_some()),
-            unheard: commit.is_some_and(|c| self.is_unheard(c, take.start)),
-        }
-    }
 }
 
 /// What plays with every blend up, drawn.
@@ -810,8 +722,4 @@ fn repaired(patch: &Patch) -> Picture {
         }
     }
     Painter::paint([&mix[0], &mix[1]], patch.sample_rate)
-}
-
-fn shares(damage: &DamageMap) -> [f32; DamageKind::COUNT] {
-    DamageKind::ALL.map(|kind| damage.share(kind, DEFAULT_THRESHOLD))
 }
