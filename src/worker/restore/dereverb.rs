@@ -18,7 +18,7 @@ const OFFLINE: DereverbSetting = DereverbSetting {
     power_memory: 0.7,
     gain_memory: 0.0,
     exponent: 1.0,
-    least_gain: 0.3,
+    least_gain: 0.2,
 };
 
 /// Suppresses early reflections by `early` and late reverberation by `late`, each 0..=1 (both 0 returns the
