@@ -6,7 +6,7 @@
 //! rebuilt from the true damaged stems and from those that the pipeline separates from their mix, and the
 //! spans are compared with the clean stems.
 
-mod scores;
+pub(crate) mod scores;
 
 use std::{
     collections::BTreeMap,

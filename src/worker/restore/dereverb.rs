@@ -17,7 +17,7 @@ const OFFLINE: DereverbSetting = DereverbSetting {
     power_memory: 0.7,
     gain_memory: 0.0,
     exponent: 0.7,
-    least_gain: 0.25,
+    least_gain: 0.28,
 };
 
 /// Frames of two and of four live ones, 43 and 85 ms. The long ones resolve bass notes, so that a note that is alone in

@@ -225,21 +225,7 @@ impl Scores {
 
     /// Area under the ROC curve; `None` where there is only one class.
     pub fn auc(&self) -> Option<f64> {
-        if self.damaged.is_empty() || self.whole.is_empty() {
-            return None;
-        }
-        let mut whole = self.whole.clone();
-        whole.sort_unstable_by(f32::total_cmp);
-        let wins: f64 = self
-            .damaged
-            .iter()
-            .map(|d| {
-                let below = whole.partition_point(|w| w < d);
-                let equal = whole.partition_point(|w| w <= d) - below;
-                below as f64 + 0.5 * equal as f64
-            })
-            .sum();
-        Some(wins / (self.damaged.len() * whole.len()) as f64)
+        crate::rebuild::scores::auc(&self.damaged, &self.whole)
     }
 }
 

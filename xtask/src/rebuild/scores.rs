@@ -1,4 +1,4 @@
-// [cli] Scores that only `rebuild` needs.
+// [cli] Scores of rebuilt stems and of detectors.
 
 use uncook::{metrics::spectrum::Stft, profile::Note};
 
