@@ -339,26 +339,42 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Com
             ui.label(RichText::new(words).color(p.warning));
         });
     }
-    tempo(ui, model, state, take, &profile, out);
-    chord(ui, model, state, take, &profile, out);
-    picked(ui, model, state, take, &profile, out);
-    adding(ui, model, state, take, &profile, out);
+    let shown = Shown {
+        model,
+        take,
+        profile: &profile,
+        rate: f64::from(take.sample_rate.max(1)),
+    };
+    shown.tempo(ui, state, out);
+    shown.chord(ui, state, out);
+    shown.picked(ui, state, out);
+    shown.adding(ui, state, out);
     ui.separator();
-    files(ui, model, state, take, &profile, out);
+    shown.files(ui, state, out);
     let words = "In the lanes: click to add or pick, drag to move, right-click to delete; Alt: off the grid. The \
                  built-in rebuild follows drum hits and bass notes; a generating model follows the chords too.";
     ui.label(RichText::new(words).small().color(p.dim));
 }
 
-fn tempo(
-    ui: &mut Ui,
-    model: &Model<'_>,
-    state: &mut State,
-    take: &TakeView,
-    profile: &MusicalProfile,
-    out: &mut Vec<Command>,
-) {
-    ui.horizontal(|ui| {
+/// The take whose music the panel shows.
+struct Shown<'a> {
+    model: &'a Model<'a>,
+    take: &'a TakeView,
+    /// As edited.
+    profile: &'a MusicalProfile,
+    /// Hz.
+    rate: f64,
+}
+
+impl Shown<'_> {
+    fn tempo(&self, ui: &mut Ui, state: &mut State, out: &mut Vec<Command>) {
+        let &Self {
+            model,
+            take,
+            profile,
+            ..
+        } = self;
+        ui.horizontal(|ui| {
         ui.label("Tempo");
         let now = profile.tempo_bpm.map_or(120.0, |t| t.value);
         let mut bpm = now;
@@ -379,7 +395,8 @@ fn tempo(
             info.value = Some(now);
             info
         });
-        if response.changed() && (bpm - now).abs() > 1e-9 {
+        // Leaving the field without a change gives back what it showed, a decimal: that is no edit.
+        if response.changed() && (bpm - now).abs() >= 0.05 {
             let milli_bpm = (bpm * 1e3).round() as u32;
             let edit = MusicEdit::Tempo { milli_bpm };
             change(state, model, take.start, "tempo".to_owned(), [edit], out);
@@ -393,215 +410,250 @@ fn tempo(
             }
         }
     });
-}
-
-/// The span that a chord is about, in samples of the take: the selection, else the chord that is picked or
-/// at the playhead.
-fn chord_span(
-    model: &Model<'_>,
-    state: &State,
-    take: &TakeView,
-    profile: &MusicalProfile,
-) -> Option<(i64, i64)> {
-    let inside = |pos: SamplePos| pos.since(take.start).clamp(0, take.frames as i64);
-    if let Some((start, end)) = state.selection {
-        let (start, end) = (inside(start), inside(end));
-        return (start < end).then_some((start, end));
     }
-    if let Some(Picked {
-        take: of,
-        what: What::Chord { start, end },
-    }) = state.music.picked
-        && of == take.start
-    {
-        return Some((start, end));
-    }
-    let rate = f64::from(take.sample_rate.max(1));
-    let at = inside(model.levels.position.unwrap_or(take.start)) as f64 / rate;
-    (profile.chords.iter())
-        .find(|c| (c.start..c.end).contains(&at))
-        .map(|c| match What::of_chord(c, rate) {
-            What::Chord { start, end } => (start, end),
-            _ => (0, 0),
-        })
-}
 
-fn chord(
-    ui: &mut Ui,
-    model: &Model<'_>,
-    state: &mut State,
-    take: &TakeView,
-    profile: &MusicalProfile,
-    out: &mut Vec<Command>,
-) {
-    let p = theme::of(ui);
-    let rate = f64::from(take.sample_rate.max(1));
-    let Some((start, end)) = chord_span(model, state, take, profile) else {
-        let words = "Select a span, or pick a chord, to say what is played there.";
-        ui.label(RichText::new(words).color(p.dim));
-        return;
-    };
-    let now = (profile.chords.iter())
-        .find(|c| c.start * rate <= start as f64 + 0.5 && (start as f64) < c.end * rate - 0.5)
-        .map_or_else(String::new, |c| lanes::readable(&c.label));
-    ui.horizontal(|ui| {
-        ui.label("Chord");
-        let mut text = state.music.chord.clone().unwrap_or_else(|| now.clone());
-        let field = ui
-            .add(TextEdit::singleline(&mut text).desired_width(70.0))
-            .accessible_name("Chord")
-            .on_hover_text("Such as Am, F#m7, Gmaj7, C/E, Bdim; N for none. Return takes it");
-        let clock = |at: i64| status::fine_time((take.start.0 + at) as f64 / rate);
-        ui.label(format!("{}–{}", clock(start), clock(end)));
-        let label = harte(&text);
-        if label.is_none() && state.music.chord.is_some() {
-            ui.label(
-                RichText::new("no chord that I know")
-                    .small()
-                    .color(p.problem),
-            );
+    /// The span that a chord is about, in samples of the take: the selection, else the chord that is picked or
+    /// at the playhead.
+    fn chord_span(&self, state: &State) -> Option<(i64, i64)> {
+        let &Self {
+            model,
+            take,
+            profile,
+            rate,
+        } = self;
+        let inside = |pos: SamplePos| pos.since(take.start).clamp(0, take.frames as i64);
+        if let Some((start, end)) = state.selection {
+            let (start, end) = (inside(start), inside(end));
+            return (start < end).then_some((start, end));
         }
-        if field.has_focus() {
-            state.music.chord = Some(text);
-        } else {
-            state.music.chord = None;
-            if let Some(label) = label.filter(|_| field.lost_focus() && text != now) {
-                let name = format!("chord {} {}", lanes::readable(&label), clock(start));
-                let edit = MusicEdit::Chord { start, end, label };
-                change(state, model, take.start, name, [edit], out);
-            }
+        if let Some(Picked {
+            take: of,
+            what: What::Chord { start, end },
+        }) = state.music.picked
+            && of == take.start
+        {
+            return Some((start, end));
         }
-    });
-}
-
-fn picked(
-    ui: &mut Ui,
-    model: &Model<'_>,
-    state: &mut State,
-    take: &TakeView,
-    profile: &MusicalProfile,
-    out: &mut Vec<Command>,
-) {
-    let Some(picked) = state.music.picked.filter(|p| p.take == take.start) else {
-        return;
-    };
-    let rate = f64::from(take.sample_rate.max(1));
-    let at = picked.what.at() as f64 / rate;
-    let step = |by: f64| {
-        let (_, step) = cell(profile, at);
-        (snapped(profile, at + by * step) * rate).round() as i64
-    };
-    let what = picked.what;
-    if matches!(what, What::Chord { .. }) {
-        return;
+        let at = inside(model.levels.position.unwrap_or(take.start)) as f64 / rate;
+        (profile.chords.iter())
+            .find(|c| (c.start..c.end).contains(&at))
+            .map(|c| match What::of_chord(c, rate) {
+                What::Chord { start, end } => (start, end),
+                _ => (0, 0),
+            })
     }
-    ui.horizontal_wrapped(|ui| {
-        let clock = status::fine_time(take.start.0 as f64 / rate + at);
-        ui.label(RichText::new(format!("{} {clock}", what.name())).strong());
-        let mut to = None;
-        let mut button = |text: &str, hint: &str, result: Option<What>| {
-            if ui.small_button(text).on_hover_text(hint).clicked() {
-                to = Some(result);
-            }
+
+    fn chord(&self, ui: &mut Ui, state: &mut State, out: &mut Vec<Command>) {
+        let &Self {
+            model,
+            take,
+            profile,
+            rate,
+        } = self;
+        let p = theme::of(ui);
+        let Some((start, end)) = self.chord_span(state) else {
+            let words = "Select a span, or pick a chord, to say what is played there.";
+            ui.label(RichText::new(words).color(p.dim));
+            return;
         };
-        button("Earlier", "A sixteenth", Some(what.moved_to(step(-1.0))));
-        button("Later", "A sixteenth", Some(what.moved_to(step(1.0))));
-        match what {
-            What::Note {
-                at,
-                frames,
-                midi,
-                velocity,
-            } => {
-                let note = |frames: i64, midi: u8| {
-                    Some(What::Note {
-                        at,
-                        frames,
-                        midi: midi.min(127),
-                        velocity,
-                    })
-                };
-                let (_, sixteenth) = cell(profile, at as f64 / rate);
-                let by = (sixteenth * rate).round() as i64;
-                button("Higher", "A semitone", note(frames, midi + 1));
-                button("Lower", "A semitone", note(frames, midi.saturating_sub(1)));
-                button("Longer", "A sixteenth", note(frames + by, midi));
-                button("Shorter", "A sixteenth", note((frames - by).max(by), midi));
-            }
-            What::Hit {
-                at,
-                class,
-                velocity,
-            } => {
-                let hit = |velocity: u8| {
-                    Some(What::Hit {
-                        at,
-                        class,
-                        velocity: velocity.clamp(1, 127),
-                    })
-                };
-                button(
-                    "Louder",
-                    "An eighth of full",
-                    hit(velocity.saturating_add(LOUDER)),
-                );
-                button(
-                    "Softer",
-                    "An eighth of full",
-                    hit(velocity.saturating_sub(LOUDER)),
+        let now = (profile.chords.iter())
+            .find(|c| c.start * rate <= start as f64 + 0.5 && (start as f64) < c.end * rate - 0.5)
+            .map_or_else(String::new, |c| lanes::readable(&c.label));
+        ui.horizontal(|ui| {
+            ui.label("Chord");
+            let mut text = state.music.chord.clone().unwrap_or_else(|| now.clone());
+            let field = ui
+                .add(TextEdit::singleline(&mut text).desired_width(70.0))
+                .accessible_name("Chord")
+                .on_hover_text("Such as Am, F#m7, Gmaj7, C/E, Bdim; N for none. Return takes it");
+            let clock = |at: i64| status::fine_time((take.start.0 + at) as f64 / rate);
+            ui.label(format!("{}–{}", clock(start), clock(end)));
+            let label = harte(&text);
+            if label.is_none() && state.music.chord.is_some() {
+                ui.label(
+                    RichText::new("no chord that I know")
+                        .small()
+                        .color(p.problem),
                 );
             }
-            What::Chord { .. } => {}
-        }
-        button("Delete", "Takes it out of the music", None);
-        if let Some(to) = to.filter(|to| *to != Some(what)) {
-            replace(state, model, picked, to, out);
-        }
-    });
-}
+            if field.has_focus() {
+                state.music.chord = Some(text);
+            } else {
+                state.music.chord = None;
+                if let Some(label) = label.filter(|_| field.lost_focus() && text != now) {
+                    let name = format!("chord {} {}", lanes::readable(&label), clock(start));
+                    let edit = MusicEdit::Chord { start, end, label };
+                    change(state, model, take.start, name, [edit], out);
+                }
+            }
+        });
+    }
 
-/// What can be added at the playhead by key or screen reader.
-fn adding(
-    ui: &mut Ui,
-    model: &Model<'_>,
-    state: &mut State,
-    take: &TakeView,
-    profile: &MusicalProfile,
-    out: &mut Vec<Command>,
-) {
-    let rate = f64::from(take.sample_rate.max(1));
-    let place = state.selection.map(|s| s.0).or(model.levels.position);
-    let seconds = place
-        .map_or(0, |pos| pos.since(take.start))
-        .clamp(0, take.frames as i64) as f64
-        / rate;
-    let at = (snapped(profile, seconds) * rate).round() as i64;
-    ui.horizontal_wrapped(|ui| {
-        ui.label("Add");
-        let hint = "At the start of the selection, else at the playhead, on the grid";
-        let mut new = None;
-        for class in DrumClass::ALL {
-            let button = ui.small_button(drum_name(class)).on_hover_text(hint);
-            let name = format!("Add {}", drum_name(class));
-            button.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, &name));
-            if button.clicked() {
-                new = Some(What::Hit {
+    fn picked(&self, ui: &mut Ui, state: &mut State, out: &mut Vec<Command>) {
+        let &Self {
+            model,
+            take,
+            profile,
+            rate,
+        } = self;
+        let Some(picked) = state.music.picked.filter(|p| p.take == take.start) else {
+            return;
+        };
+        let at = picked.what.at() as f64 / rate;
+        let step = |by: f64| {
+            let (_, step) = cell(profile, at);
+            (snapped(profile, at + by * step) * rate).round() as i64
+        };
+        let what = picked.what;
+        if matches!(what, What::Chord { .. }) {
+            return;
+        }
+        ui.horizontal_wrapped(|ui| {
+            let clock = status::fine_time(take.start.0 as f64 / rate + at);
+            ui.label(RichText::new(format!("{} {clock}", what.name())).strong());
+            let mut to = None;
+            let mut button = |text: &str, hint: &str, result: Option<What>| {
+                if ui.small_button(text).on_hover_text(hint).clicked() {
+                    to = Some(result);
+                }
+            };
+            button("Earlier", "A sixteenth", Some(what.moved_to(step(-1.0))));
+            button("Later", "A sixteenth", Some(what.moved_to(step(1.0))));
+            match what {
+                What::Note {
+                    at,
+                    frames,
+                    midi,
+                    velocity,
+                } => {
+                    let note = |frames: i64, midi: u8| {
+                        Some(What::Note {
+                            at,
+                            frames,
+                            midi: midi.min(127),
+                            velocity,
+                        })
+                    };
+                    let (_, sixteenth) = cell(profile, at as f64 / rate);
+                    let by = (sixteenth * rate).round() as i64;
+                    button("Higher", "A semitone", note(frames, midi + 1));
+                    button("Lower", "A semitone", note(frames, midi.saturating_sub(1)));
+                    button("Longer", "A sixteenth", note(frames + by, midi));
+                    button("Shorter", "A sixteenth", note((frames - by).max(by), midi));
+                }
+                What::Hit {
                     at,
                     class,
-                    velocity: VELOCITY,
-                });
+                    velocity,
+                } => {
+                    let hit = |velocity: u8| {
+                        Some(What::Hit {
+                            at,
+                            class,
+                            velocity: velocity.clamp(1, 127),
+                        })
+                    };
+                    button(
+                        "Louder",
+                        "An eighth of full",
+                        hit(velocity.saturating_add(LOUDER)),
+                    );
+                    button(
+                        "Softer",
+                        "An eighth of full",
+                        hit(velocity.saturating_sub(LOUDER)),
+                    );
+                }
+                What::Chord { .. } => {}
             }
+            button("Delete", "Takes it out of the music", None);
+            if let Some(to) = to.filter(|to| *to != Some(what)) {
+                replace(state, model, picked, to, out);
+            }
+        });
+    }
+
+    /// What can be added at the playhead by key or screen reader.
+    fn adding(&self, ui: &mut Ui, state: &mut State, out: &mut Vec<Command>) {
+        let &Self {
+            model,
+            take,
+            profile,
+            rate,
+        } = self;
+        let place = state.selection.map(|s| s.0).or(model.levels.position);
+        let seconds = place
+            .map_or(0, |pos| pos.since(take.start))
+            .clamp(0, take.frames as i64) as f64
+            / rate;
+        let at = (snapped(profile, seconds) * rate).round() as i64;
+        ui.horizontal_wrapped(|ui| {
+            ui.label("Add");
+            let hint = "At the start of the selection, else at the playhead, on the grid";
+            let mut new = None;
+            for class in DrumClass::ALL {
+                let button = ui.small_button(drum_name(class)).on_hover_text(hint);
+                let name = format!("Add {}", drum_name(class));
+                button.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, &name));
+                if button.clicked() {
+                    new = Some(new_hit(at, class));
+                }
+            }
+            let button = ui.small_button("bass note").on_hover_text(hint);
+            button.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Add bass note"));
+            if button.clicked() {
+                new = Some(new_note(profile, at, None, rate));
+            }
+            if let Some(what) = new {
+                let take = take.start;
+                add(state, model, Picked { take, what }, out);
+            }
+        });
+    }
+
+    fn files(&self, ui: &mut Ui, state: &mut State, out: &mut Vec<Command>) {
+        let &Self {
+            model,
+            take,
+            profile,
+            rate,
+        } = self;
+        let p = theme::of(ui);
+        ui.horizontal(|ui| {
+        let hint =
+            "Tempo, chords as markers, drums, bass and melody, as edited, where they were played";
+        if ui.button("Save MIDI").on_hover_text(hint).clicked() {
+                    let clock = status::time(take.start.0 as f64 / rate).replace(':', ".");
+            out.push(Command::SaveMidi {
+                name: format!("Uncook {clock}"),
+                bytes: midi::midi_file(profile),
+            });
         }
-        let button = ui.small_button("bass note").on_hover_text(hint);
-        button.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Add bass note"));
-        if button.clicked() {
-            new = Some(new_note(profile, at, None, rate));
-        }
-        if let Some(what) = new {
-            let take = take.start;
-            add(state, model, Picked { take, what }, out);
+        let edits = model.view.edits.music_of(take.start);
+        let forget = ui
+            .add_enabled(!edits.is_empty(), egui::Button::new("Forget edits"))
+            .on_hover_text("Back to what was heard; undo brings the edits back");
+        if forget.clicked() {
+            let before = Edits::clone(&model.view.edits);
+            let mut after = before.clone();
+            after.music.retain(|m| m.start != take.start);
+            let name = format!("forget {} edits", edits.len());
+            state.music.picked = None;
+            state
+                .history
+                .apply(name, Change::Edits { before, after }, out);
         }
     });
+        if let Some(path) = state.music.saved.clone() {
+            ui.horizontal_wrapped(|ui| {
+                let text = path.display().to_string();
+                ui.label(RichText::new(format!("Saved: {text}")).small().color(p.dim));
+                if ui.small_button("Copy path").clicked() {
+                    out.push(Command::Copy(text));
+                }
+            });
+        }
+    }
 }
 
 /// A note of an eighth; of the pitch that is played before it if none is given.
@@ -627,52 +679,6 @@ pub fn new_hit(at: i64, class: DrumClass) -> What {
         at,
         class,
         velocity: VELOCITY,
-    }
-}
-
-fn files(
-    ui: &mut Ui,
-    model: &Model<'_>,
-    state: &mut State,
-    take: &TakeView,
-    profile: &MusicalProfile,
-    out: &mut Vec<Command>,
-) {
-    let p = theme::of(ui);
-    ui.horizontal(|ui| {
-        let hint =
-            "Tempo, chords as markers, drums, bass and melody, as edited, where they were played";
-        if ui.button("Save MIDI").on_hover_text(hint).clicked() {
-            let rate = f64::from(take.sample_rate.max(1));
-            let clock = status::time(take.start.0 as f64 / rate).replace(':', ".");
-            out.push(Command::SaveMidi {
-                name: format!("Uncook {clock}"),
-                bytes: midi::midi_file(profile),
-            });
-        }
-        let edits = model.view.edits.music_of(take.start);
-        let forget = ui
-            .add_enabled(!edits.is_empty(), egui::Button::new("Forget edits"))
-            .on_hover_text("Back to what was heard; undo brings the edits back");
-        if forget.clicked() {
-            let before = Edits::clone(&model.view.edits);
-            let mut after = before.clone();
-            after.music.retain(|m| m.start != take.start);
-            let name = format!("forget {} edits", edits.len());
-            state.music.picked = None;
-            state
-                .history
-                .apply(name, Change::Edits { before, after }, out);
-        }
-    });
-    if let Some(path) = state.music.saved.clone() {
-        ui.horizontal_wrapped(|ui| {
-            let text = path.display().to_string();
-            ui.label(RichText::new(format!("Saved: {text}")).small().color(p.dim));
-            if ui.small_button("Copy path").clicked() {
-                out.push(Command::Copy(text));
-            }
-        });
     }
 }
 

@@ -1,10 +1,11 @@
 // [cli] `cargo xtask rebuild`: how well drums and bass are rebuilt, over a folder of songs with known stems.
 //!
 //! A song is a folder with `drums|bass|other|vocals.flac` (their sum is the clean mix) and `truth.json` (`beats`,
-//! `bass_notes: [{t, dur, midi}]`, `drum_onsets: [{t, name}]`). Drums and bass are overdriven here, each by itself: hard at
-//! 4 dB and softly at 5 dB of signal-to-distortion ratio, in two spans of the song or throughout. They are
-//! rebuilt from the true damaged stems and from those that the pipeline separates from their mix, and the
-//! spans are compared with the clean stems.
+//! `bass_notes: [{t, dur, midi}]`, `drum_onsets: [{t, name}]`; rims and claps count as snares, shakers as closed
+//! hats). Drums and bass are overdriven here, each by itself: hard at 4 dB and softly at 5 dB of
+//! signal-to-distortion ratio, in two spans of the song or throughout. They are rebuilt from the true damaged
+//! stems and from those that the pipeline separates from their mix, and the spans are compared with the clean
+//! stems.
 
 pub(crate) mod scores;
 

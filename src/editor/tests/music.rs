@@ -1,5 +1,7 @@
 // [main] Hands that edit the music: in the lanes by mouse and keys, on its panel by name.
 
+use std::sync::Arc;
+
 use egui::{Event, Key, Modifiers, PointerButton, Pos2, accesskit::Role, pos2, vec2};
 
 use super::stage::{RATE, Stage, views};
@@ -198,6 +200,24 @@ fn bass_notes_are_added_and_pulled_to_another_pitch() {
     stage.button("Higher");
     stage.button("Delete");
     assert_eq!(edits(&mut stage).len(), 2);
+}
+
+#[test]
+fn a_tempo_field_that_is_left_as_it_was_changes_nothing() {
+    let mut view = view();
+    let findings = Arc::make_mut(view.takes[0].findings.as_mut().unwrap());
+    findings.profile.tempo_bpm.as_mut().unwrap().value = 119.97;
+    let mut stage = Stage::new(view);
+    stage.click(Role::Tab, "Music");
+    stage.click(Role::SpinButton, "Tempo");
+    stage.key(Key::Enter, Modifiers::NONE);
+    assert_eq!(edits(&mut stage), []);
+    stage.click(Role::SpinButton, "Tempo");
+    stage.key(Key::A, Modifiers::COMMAND);
+    stage.event(Event::Text("121.5".to_owned()));
+    stage.key(Key::Enter, Modifiers::NONE);
+    let typed = MusicEdit::Tempo { milli_bpm: 121_500 };
+    assert_eq!(edits(&mut stage), [typed]);
 }
 
 #[test]

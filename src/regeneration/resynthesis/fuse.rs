@@ -14,8 +14,8 @@ pub(crate) struct Evidence<'a> {
     pub rebuilt: &'a [f32],
     /// A signal whose spectrum's power is the expected power of the rebuilt stem's error.
     pub doubt: &'a [f32],
-    /// Severity of the damage at each sample of a 10 ms grid, 0..=1: `severity(sample)`.
-    pub severity: &'a dyn Fn(usize) -> f32,
+    /// Whether a sample is to be rebuilt.
+    pub hurt: &'a dyn Fn(usize) -> bool,
     pub drive: Overdrive,
     /// Share of what neither error explains that counts against the damaged stem, 0..=1.
     pub blame: f32,
@@ -35,13 +35,7 @@ pub(crate) fn fuse(spectra: &mut Spectra, e: &Evidence<'_>) -> Vec<f32> {
         .rebuilt
         .iter()
         .enumerate()
-        .map(|(n, &v)| {
-            if (e.severity)(n) > 0.0 {
-                e.drive.apply(v)
-            } else {
-                v
-            }
-        })
+        .map(|(n, &v)| if (e.hurt)(n) { e.drive.apply(v) } else { v })
         .collect();
     let bins = spectra.bins();
     let mut out = vec![0.0; len];
@@ -56,8 +50,7 @@ pub(crate) fn fuse(spectra: &mut Spectra, e: &Evidence<'_>) -> Vec<f32> {
     for start in spectra.starts(len) {
         spectra.analyse(e.damaged, start, &mut d);
         let centre = (start + spectra.n as i64 / 2).clamp(0, len as i64 - 1) as usize;
-        let severity = (e.severity)(centre).clamp(0.0, 1.0);
-        if severity <= 0.0 {
+        if !(e.hurt)(centre) {
             spectra.add(&d, start, &mut out);
             held.fill(0.0);
             continue;
@@ -95,7 +88,7 @@ pub(crate) fn fuse(spectra: &mut Spectra, e: &Evidence<'_>) -> Vec<f32> {
             let wrong = held[i];
             // What neither explains: damage beyond the model, or a hit that was not rebuilt.
             let unexplained = (apart[i] - doubt[i] - wrong).max(0.0);
-            let wrong = severity * (wrong + e.blame * unexplained);
+            let wrong = wrong + e.blame * unexplained;
             let doubt = doubt[i] + (1.0 - e.blame) * unexplained + floor;
             let trust = doubt / (doubt + wrong);
             let (d, r) = (d[i] / a, r[i]);
@@ -123,7 +116,7 @@ pub(crate) fn mend(e: &Evidence<'_>) -> Option<Vec<f32>> {
     }
     let mut out = e.drive.undo(e.damaged, e.rebuilt, (0.0015 * e.rate) as f32);
     for (n, (o, d)) in out.iter_mut().zip(e.damaged).enumerate() {
-        if (e.severity)(n) <= 0.0 {
+        if !(e.hurt)(n) {
             *o = *d;
         }
     }

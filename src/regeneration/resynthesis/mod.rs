@@ -138,13 +138,12 @@ impl Scene {
             .map_or(0.0, |&v| v)
     }
 
-    /// How far a sample is to be rebuilt: 1 inside the regions, 0 outside. Beside a region the detector's severity
+    /// Whether a sample is to be rebuilt: inside the regions. Beside a region the detector's severity
     /// is a little above 0 long before and after the damage: what plays there is sound, and stays as it is.
-    pub fn hurt(&self, at: i64) -> f32 {
+    pub fn hurt(&self, at: i64) -> bool {
         let at = at.max(0) as usize;
         let next = self.regions.partition_point(|r| r.start <= at);
-        let inside = next > 0 && at < self.regions[next - 1].end;
-        f32::from(u8::from(inside))
+        next > 0 && at < self.regions[next - 1].end
     }
 
     /// The stem at `start..end`, zero outside of it.

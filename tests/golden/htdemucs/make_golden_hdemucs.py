@@ -7,41 +7,22 @@ hdemucs.apply.safetensors     what it gives for whole signals
     pip install demucs==4.1.0 torch safetensors
     python make_golden_hdemucs.py
 
-The input is that of `make_golden.py`.
+The input is that of `golden_input.py`.
 """
 
 import json
 
-import numpy as np
 import torch
-from demucs.apply import apply_model
 from demucs.hdemucs import HDemucs
 from safetensors.torch import save_file
+
+from golden_input import separate, signal
 
 # A hop of 64 samples: 281 frames, so that the recurrent layers work in overlapping frames of 200 steps.
 KWARGS = dict(
     sources=["drums", "bass", "other", "vocals"], channels=8, nfft=256, depth=4, norm_starts=2, dconv_attn=2,
     dconv_lstm=2, segment=0.408, samplerate=44100,
 )
-
-
-def signal(samples):
-    state, out = 12345, np.zeros((2, samples), np.int64)
-    for n in range(samples):
-        for c, period in enumerate((97, 211)):
-            state = (state * 1664525 + 1013904223) % 2**32
-            noise = (state >> 16) - 32768
-            phase = n % period
-            triangle = 2 * min(phase, period - phase) * 65536 // period - 32768
-            out[c, n] = noise + 3 * triangle
-    return torch.from_numpy((out / 2.0**19).astype(np.float32))
-
-
-def separate(model, wav):
-    """As `demucs.api.Separator.separate_tensor` does."""
-    ref = wav.mean(0)
-    mean, std = ref.mean(), ref.std() + 1e-8
-    return apply_model(model, ((wav - mean) / std)[None], shifts=0)[0] * std + mean
 
 
 def main():
@@ -87,8 +68,8 @@ def main():
         golden["act.decoder.1.every16"] = seen["act.decoder.1"].flatten(0, -2)[::16].contiguous()
         golden["act.tdecoder.0.every4"] = seen["act.tdecoder.0"][..., ::4].contiguous()
         golden["output.every4"] = out[..., ::4].contiguous()
-        apply = {"whole": separate(model, wav)[..., ::8].contiguous()}
-        apply["len3001"] = separate(model, wav[:, :3001])[..., ::2].contiguous()
+        apply = {"whole": separate(model, wav, shifts=0)[..., ::8].contiguous()}
+        apply["len3001"] = separate(model, wav[:, :3001], shifts=0)[..., ::2].contiguous()
     save_file(golden, "hdemucs.golden.safetensors")
     save_file(apply, "hdemucs.apply.safetensors")
     golden.update(apply)

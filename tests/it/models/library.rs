@@ -15,7 +15,11 @@ use uncook::models::{
     manifest::{Manifest, ManifestError},
 };
 
-use super::server::{Answer, Server};
+use super::{
+    checked_file,
+    server::{Answer, Server},
+    tiny,
+};
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -29,22 +33,11 @@ fn edge() -> Vec<u8> {
 
 /// A list of one gated model of two files, one with a known hash.
 fn manifest(url: &str) -> Manifest {
-    let text = format!(
-        r#"
-        [[model]]
-        name = "tiny"
-        purpose = "separation"
-        what = "Nothing"
-        licence = "As they please"
-        page = "http://example.org/tiny"
-        ask = true
-        gated = true
-        needs = []
-        [[model.file]]
-        file = "edge.bin"
-        url = "{url}/edge.bin"
-        sha256 = "{}"
-        bytes = {}
+    let checked = checked_file("edge.bin", &format!("{url}/edge.bin"), &edge());
+    let text = tiny(true)
+        + &checked
+        + &format!(
+            r#"
         [[model.file]]
         file = "free.bin"
         url = "{url}/free.bin"
@@ -60,10 +53,8 @@ fn manifest(url: &str) -> Manifest {
         [[model.file]]
         file = "free.bin"
         url = "{url}/free.bin"
-        "#,
-        sha256(&edge()),
-        edge().len()
-    );
+        "#
+        );
     Manifest::parse(&text).unwrap()
 }
 

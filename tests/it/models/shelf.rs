@@ -14,32 +14,17 @@ use uncook::{
     worker::shelf::{ModelState, Order, Secret, Shelf, ShelfView},
 };
 
-use super::server::{Answer, Server};
+use super::{
+    checked_file,
+    server::{Answer, Server},
+    tiny,
+};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A list of one model of one file, whose terms have to be accepted.
 fn manifest(url: &str, file: &[u8], gated: bool) -> Manifest {
-    let text = format!(
-        r#"
-        [[model]]
-        name = "tiny"
-        purpose = "separation"
-        what = "Nothing"
-        licence = "As they please"
-        page = "http://example.org/tiny"
-        ask = true
-        gated = {gated}
-        needs = []
-        [[model.file]]
-        file = "tiny.th"
-        url = "{url}"
-        sha256 = "{}"
-        bytes = {}
-        "#,
-        sha256(file),
-        file.len()
-    );
+    let text = tiny(gated) + &checked_file("tiny.th", url, file);
     Manifest::parse(&text).unwrap()
 }
 

@@ -75,7 +75,7 @@ pub(super) fn rebuild(
                 damaged: &damaged,
                 rebuilt: &synth.audio,
                 doubt: &synth.doubt,
-                severity: &|n| scene.hurt(start + n as i64),
+                hurt: &|n| scene.hurt(start + n as i64),
                 drive,
                 blame: blame(drive, models[0].built_in),
                 rate: scene.rate,

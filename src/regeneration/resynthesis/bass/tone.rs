@@ -515,14 +515,14 @@ impl Synth {
     }
 
     /// Follows the performance's level: what it must have been before the overload.
-    pub fn level(&mut self, damaged: &[f32], drive: Overdrive, severity: &dyn Fn(usize) -> f32) {
+    pub fn level(&mut self, damaged: &[f32], drive: Overdrive, hurt: &dyn Fn(usize) -> bool) {
         let step = (0.010 * self.rate).max(1.0) as usize;
         let half = (0.015 * self.rate) as i64;
         let count = self.audio.len() / step + 1;
         let own = Energy::new(damaged);
         let mut logs = vec![0.0f32; count];
         let raw = self.audio.clone();
-        let hurt: Vec<bool> = (0..raw.len()).map(|n| severity(n) > 0.0).collect();
+        let hurt: Vec<bool> = (0..raw.len()).map(hurt).collect();
         for _ in 0..5 {
             let current: Vec<f32> = gained(&raw, &logs, step);
             // Only what was overdriven may be compared through the overload.
@@ -552,8 +552,11 @@ impl Synth {
                 let slope = ((moving.over(from, to) + floor) / e).clamp(0.05, 1.0);
                 let wanted = *l + (ratio.ln() / slope.max(0.25)).clamp(-0.7, 0.7) as f32;
                 let blur = (LEVEL_DB / slope as f32).powi(2);
-                let s = severity(i * step);
-                let pull = s * blur / (blur + USUAL_DB * USUAL_DB);
+                // What is sound follows what is heard; what is hurt is held near the usual level.
+                let pull = match hurt.get(i * step) {
+                    Some(true) => blur / (blur + USUAL_DB * USUAL_DB),
+                    _ => 0.0,
+                };
                 // Up 12 dB, down to silence.
                 *l = (wanted * (1.0 - pull)).clamp(-7.0, 1.4);
             }

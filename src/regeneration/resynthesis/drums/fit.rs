@@ -90,7 +90,7 @@ impl<'a> Stage<'a> {
         Self {
             start,
             damaged: scene.cut(start, end),
-            hurt: (start..end).map(|n| scene.hurt(n) > 0.0).collect(),
+            hurt: (start..end).map(|n| scene.hurt(n)).collect(),
             played,
             voices,
             rate: scene.rate,

@@ -80,7 +80,7 @@ pub(super) fn rebuild(
             damaged: &stage.damaged,
             rebuilt: &rebuilt,
             doubt: &doubt,
-            severity: &|n| scene.hurt(stage.start + n as i64),
+            hurt: &|n| scene.hurt(stage.start + n as i64),
             drive,
             // It may be a hit that nobody transcribed, or another instrument, which the mix must not lose.
             blame: 0.0,
