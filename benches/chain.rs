@@ -49,7 +49,7 @@ fn main() {
     );
     let (clipped, crackling) = (Input::Clipped, Input::Crackling);
     for (name, input, settings) in [
-        ("everything on", clipped, everything.clone()),
+        ("everything on", clipped, everything),
         ("everything on, crackle", crackling, everything),
         ("default", clipped, Settings::default()),
         ("all off", clipped, only(|_| ())),
