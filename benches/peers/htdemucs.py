@@ -47,7 +47,6 @@ def make_model(folder):
     states.save_with_checksum(
         states.serialize_model(model.eval(), OmegaConf.create({})), folder / "random.th"
     )
-    return next(folder.glob("random-*.th"))
 
 
 def make_song(path, seconds):
@@ -90,7 +89,11 @@ def main():
     parser.add_argument("--model", type=Path)
     parser.add_argument("--ours", default="target/release/examples/htdemucs_peer")
     parser.add_argument("--torch-worker", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--make-model", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.make_model:
+        make_model(args.make_model)
+        return
     if args.torch_worker:
         torch_worker(*args.torch_worker, args.threads)
         return
@@ -98,7 +101,12 @@ def main():
 
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        model = args.model or make_model(folder)
+        model = args.model
+        if not model:
+            # In a process of its own: a process begins with the peak of the one that started it.
+            command = [sys.executable, __file__, "--make-model", str(folder)]
+            subprocess.run(command, check=True)
+            model = next(folder.glob("random-*.th"))
         song = folder / "song.f32"
         make_song(song, args.seconds)
         outs = {"torch": folder / "torch.f32", "ours": folder / "ours.f32"}

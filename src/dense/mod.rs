@@ -11,6 +11,7 @@
 
 pub mod act;
 pub mod aligned;
+pub mod device;
 pub mod gemm;
 mod kernels;
 pub mod level;

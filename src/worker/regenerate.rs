@@ -105,6 +105,7 @@ mod installed {
 
     use super::{Chosen, ModelView, RegeneratorChoice, SeparatorChoice};
     use crate::{
+        dense::device::best_device,
         models::{
             checkpoint::{Checkpoint, Limits},
             library::Library,
@@ -112,7 +113,7 @@ mod installed {
         },
         regeneration::{
             encodec::{Encodec, EncodecConfig},
-            jasco::{Jasco, JascoFiles, best_device},
+            jasco::{Jasco, JascoFiles},
             multiband_diffusion::{DiffusionRegenerator, MultiBandDiffusion},
         },
         separation::{Separator, spectral::Spectral},

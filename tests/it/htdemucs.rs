@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use candle_core::Device;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use uncook::{
     audio::AudioBuffer,
@@ -18,9 +19,10 @@ use uncook::{
         Growing, NoShelf, Piece, SeparationError, Separator, Shelf,
         htdemucs::{
             HtDemucs, ModelError, Settings,
+            device::DeviceNet,
             file::ModelFile,
             grid::Overlap,
-            net::Net,
+            net::{Net, Probe},
             offsets,
             work::{Context, Scratch},
         },
@@ -43,7 +45,7 @@ fn floats(view: &TensorView<'_>) -> Vec<f32> {
 }
 
 /// Shape and values of every tensor of a golden file.
-fn golden(name: &str) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+fn golden(name: &str) -> Tensors {
     let bytes = std::fs::read(path(name)).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     file.tensors()
@@ -99,6 +101,67 @@ fn sources(model: &HtDemucs, channels: Vec<Vec<f32>>, shelf: &dyn Shelf) -> Vec<
     sources.into_iter().flat_map(|s| s.channels).collect()
 }
 
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// What a golden file's network hears.
+fn input_of(golden: &Tensors, segment: usize) -> Vec<Vec<f32>> {
+    match golden.get("input") {
+        Some((_, input)) => {
+            let (left, right) = input.split_at(input.len() / 2);
+            vec![left.to_vec(), right.to_vec()]
+        }
+        None => signal(segment),
+    }
+}
+
+/// Whether every tensor of a golden file that `wanted` names was seen as it is there.
+fn compare(golden: &Tensors, seen: &Tensors, limit: f32, wanted: impl Fn(&str) -> bool) -> usize {
+    let mut compared = 0;
+    for (key, (_, reference)) in golden.iter().filter(|(key, _)| *key != "input") {
+        // Some are stored thinned: every 16th row of `[c][row][t]`, every 4th sample of `[c][t]`.
+        let (base, rows, samples) = match key.rsplit_once(".every") {
+            Some((base, "16")) => (base, 16, 1),
+            Some((base, step)) => (base, 1, step.parse().unwrap()),
+            None => (key.as_str(), 1, 1),
+        };
+        if !wanted(base) {
+            continue;
+        }
+        let (shape, ours) = &seen[base];
+        let len = *shape.last().unwrap();
+        let lines = ours.chunks(len).enumerate();
+        let kept = lines.filter(|(i, _)| i % rows == 0);
+        let ours: Vec<f32> = kept
+            .flat_map(|(_, line)| line.iter().step_by(samples).copied())
+            .collect();
+        let error = difference(reference, &ours);
+        assert!(error <= limit, "{key}: {error:e}");
+        compared += 1;
+    }
+    compared
+}
+
+/// Runs a pass that shows its layers, on a number of threads; the result's samples stand under "output".
+fn watched(
+    threads: usize,
+    pass: impl FnOnce(&Context<'_>, Probe<'_>) -> Result<Vec<Vec<Vec<f32>>>, ModelError>,
+) -> Tensors {
+    let pool = Pool::new(threads);
+    let context = Context {
+        pool: &pool,
+        cancelled: &|| false,
+        scratch: &PerWorker::new(pool.threads(), Scratch::default),
+    };
+    let mut seen = Tensors::new();
+    let mut probe = |name: &str, shape: &[usize], values: Vec<f32>| {
+        seen.insert(format!("act.{name}"), (shape.to_vec(), values));
+    };
+    let out = pass(&context, &mut probe).unwrap();
+    let out: Vec<f32> = out.into_iter().flatten().flatten().collect();
+    seen.insert("output".into(), (vec![out.len()], out));
+    seen
+}
+
 #[test]
 fn every_layer_is_the_references() {
     for name in ["tinyA", "tinyB", "hdemucs"] {
@@ -106,57 +169,60 @@ fn every_layer_is_the_references() {
         let file = ModelFile::open(&path(&format!("{name}.weights.safetensors"))).unwrap();
         let net = Net::load(&file, file.hyper.clone()).unwrap();
         let mut work = net.workspace().unwrap();
-        let mix = match golden.get("input") {
-            Some((_, input)) => {
-                let (left, right) = input.split_at(input.len() / 2);
-                vec![left.to_vec(), right.to_vec()]
-            }
-            None => signal(net.hyper().segment_samples),
-        };
+        let mix = input_of(&golden, net.hyper().segment_samples);
         let mut last = None;
         for threads in [1, 3] {
-            let pool = Pool::new(threads);
-            let scratch = PerWorker::new(pool.threads(), Scratch::default);
-            let context = Context {
-                pool: &pool,
-                cancelled: &|| false,
-                scratch: &scratch,
-            };
-            let mut seen = BTreeMap::new();
-            let mut probe = |name: &str, shape: &[usize], values: Vec<f32>| {
-                seen.insert(format!("act.{name}"), (shape.to_vec(), values));
-            };
-            let out = net
-                .forward(&mix, &mut work, &context, Some(&mut probe))
-                .unwrap();
-            let out: Vec<f32> = out.into_iter().flatten().flatten().collect();
-            seen.insert("output".into(), (vec![out.len()], out.clone()));
-            let mut compared = 0;
-            for (key, (_, reference)) in golden.iter().filter(|(key, _)| *key != "input") {
-                // Some are stored thinned: every 16th row of `[c][row][t]`, every 4th sample of `[c][t]`.
-                let (base, rows, samples) = match key.rsplit_once(".every") {
-                    Some((base, "16")) => (base, 16, 1),
-                    Some((base, step)) => (base, 1, step.parse().unwrap()),
-                    None => (key.as_str(), 1, 1),
-                };
-                let (shape, ours) = &seen[base];
-                let len = *shape.last().unwrap();
-                let lines = ours.chunks(len).enumerate();
-                let kept = lines.filter(|(i, _)| i % rows == 0);
-                let ours: Vec<f32> = kept
-                    .flat_map(|(_, line)| line.iter().step_by(samples).copied())
-                    .collect();
-                let error = difference(reference, &ours);
-                assert!(error <= 1e-5, "{name} {key}: {error:e}");
-                compared += 1;
-            }
+            let mut seen = watched(threads, |context, probe| {
+                net.forward(&mix, &mut work, context, Some(probe))
+            });
+            let compared = compare(&golden, &seen, 1e-5, |_| true);
             assert_eq!(
                 compared,
                 golden.len() - usize::from(golden.contains_key("input"))
             );
             // The same bits for any number of threads.
+            let out = seen.remove("output");
             assert!(last.replace(out.clone()).is_none_or(|before| before == out));
         }
+    }
+}
+
+/// The graph for graphics processors, here on candle's processor.
+#[test]
+fn candles_layers_are_the_references() {
+    for name in ["tinyA", "tinyB"] {
+        let golden = golden(&format!("{name}.golden.safetensors"));
+        let file = ModelFile::open(&path(&format!("{name}.weights.safetensors"))).unwrap();
+        let net = DeviceNet::load(&file, file.hyper.clone(), &Device::Cpu).unwrap();
+        let mix = input_of(&golden, file.hyper.segment_samples);
+        let seen = watched(2, |context, probe| net.forward(&mix, context, Some(probe)));
+        let unseen = ["act.cac", "act.tr.in.", "act.tr.layers."];
+        let wanted = |key: &str| !unseen.iter().any(|start| key.starts_with(start));
+        let compared = compare(&golden, &seen, 2e-5, wanted);
+        assert_eq!(compared, if name == "tinyA" { 19 } else { 3 });
+    }
+    // What the device can't run is done by the processor, and a note says so.
+    let merged = || {
+        let weights = path("hdemucs.weights.safetensors");
+        HtDemucs::open("tiny", &[weights], settings(2)).unwrap()
+    };
+    let mix = AudioBuffer::new(signal(30_000), 44_100);
+    let sources = |model: HtDemucs| {
+        let done = model.sources_of(&mix, &NoShelf, &Progress::new());
+        done.unwrap()
+    };
+    let (ours, notes) = sources(merged().with_candle(Device::Cpu));
+    assert_eq!((ours, Vec::new()), sources(merged()));
+    assert!(
+        notes.len() == 1 && notes[0].contains("without a transformer"),
+        "{notes:?}"
+    );
+    // And the whole of a signal.
+    let (candle, notes) = sources(tiny(settings(2)).with_candle(Device::Cpu));
+    assert_eq!(notes, [""; 0]);
+    for (a, b) in sources(tiny(settings(2))).0.iter().zip(&candle) {
+        let error = difference(&a.channels.concat(), &b.channels.concat());
+        assert!(error <= 2e-5, "{error:e}");
     }
 }
 

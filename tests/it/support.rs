@@ -17,6 +17,31 @@ pub fn install_tiny_model(data: &Path, name: &str, file: &str, golden: &str) {
     std::fs::write(models.join(format!("{name}.json")), receipt.to_string()).unwrap();
 }
 
+/// Runs `body` in a process of its own whose data folder `prepare` has filled: the folder belongs to a process.
+/// `test` is the whole name of the test that calls this and does nothing else; `body` gets the folder.
+#[cfg(feature = "ml")]
+pub fn with_data_of_its_own(test: &str, prepare: impl FnOnce(&Path), body: impl FnOnce(&Path)) {
+    use uncook::worker::engine::DATA_DIR_VARIABLE;
+    const CHILD: &str = "UNCOOK_TEST_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        return body(Path::new(&std::env::var_os(DATA_DIR_VARIABLE).unwrap()));
+    }
+    let data = tempfile::tempdir().unwrap();
+    prepare(data.path());
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(DATA_DIR_VARIABLE, data.path())
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stdout);
+    let erred = String::from_utf8_lossy(&run.stderr);
+    assert!(
+        run.status.success() && said.contains("1 passed"),
+        "{said}\n{erred}"
+    );
+}
+
 /// SDR of `estimate` against `reference` in dB over all samples.
 pub fn sdr_db(reference: &[f32], estimate: &[f32]) -> f64 {
     assert_eq!(reference.len(), estimate.len());

@@ -4,10 +4,12 @@
 //! `damaged/PRESET.flac` (mono, from the mix's start). `damage.json[PRESET]` gives `stored_gain`, by which the
 //! reference is multiplied, and what was done. Damage that a folder lacks is made here, from seeds. Each
 //! kind of damage is repaired by its own stages alone: offline by the worker's kernels, live by the plugin's
-//! chain in blocks. Rows are means over songs; a row below its floor fails the task.
+//! chain in blocks. The model-free separator is measured on the clean mixes. Rows are means over songs; a row
+//! below its floor fails the task.
 
 mod damage;
 mod repair;
+mod stems;
 
 use std::{
     collections::BTreeMap,
@@ -121,6 +123,7 @@ pub fn run(args: &Args) -> Result<()> {
         presets(song, &mut table)?;
         made(song, &mut table);
         loudness(song, &mut table);
+        stems::separation(song, &mut table)?;
     }
     for (name, scores) in std::mem::take(&mut table.scores) {
         table.add("all", &name, "AUC", [None, scores.auc()]);

@@ -652,7 +652,7 @@ fn resident_bytes() -> Result<u64> {
 }
 
 /// Time that this process has computed.
-fn cpu_seconds() -> Result<f64> {
+pub(crate) fn cpu_seconds() -> Result<f64> {
     let text = std::fs::read_to_string("/proc/self/stat")?;
     // Fields after the name in brackets; user and system time are the 12th and 13th, in 1/100 s.
     let rest = text.rsplit_once(')').context("no process name")?.1;

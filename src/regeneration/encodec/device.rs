@@ -7,6 +7,7 @@ use super::{
     convolution::Edge,
     raw::{Raw, RawConv, RawHalf, RawLstm, RawStage},
 };
+use crate::dense::device::Transposed;
 
 struct Conv {
     weight: Tensor,
@@ -62,46 +63,8 @@ impl Conv {
     }
 }
 
-/// Written as a 1×1 convolution and a shifted sum: candle's own transposed convolution is slow on graphics
-/// processors, and on the CPU wrong for more than one signal without padding (0.11.1).
-struct Transposed {
-    /// `[2·stride·outputs, inputs, 1]`, taps outermost.
-    weight: Tensor,
-    bias: Tensor,
-    stride: usize,
-    outputs: usize,
-}
-
-impl Transposed {
-    fn new(raw: &RawConv, device: &Device) -> Result<Self> {
-        let shape = (raw.inputs, raw.outputs, raw.kernel);
-        let weight = Tensor::from_slice(&raw.weight, shape, &Device::Cpu)?
-            .permute((2, 1, 0))?
-            .contiguous()?
-            .reshape((raw.kernel * raw.outputs, raw.inputs, 1))?
-            .to_device(device)?;
-        Ok(Self {
-            weight,
-            bias: Tensor::from_slice(&raw.bias, (1, raw.outputs, 1), device)?,
-            stride: raw.stride,
-            outputs: raw.outputs,
-        })
-    }
-
-    fn run(&self, x: &Tensor) -> Result<Tensor> {
-        let (batch, _, len) = x.dims3()?;
-        let (s, c) = (self.stride, self.outputs);
-        let taps = x.contiguous()?.conv1d(&self.weight, 0, 1, 1, 1)?;
-        let now = taps.narrow(1, 0, s * c)?.pad_with_zeros(2, 0, 1)?;
-        let before = taps.narrow(1, s * c, s * c)?.pad_with_zeros(2, 1, 0)?;
-        let full = (now + before)?
-            .reshape((batch, s, c, len + 1))?
-            .permute((0, 2, 3, 1))?
-            .contiguous()?
-            .reshape((batch, c, (len + 1) * s))?;
-        full.narrow(2, s - s / 2, len * s)?
-            .broadcast_add(&self.bias)
-    }
+fn transposed(raw: &RawConv, device: &Device) -> Result<Transposed> {
+    Transposed::new(&raw.weight, &raw.bias, raw.stride, device)
 }
 
 struct Block {
@@ -221,7 +184,7 @@ impl DeviceNet {
             .decoder
             .stages
             .iter()
-            .map(|s| Transposed::new(&s.resample, device));
+            .map(|s| transposed(&s.resample, device));
         Ok(Self {
             encoder: Half::new(&raw.encoder, mode, device)?,
             downs: downs.collect::<Result<_>>()?,

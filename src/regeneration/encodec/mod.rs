@@ -25,6 +25,8 @@ pub(crate) use raw::RawConv;
 pub(crate) use weights::Loader;
 pub use weights::Weights;
 
+use crate::dense::device::notice;
+
 /// Why an EnCodec could not be loaded or used. The text says what was expected.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodecError {
@@ -395,23 +397,6 @@ fn turned(x: &Tensor, device: &Device) -> Result<Tensor, EncodecError> {
 
 fn slices(signals: &[Vec<f32>]) -> Vec<&[f32]> {
     signals.iter().map(Vec::as_slice).collect()
-}
-
-/// What the user reads when a device fails.
-pub(crate) fn notice(device: &Device, error: &candle_core::Error) -> String {
-    let name = if device.is_cuda() {
-        "the NVIDIA graphics processor"
-    } else if device.is_metal() {
-        "the Apple graphics processor"
-    } else {
-        "candle on the processor"
-    };
-    // candle's errors carry a backtrace after the first line.
-    let text = error.to_string();
-    let reason = text.lines().next().unwrap_or_default();
-    format!(
-        "{name} could not run the model ({reason}); the processor does it instead, which takes longer"
-    )
 }
 
 /// `[batch, channels, time]` as a buffer `[time][channels]` each.

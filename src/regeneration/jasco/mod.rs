@@ -20,7 +20,7 @@ mod yaml;
 use std::path::PathBuf;
 
 pub use model::JascoFiles;
-pub use regenerate::{Jasco, Settings, best_device};
+pub use regenerate::{Jasco, Settings};
 
 use super::{encodec::EncodecError, multiband_diffusion::MbdError};
 use crate::models::checkpoint::CheckpointError;

@@ -2,8 +2,6 @@
 
 use std::{ops::Range, sync::Arc};
 
-use candle_core::Device;
-
 use super::{
     JascoError, chords,
     conditions::{Conditions, Guidance},
@@ -16,6 +14,7 @@ use super::{
 use crate::{
     audio::AudioBuffer,
     damage::Stem,
+    dense::device::best_device,
     regeneration::{
         MARGIN_SECONDS, RegenerationError, Regenerator, Request,
         multiband_diffusion::{MbdError, MultiBandDiffusion},
@@ -547,18 +546,4 @@ fn without(stem: &[f32], request: &Request<'_>, rate: u32) -> Vec<f32> {
         }
     }
     out
-}
-
-/// The graphics processor that this build can use, else the processor.
-pub fn best_device() -> Device {
-    let try_device = || -> candle_core::Result<Device> {
-        if cfg!(feature = "cuda") {
-            return Device::new_cuda(0);
-        }
-        if cfg!(feature = "metal") {
-            return Device::new_metal(0);
-        }
-        Ok(Device::Cpu)
-    };
-    try_device().unwrap_or(Device::Cpu)
 }

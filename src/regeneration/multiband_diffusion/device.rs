@@ -7,7 +7,10 @@ use super::{
     raw::{RawBlock, RawNorm, RawUnet},
     unet::{EPSILON, nearest},
 };
-use crate::regeneration::encodec::RawConv;
+use crate::{
+    dense::device::{Transposed, standardised},
+    regeneration::encodec::RawConv,
+};
 
 struct Norm {
     weight: Tensor,
@@ -25,17 +28,9 @@ impl Norm {
         })
     }
 
-    /// `relu(norm(x))` of `[1, channels, time]`. The mean goes off before the squares are taken, and sums are taken
-    /// over time first: a plain f32 sum over both loses digits.
+    /// `relu(norm(x))` of `[1, channels, time]`.
     fn relu(&self, x: &Tensor) -> Result<Tensor> {
-        let (batch, channels, len) = x.dims3()?;
-        let grouped = x.reshape((batch, self.groups, channels / self.groups, len))?;
-        let mean = |t: &Tensor| t.mean_keepdim(3)?.mean_keepdim(2);
-        let centred = grouped.broadcast_sub(&mean(&grouped)?)?;
-        let deviation = (mean(&centred.sqr()?)? + EPSILON)?.sqrt()?;
-        centred
-            .broadcast_div(&deviation)?
-            .reshape((batch, channels, len))?
+        standardised(x, self.groups, EPSILON)?
             .broadcast_mul(&self.weight)?
             .broadcast_add(&self.bias)?
             .relu()
@@ -90,9 +85,7 @@ struct Down {
 struct Up {
     blocks: Vec<Block>,
     norm: Norm,
-    /// `[kernel·outputs, inputs, 1]`, taps outermost: see the EnCodec's transposed convolution.
-    weight: Tensor,
-    outputs: usize,
+    resample: Transposed,
 }
 
 /// A band's network on a device.
@@ -142,17 +135,11 @@ impl DeviceUnet {
             .iter()
             .map(|level| {
                 let conv = &level.resample;
-                let shape = (conv.inputs, conv.outputs, conv.kernel);
-                let weight = Tensor::from_slice(&conv.weight, shape, &Device::Cpu)?
-                    .permute((2, 1, 0))?
-                    .contiguous()?
-                    .reshape((conv.kernel * conv.outputs, conv.inputs, 1))?
-                    .to_device(device)?;
+                let no_bias = vec![0.0; conv.outputs];
                 Ok(Up {
                     blocks: blocks(&level.blocks)?,
                     norm: Norm::new(&level.norm, groups, device)?,
-                    weight,
-                    outputs: conv.outputs,
+                    resample: Transposed::new(&conv.weight, &no_bias, conv.stride, device)?,
                 })
             })
             .collect::<Result<_>>()?;
@@ -222,16 +209,7 @@ impl DeviceUnet {
                 sum = block.run(&sum)?;
             }
             let y = level.norm.relu(&sum)?;
-            let (len, c) = (y.dim(2)?, level.outputs);
-            let taps = y.conv1d(&level.weight, 0, 1, 1, 1)?;
-            let now = taps.narrow(1, 0, s * c)?.pad_with_zeros(2, 0, 1)?;
-            let before = taps.narrow(1, s * c, s * c)?.pad_with_zeros(2, 1, 0)?;
-            let full = (now + before)?
-                .reshape((1, s, c, len + 1))?
-                .permute((0, 2, 3, 1))?
-                .contiguous()?
-                .reshape((1, c, (len + 1) * s))?;
-            z = Some(full.narrow(2, s / 2, len * s)?.contiguous()?);
+            z = Some(level.resample.run(&y)?.contiguous()?);
         }
         let Some(z) = z else {
             return Ok(Some(vec![0.0; len]));

@@ -32,6 +32,7 @@ use unet::Unet;
 
 use crate::{
     audio::AudioBuffer,
+    dense::device::notice,
     models::checkpoint::Checkpoint,
     regeneration::encodec::{self, Encodec, EncodecError, Loader, Weights},
     worker::progress::Progress,
@@ -470,7 +471,7 @@ impl MultiBandDiffusion {
     /// From now on the processor computes.
     fn give_up(&self, device: &Device, error: &candle_core::Error) {
         *lock(&self.device) = None;
-        lock(&self.notices).push(encodec::notice(device, error));
+        lock(&self.notices).push(notice(device, error));
     }
 
     /// A window of a band: from noise to audio.

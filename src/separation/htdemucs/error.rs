@@ -35,4 +35,12 @@ pub enum ModelError {
     Memory { bytes: usize },
     #[error("{0}")]
     File(String),
+    #[error("{0}")]
+    Device(String),
+}
+
+impl From<candle_core::Error> for ModelError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Device(crate::dense::device::reason(&error))
+    }
 }

@@ -13,6 +13,7 @@
 
 mod dconv;
 mod decoder;
+pub mod device;
 mod encoder;
 mod error;
 pub mod file;
@@ -32,7 +33,10 @@ use std::path::{Path, PathBuf};
 pub use error::ModelError;
 pub use weights::Weights;
 
+use candle_core::Device;
+
 use self::{
+    device::DeviceNet,
     file::ModelFile,
     grid::{Chunk, Grid, Overlap},
     net::{Net, Workspace},
@@ -46,6 +50,7 @@ use crate::{
     audio::{AudioBuffer, frames_for},
     damage::Stem,
     dense::{
+        device::failed,
         norm::Moments,
         pool::{PerWorker, Pool},
     },
@@ -97,6 +102,8 @@ pub struct HtDemucs {
     /// Names of the stems, in the models' order.
     sources: Vec<String>,
     settings: Settings,
+    /// Where candle computes instead of [`net`].
+    device: Option<Device>,
 }
 
 struct Model {
@@ -151,7 +158,16 @@ impl HtDemucs {
             models,
             sources,
             settings,
+            device: None,
         })
+    }
+
+    /// Computed with candle on `device`, for graphics processors: to rounding the same results, under another
+    /// name. Where the device fails, the processor goes on and a note says so.
+    pub fn with_candle(mut self, device: Device) -> Self {
+        self.id += &place(&device);
+        self.device = Some(device);
+        self
     }
 
     /// Names of the stems that the model knows, in its order.
@@ -263,7 +279,7 @@ impl HtDemucs {
         let mut run = 0;
         for model in &self.models {
             let file = ModelFile::open(&model.path)?;
-            let mut engine = Engine::new(&file, self.settings.threads);
+            let mut engine = Engine::new(&file, self.settings.threads, self.device.clone());
             let fingerprint = fingerprint(&model.path);
             let wanted = self.wanted(model);
             for &origin in &origins {
@@ -359,7 +375,7 @@ impl HtDemucs {
         let mut certain = 0;
         for model in &self.models {
             let file = ModelFile::open(&model.path)?;
-            let mut engine = Engine::new(&file, self.settings.threads);
+            let mut engine = Engine::new(&file, self.settings.threads, self.device.clone());
             let fingerprint = fingerprint(&model.path);
             let wanted = self.wanted(model);
             for origin in self.origins(rate) {
@@ -414,8 +430,9 @@ impl HtDemucs {
         }
         let overlap = self.settings.overlap;
         numbers.extend([overlap.share.to_bits(), overlap.power.to_bits()]);
+        let place = self.device.as_ref().map_or_else(String::new, place);
         use_it(&Piece {
-            id: &format!("htdemucs-{VERSION}-{model}"),
+            id: &format!("htdemucs-{VERSION}-{model}{place}"),
             numbers: &numbers,
             heard: &task.heard,
         })
@@ -548,53 +565,85 @@ struct Task<'a> {
     sources: &'a [String],
 }
 
+/// What the name of a result on `device` ends in.
+fn place(device: &Device) -> String {
+    format!("-candle-{:?}", device.location())
+}
+
 /// A network that is loaded when it is first needed, with its threads and its workspace.
 struct Engine<'a> {
     file: &'a ModelFile,
-    threads: usize,
-    loaded: Option<Loaded>,
-}
-
-struct Loaded {
-    net: Net,
-    work: Option<Workspace>,
+    /// None once it has failed.
+    device: Option<Device>,
+    on_device: Option<Box<DeviceNet>>,
+    on_processor: Option<(Box<Net>, Option<Workspace>)>,
     pool: Pool,
     scratch: PerWorker<Scratch>,
 }
 
 impl<'a> Engine<'a> {
-    const fn new(file: &'a ModelFile, threads: usize) -> Self {
+    fn new(file: &'a ModelFile, threads: usize, device: Option<Device>) -> Self {
+        let pool = Pool::new(threads);
         Self {
             file,
-            threads,
-            loaded: None,
+            device,
+            on_device: None,
+            on_processor: None,
+            scratch: PerWorker::new(pool.threads(), Scratch::default),
+            pool,
         }
     }
 
-    /// Ready for passes over `samples`.
-    fn loaded(&mut self, samples: usize) -> Result<&mut Loaded, ModelError> {
-        if let Some(loaded) = &mut self.loaded
-            && loaded.net.hyper().segment_samples != samples
-        {
-            loaded.net.set_segment(samples);
-            loaded.work = None;
-        }
-        if self.loaded.is_none() {
-            let mut net = Net::load(self.file, self.file.hyper.clone())?;
-            net.set_segment(samples);
-            let pool = Pool::new(self.threads);
-            self.loaded = Some(Loaded {
-                work: None,
-                scratch: PerWorker::new(pool.threads(), Scratch::default),
-                net,
-                pool,
+    /// All sources of what one pass hears.
+    fn pass(
+        &mut self,
+        heard: &Signal,
+        progress: &Progress,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Signal>, ModelError> {
+        let cancelled = || progress.is_cancelled();
+        let context = Context {
+            pool: &self.pool,
+            cancelled: &cancelled,
+            scratch: &self.scratch,
+        };
+        let hyper = &self.file.hyper;
+        if let Some(device) = &self.device {
+            let net = match self.on_device.take() {
+                Some(net) => Ok(net),
+                None => DeviceNet::load(self.file, hyper.clone(), device).map(Box::new),
+            };
+            let result = net.and_then(|net| {
+                let result = net.forward(heard, &context, None);
+                self.on_device = Some(net);
+                result
             });
+            match result {
+                Err(ModelError::Device(reason)) => {
+                    notes.push(failed(device, &reason));
+                    (self.device, self.on_device) = (None, None);
+                }
+                result => return result,
+            }
         }
-        let loaded = self.loaded.as_mut().ok_or(ModelError::Cancelled)?;
-        if loaded.work.is_none() {
-            loaded.work = Some(loaded.net.workspace()?);
+        let samples = heard.first().map_or(0, Vec::len);
+        let (net, work) = match &mut self.on_processor {
+            Some(loaded) => loaded,
+            none => {
+                let net = Net::load(self.file, hyper.clone())?;
+                none.insert((Box::new(net), None))
+            }
+        };
+        // What hears short signals as they are needs another workspace for each length.
+        if net.hyper().segment_samples != samples {
+            net.set_segment(samples);
+            *work = None;
         }
-        Ok(loaded)
+        let work = match work {
+            Some(work) => work,
+            none => none.insert(net.workspace()?),
+        };
+        net.forward(heard, work, &context, None)
     }
 
     /// The weighted sums of a piece's chunks, one buffer a wanted source, and whether the network gave all
@@ -618,17 +667,7 @@ impl<'a> Engine<'a> {
             let heard: Signal = (task.heard.iter())
                 .map(|c| task.grid.cut(c, &here))
                 .collect();
-            let loaded = self.loaded(chunk.hears)?;
-            let cancelled = || progress.is_cancelled();
-            let context = Context {
-                pool: &loaded.pool,
-                cancelled: &cancelled,
-                scratch: &loaded.scratch,
-            };
-            let Some(work) = &mut loaded.work else {
-                return Err(ModelError::Cancelled.into());
-            };
-            let mut result = loaded.net.forward(&heard, work, &context, None)?;
+            let mut result = self.pass(&heard, progress, notes)?;
             if !result.iter().flatten().flatten().all(|x| x.is_finite()) {
                 whole = false;
                 let from = chunk.offset as f64 / f64::from(task.rate);

@@ -6,7 +6,7 @@ use super::{
     encoder::{Encoder, Spectrogram},
     hyper::{Hyper, KERNEL, Kind, STRIDE},
     merged::Merged,
-    spectrum::Spectrum,
+    spectrum::{Spectrum, standard},
     transformer::{Room, Tokens, Transformer},
     weights::{Scope, Weights},
     work::{Context, Line, PAD, Plane},
@@ -18,9 +18,6 @@ use crate::dense::{
     norm::Moments,
     pool::Parts,
 };
-
-/// Added to a standard deviation before dividing by it.
-const FLOOR: f64 = 1e-5;
 
 /// Tokens of a task outside the transformer.
 const PIECE: usize = 192;
@@ -253,23 +250,8 @@ impl Net {
         mut probe: Option<Probe<'_>>,
     ) -> Result<Vec<Vec<Vec<f32>>>, ModelError> {
         let hyper = &self.hyper;
-        let samples = mix.first().map_or(0, Vec::len);
-        if mix.len() != hyper.audio_channels
-            || samples > hyper.segment_samples
-            || mix.iter().any(|c| c.len() != samples)
-        {
-            return Err(ModelError::Input {
-                actual: mix.len(),
-                expected: hyper.audio_channels,
-                samples,
-                most: hyper.segment_samples,
-            });
-        }
-        let mut channels = mix.to_vec();
-        for channel in &mut channels {
-            channel.resize(hyper.segment_samples, 0.0);
-        }
-        let (spectral, temporal) = self.enter(&channels, work, context, &mut probe)?;
+        let (mut channels, samples) = whole_segment(hyper, mix)?;
+        let (spectral, temporal) = self.enter(&mut channels, work, context, &mut probe)?;
         self.descend(work, context, &mut probe)?;
         match &self.middle {
             Middle::Transformer(transformer) => {
@@ -307,7 +289,7 @@ impl Net {
     /// Spectrum and waveform, normalised. Returns their moments before.
     fn enter(
         &self,
-        channels: &[Vec<f32>],
+        channels: &mut [Vec<f32>],
         work: &mut Workspace,
         context: &Context<'_>,
         probe: &mut Option<Probe<'_>>,
@@ -325,36 +307,12 @@ impl Net {
             });
             probe("cac", &[width, bins, frames], values);
         }
-        // The padding is zero and is not counted.
-        let inner = |row: &[f32]| Moments::of(&row[PAD * width..(PAD + bins) * width]);
-        let spectral = work
-            .input
-            .chunks_exact(line)
-            .map(inner)
-            .fold(Moments::default(), Moments::and);
-        let (mean, scale) = (
-            spectral.mean() as f32,
-            (1.0 / (FLOOR + spectral.deviation())) as f32,
-        );
-        for row in work.input.chunks_exact_mut(line) {
-            for x in &mut row[PAD * width..(PAD + bins) * width] {
-                *x = (*x - mean) * scale;
-            }
-        }
-        let temporal = channels
-            .iter()
-            .map(|c| Moments::of(c))
-            .fold(Moments::default(), Moments::and);
-        let (mean, scale) = (
-            temporal.mean() as f32,
-            (1.0 / (FLOOR + temporal.deviation())) as f32,
-        );
+        let spectral = self.spectrum.normalise(width, &mut work.input);
+        let temporal = normalise(channels);
         let audio = channels.len();
         for (c, channel) in channels.iter().enumerate() {
             let to = work.input_t.inner_mut()[c..].iter_mut().step_by(audio);
-            for (to, x) in to.zip(channel) {
-                *to = (*x - mean) * scale;
-            }
+            to.zip(channel).for_each(|(to, x)| *to = *x);
         }
         Ok((spectral, temporal))
     }
@@ -593,6 +551,46 @@ impl Net {
         }
         Ok(())
     }
+}
+
+/// `mix` extended with silence to a segment, and its length before.
+///
+/// # Errors
+/// If it has another number of channels, is too long, or its channels differ in length.
+pub(super) fn whole_segment(
+    hyper: &Hyper,
+    mix: &[Vec<f32>],
+) -> Result<(Vec<Vec<f32>>, usize), ModelError> {
+    let samples = mix.first().map_or(0, Vec::len);
+    if mix.len() != hyper.audio_channels
+        || samples > hyper.segment_samples
+        || mix.iter().any(|c| c.len() != samples)
+    {
+        return Err(ModelError::Input {
+            actual: mix.len(),
+            expected: hyper.audio_channels,
+            samples,
+            most: hyper.segment_samples,
+        });
+    }
+    let mut channels = mix.to_vec();
+    for channel in &mut channels {
+        channel.resize(hyper.segment_samples, 0.0);
+    }
+    Ok((channels, samples))
+}
+
+/// Takes mean and deviation off a waveform; returns the moments before.
+pub(super) fn normalise(channels: &mut [Vec<f32>]) -> Moments {
+    let moments = channels
+        .iter()
+        .map(|c| Moments::of(c))
+        .fold(Moments::default(), Moments::and);
+    let (mean, scale) = standard(&moments);
+    for x in channels.iter_mut().flatten() {
+        *x = (*x - mean) * scale;
+    }
+    moments
 }
 
 /// `to += narrow(from)`, or `to += from` without a layer.

@@ -9,7 +9,10 @@ use super::{
     hyper::STRIDE,
     work::{Context, PAD},
 };
-use crate::dense::pool::Parts;
+use crate::dense::{norm::Moments, pool::Parts};
+
+/// Added to a standard deviation before dividing by it.
+const FLOOR: f64 = 1e-5;
 
 /// Sum of squared periodic Hann windows a quarter of their length apart: the same everywhere.
 const ENVELOPE: f32 = 1.5;
@@ -79,6 +82,25 @@ impl Spectrum {
         })
     }
 
+    /// Takes mean and deviation off what [`Self::analyse`] wrote, `width` values a bin; returns the moments
+    /// before. The padding is zero and is not counted.
+    pub fn normalise(&self, width: usize, spectra: &mut [f32]) -> Moments {
+        let bins = self.size / 2;
+        let line = (bins + 2 * PAD) * width;
+        let inner = PAD * width..(PAD + bins) * width;
+        let moments = spectra
+            .chunks_exact(line)
+            .map(|row| Moments::of(&row[inner.clone()]))
+            .fold(Moments::default(), Moments::and);
+        let (mean, scale) = standard(&moments);
+        for row in spectra.chunks_exact_mut(line) {
+            for x in &mut row[inner.clone()] {
+                *x = (*x - mean) * scale;
+            }
+        }
+        moments
+    }
+
     /// Adds the signals of `outs.len()` spectra to `outs`. Spectrum `i`'s parts are channels `2i` and
     /// `2i + 1` of `groups`, `[bins / STRIDE + 1][frames][STRIDE][2 · outs]`, where group `q` holds the
     /// bins `4q - 2 .. 4q + 2`; a part's value is `part · gain + offset`.
@@ -126,6 +148,14 @@ impl Spectrum {
             }
         })
     }
+}
+
+/// What is taken off, and what the rest is multiplied by, for mean 0 and deviation 1.
+pub fn standard(moments: &Moments) -> (f32, f32) {
+    (
+        moments.mean() as f32,
+        (1.0 / (FLOOR + moments.deviation())) as f32,
+    )
 }
 
 /// `x` with `before` and `after` samples mirrored at its ends; what is too short to be mirrored is first

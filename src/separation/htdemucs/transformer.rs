@@ -401,7 +401,8 @@ impl Transformer {
     ) -> Result<(), ModelError> {
         let width = self.width;
         let frames = x.count / bins.max(1);
-        let (by_frame, by_bin) = (self.plane_table(frames), self.plane_table(bins));
+        let table = |count: usize| plane_table(count, width, self.max_period);
+        let (by_frame, by_bin) = (table(frames), table(bins));
         let enter = |branch: usize, row: &mut [f32], scratch: &mut Scratch| {
             if let Some(norms) = &self.norm_in {
                 let norm = &norms[branch];
@@ -428,36 +429,44 @@ impl Transformer {
         context.run(xt.count.div_ceil(BLOCK_ROWS), |i, scratch| {
             for (n, row) in parts.take(i).chunks_exact_mut(width).enumerate() {
                 enter(1, row, scratch);
-                let at = (i * BLOCK_ROWS + n) as f64;
-                let half = width / 2;
-                for k in 0..half {
-                    let exponent = k as f64 / (half as f64 - 1.0).max(1.0);
-                    let phase = at / self.max_period.powf(exponent);
-                    row[k] += self.position_weight * phase.cos() as f32;
-                    row[half + k] += self.position_weight * phase.sin() as f32;
+                let (first, second) = row.split_at_mut(width / 2);
+                let pairs = line_row(i * BLOCK_ROWS + n, width, self.max_period);
+                for ((x, y), (cos, sin)) in first.iter_mut().zip(second).zip(pairs) {
+                    *x += self.position_weight * cos;
+                    *y += self.position_weight * sin;
                 }
             }
         })
     }
+}
 
-    /// Sines and cosines by turns of positions `0..count`, `[count][width / 2]`.
-    fn plane_table(&self, count: usize) -> Vec<f32> {
-        let half = self.width / 2;
-        let log_period = self.max_period.ln();
-        let mut table = vec![0.0; count * half];
-        for (at, row) in table.chunks_exact_mut(half).enumerate() {
-            for (k, pair) in row.chunks_exact_mut(2).enumerate() {
-                let rate = (-(2.0 * k as f64) * log_period / half as f64).exp();
-                let phase = at as f64 * rate;
-                pair[0] = phase.sin() as f32;
-                pair[1] = phase.cos() as f32;
-            }
+/// Sines and cosines by turns of positions `0..count` in a plane, `[count][width / 2]`.
+pub fn plane_table(count: usize, width: usize, max_period: f64) -> Vec<f32> {
+    let half = width / 2;
+    let log_period = max_period.ln();
+    let mut table = vec![0.0; count * half];
+    for (at, row) in table.chunks_exact_mut(half).enumerate() {
+        for (k, pair) in row.chunks_exact_mut(2).enumerate() {
+            let rate = (-(2.0 * k as f64) * log_period / half as f64).exp();
+            let phase = at as f64 * rate;
+            pair[0] = phase.sin() as f32;
+            pair[1] = phase.cos() as f32;
         }
-        table
     }
+    table
+}
+
+/// Cosines and sines of a position on a line, `width / 2` pairs: the cosines belong to the first half of the width.
+pub fn line_row(at: usize, width: usize, max_period: f64) -> impl Iterator<Item = (f32, f32)> {
+    let half = width / 2;
+    (0..half).map(move |k| {
+        let exponent = k as f64 / (half as f64 - 1.0).max(1.0);
+        let phase = at as f64 / max_period.powf(exponent);
+        (phase.cos() as f32, phase.sin() as f32)
+    })
 }
 
 /// Whether layer `index` attends to the other branch: every other one does.
-fn is_cross(index: usize, cross_first: bool) -> bool {
+pub fn is_cross(index: usize, cross_first: bool) -> bool {
     (index % 2 == 1) != cross_first
 }

@@ -11,7 +11,7 @@ use uncook::{
     worker::report::Report,
 };
 
-use super::road::{NAME, install_in};
+use super::road::{CODEC, DIFFUSION, NAME, install_in};
 use crate::support::overdriven_band;
 
 const RATE: u32 = 22_050;
@@ -96,6 +96,46 @@ fn a_span_is_generated_the_same_for_a_seed_and_kept_in_the_cache() {
     // As damaged: the model is used, and the same for a seed.
     let damaged = ["--regenerator", "jasco", "--no-cache", "--seed", "1"];
     assert_eq!(run(desk.path(), &damaged), run(desk.path(), &damaged));
+}
+
+/// The diffusion alone, and in place of the codec's decoder.
+#[test]
+fn diffusion_rebuilds_a_span_the_same_for_a_seed() {
+    let desk = desk();
+    let library = install_in(desk.path().join("data").as_path());
+    let with = |regenerator: &str, seed: &str| {
+        let mut args = JASCO;
+        args[1] = regenerator;
+        run(desk.path(), &[&args[..], &["--seed", seed]].concat())
+    };
+    let (plain, lines) = with("mbd", "1");
+    let terms = format!("the terms of {DIFFUSION} are not accepted");
+    assert!(lines.iter().any(|l| l.contains(&terms)), "{lines:?}");
+    for name in [NAME, DIFFUSION, CODEC] {
+        library.accept(name).expect("recorded");
+    }
+    let (codec, _) = with("jasco", "1");
+    for (regenerator, models) in [
+        ("mbd", &[DIFFUSION, CODEC][..]),
+        ("jasco-mbd", &[NAME, DIFFUSION, CODEC]),
+    ] {
+        let (first, lines) = with(regenerator, "1");
+        for model in models {
+            let line = format!("stems rebuilt with {model}; its terms: CC BY-NC 4.0");
+            assert!(lines.iter().any(|l| l.starts_with(&line)), "{lines:?}");
+        }
+        assert!(
+            lines.iter().any(|l| l == "bass: rebuilt as asked"),
+            "{lines:?}"
+        );
+        assert!(first.channels.iter().flatten().all(|x| x.is_finite()));
+        assert!(
+            first != plain && first != codec,
+            "{regenerator} did nothing"
+        );
+        assert!(first == with(regenerator, "1").0, "{regenerator}");
+        assert!(first != with(regenerator, "2").0, "{regenerator}");
+    }
 }
 
 #[test]

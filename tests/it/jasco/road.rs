@@ -405,13 +405,34 @@ fn a_missing_or_wrong_file_is_named() {
 /// The model that the tiny files are installed as.
 pub const NAME: &str = "jasco-chords-drums-melody-400M";
 
-/// The tiny files as installed models in the data folder `data`, no terms accepted.
+/// As which the tiny diffusion and its codec are installed.
+pub const DIFFUSION: &str = "multiband-diffusion";
+pub const CODEC: &str = "musicgen-codec";
+
+/// The tiny files as installed models in the data folder `data`, no terms accepted: the model, its text encoder,
+/// MultiBand Diffusion and its codec.
 pub fn install_in(data: &Path) -> Library {
     let desk = TempDir::new().expect("a folder");
     install("melody", desk.path());
+    for (to, from) in [
+        ("mbd/mbd_musicgen_32khz.th", "mbd/mbd_tiny.th"),
+        (
+            "codec/compression_state_dict.bin",
+            "encodec/native_compression_state_dict.bin",
+        ),
+    ] {
+        let to = desk.path().join(to);
+        std::fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        std::fs::copy(folder(from), to).expect("a copy");
+    }
     let manifest = Manifest::embedded().expect("the list");
     let library = Library::at(data.join("models"), manifest);
-    for (name, from) in [(NAME, "jasco"), ("t5-base", "t5-base")] {
+    for (name, from) in [
+        (NAME, "jasco"),
+        ("t5-base", "t5-base"),
+        (DIFFUSION, "mbd"),
+        (CODEC, "codec"),
+    ] {
         let folder = library.folder().join(name);
         std::fs::create_dir_all(&folder).expect("a folder");
         let model = library.manifest().get(name).expect("a listed model");

@@ -1,12 +1,11 @@
 //! Takes by seed through the engine that the plugin uses, with the tiny model installed.
 
 use std::{
-    process::Command,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tempfile::TempDir;
 use uncook::{
     damage::Stem,
     exchange::{
@@ -15,18 +14,18 @@ use uncook::{
         patch::{PatchReader, patch_snapshot},
     },
     worker::{
-        engine::{DATA_DIR_VARIABLE, Engine, Instance},
+        engine::{Engine, Instance},
         options::{Options, Quality, RegeneratorChoice},
         session::{Edits, Regenerate},
         view::View,
     },
 };
 
-use super::road::{NAME, install_in};
-use crate::support::overdriven_band;
+use super::road::{CODEC, DIFFUSION, NAME, install_in};
+use crate::support::{overdriven_band, with_data_of_its_own};
 
 const RATE: u32 = 22_050;
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(600);
 const START: i64 = 1000;
 
 /// The span that is asked for, and what of it lies between its fades, samples of the take.
@@ -61,42 +60,25 @@ fn layer(patches: &mut PatchReader) -> Vec<f32> {
     bass.map_or_else(Vec::new, |layer| layer[0].clone())
 }
 
-/// The library's folder comes from the environment: the test runs itself in a process of its own.
 #[test]
 fn takes_by_seed_are_kept_compared_and_undone() {
-    const CHILD: &str = "UNCOOK_TEST_TAKES";
-    if std::env::var_os(CHILD).is_some() {
-        return child();
-    }
-    let data = TempDir::new().expect("a folder");
-    install_in(data.path());
-    let output = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "--nocapture"])
-        .arg("jasco::takes::takes_by_seed_are_kept_compared_and_undone")
-        .env(CHILD, "1")
-        .env(DATA_DIR_VARIABLE, data.path())
-        .output()
-        .expect("the program starts");
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}"
-    );
+    let test = "jasco::takes::takes_by_seed_are_kept_compared_and_undone";
+    with_data_of_its_own(test, |data| drop(install_in(data)), child);
 }
 
-fn child() {
+fn child(_: &Path) {
     let engine = Engine::shared();
     let (mut tap, reader) = capture_ring(1 << 18);
     tap.set_sample_rate(RATE);
     let (publisher, mut patches) = patch_snapshot();
     let instance = engine.connect(reader, publisher);
     instance.set_sample_rate(RATE);
-    instance.set_options(&Options {
+    let options = Options {
         quality: Quality::Draft,
         regenerator: RegeneratorChoice::Jasco,
         ..Options::default()
-    });
+    };
+    instance.set_options(&options);
     // The terms are shown before anything is generated, and asked for once.
     let view = wait_for(&instance, |view| view.model.is_some());
     let model = view.model.as_ref().expect("a model is needed");
@@ -178,4 +160,44 @@ fn child() {
     assert_eq!(instance.session().others.len(), 3);
     instance.set_edits(&Edits::default());
     assert!(layer(&mut patches) == third);
+
+    // The diffusion models: a line for each, and another sound.
+    let mut last = third;
+    for (choice, name) in [
+        (RegeneratorChoice::JascoDiffusion, DIFFUSION),
+        (RegeneratorChoice::Diffusion, CODEC),
+    ] {
+        instance.set_options(&Options {
+            regenerator: choice,
+            ..options.clone()
+        });
+        wait_for(&instance, |view| {
+            view.model
+                .as_ref()
+                .is_some_and(|m| m.terms.iter().any(|t| t.starts_with(name)))
+        });
+        instance.accept_terms();
+        wait_for(&instance, |v| v.model.as_ref().is_some_and(|m| m.accepted));
+        instance.regenerate(Regenerate {
+            stem: Stem::Bass,
+            start: SamplePos(START + SPAN.0),
+            end: SamplePos(START + SPAN.1),
+            seed: 1,
+        });
+        assert!(instance.wait_idle(LIMIT));
+        let another = |made: &[f32]| {
+            made.get(INSIDE)
+                .is_some_and(|x| x.iter().any(|x| *x != 0.0) && *x != last[INSIDE])
+        };
+        last = loop {
+            let made = layer(&mut patches);
+            if another(&made) {
+                break made;
+            }
+        };
+        wait_for(&instance, |view| {
+            let found = view.takes[0].findings.is_some();
+            found && lines(view).iter().any(|l| l.contains(name))
+        });
+    }
 }
