@@ -105,7 +105,6 @@ mod installed {
 
     use super::{Chosen, ModelView, RegeneratorChoice, SeparatorChoice};
     use crate::{
-        dense::device::best_device,
         models::{
             checkpoint::{Checkpoint, Limits},
             library::Library,
@@ -113,7 +112,7 @@ mod installed {
         },
         regeneration::{
             encodec::{Encodec, EncodecConfig},
-            jasco::{Jasco, JascoFiles},
+            jasco::{Jasco, JascoFiles, best_device},
             multiband_diffusion::{DiffusionRegenerator, MultiBandDiffusion},
         },
         separation::{Separator, spectral::Spectral},

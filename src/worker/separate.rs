@@ -113,10 +113,7 @@ pub(super) fn separated_part(
 /// The best model that is installed, or why there is none.
 #[cfg(feature = "ml")]
 pub(super) fn model(choice: SeparatorChoice) -> Result<Box<dyn Separator>, String> {
-    use candle_core::Device;
-
     use crate::{
-        dense::device::best_device,
         models::library::Library,
         separation::htdemucs::{HtDemucs, Settings},
     };
@@ -127,12 +124,7 @@ pub(super) fn model(choice: SeparatorChoice) -> Result<Box<dyn Separator>, Strin
     for name in first.into_iter().chain(MODELS) {
         if let Some(files) = library.find(name) {
             match HtDemucs::open(name, &files, Settings::default()) {
-                Ok(model) => {
-                    return Ok(match best_device() {
-                        Device::Cpu => Box::new(model),
-                        device => Box::new(model.with_candle(device)),
-                    });
-                }
+                Ok(model) => return Ok(Box::new(model.on_best_device())),
                 Err(error) => reason = format!("{name} can't be used: {error}"),
             }
         }

@@ -22,6 +22,8 @@ use std::path::PathBuf;
 pub use model::JascoFiles;
 pub use regenerate::{Jasco, Settings};
 
+pub use crate::dense::device::best_device;
+
 use super::{encodec::EncodecError, multiband_diffusion::MbdError};
 use crate::models::checkpoint::CheckpointError;
 

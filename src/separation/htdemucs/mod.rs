@@ -50,7 +50,7 @@ use crate::{
     audio::{AudioBuffer, frames_for},
     damage::Stem,
     dense::{
-        device::failed,
+        device::{best_device, failed},
         norm::Moments,
         pool::{PerWorker, Pool},
     },
@@ -168,6 +168,14 @@ impl HtDemucs {
         self.id += &place(&device);
         self.device = Some(device);
         self
+    }
+
+    /// On the graphics processor that this build can use; without one, on the processor.
+    pub fn on_best_device(self) -> Self {
+        match best_device() {
+            Device::Cpu => self,
+            device => self.with_candle(device),
+        }
     }
 
     /// Names of the stems that the model knows, in its order.
