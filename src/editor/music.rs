@@ -6,6 +6,7 @@ use egui::{DragValue, RichText, TextEdit, Ui, WidgetInfo};
 
 use crate::{
     editor::{
+        files::Want,
         history::Change,
         lanes,
         model::{Command, Model},
@@ -331,6 +332,7 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Com
             let clicked = ui
                 .add_enabled(free, button)
                 .on_hover_text("Rebuilds the stems that depend on what was edited")
+                .on_disabled_hover_text("A job is running: it has to end first")
                 .clicked();
             if clicked {
                 out.push(Command::Analyse);
@@ -351,8 +353,11 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Com
     shown.adding(ui, state, out);
     ui.separator();
     shown.files(ui, state, out);
-    let words = "In the lanes: click to add or pick, drag to move, right-click to delete; Alt: off the grid. The \
-                 built-in rebuild follows drum hits and bass notes; a generating model follows the chords too.";
+    let words = "In the lanes: click to add or pick, drag to move, right-click to delete; Alt: off the grid. Keys: \
+                 left and right pick, up and down change the lane, Delete. A rebuild plays the drum hits and bass \
+                 notes where they stand. A chord moves bass notes that could hardly be heard onto its tones; a \
+                 generating model follows every chord. The tempo sets the grid and the MIDI file's clock; what \
+                 was played stays in its place.";
     ui.label(RichText::new(words).small().color(p.dim));
 }
 
@@ -620,19 +625,33 @@ impl Shown<'_> {
         } = self;
         let p = theme::of(ui);
         ui.horizontal(|ui| {
-        let hint =
-            "Tempo, chords as markers, drums, bass and melody, as edited, where they were played";
+        let midi_name = || {
+            let clock = status::time(take.start.0 as f64 / rate).replace(':', ".");
+            format!("Uncook {clock}")
+        };
+        let hint = "Tempo, chords as markers, drums, bass and melody, as edited, where they were played; into the \
+                    folder for MIDI files";
         if ui.button("Save MIDI").on_hover_text(hint).clicked() {
-                    let clock = status::time(take.start.0 as f64 / rate).replace(':', ".");
             out.push(Command::SaveMidi {
-                name: format!("Uncook {clock}"),
+                name: midi_name(),
                 bytes: midi::midi_file(profile),
             });
+        }
+        let save_as = ui
+            .button("Save as…")
+            .on_hover_text("Choose where; drag the file into the DAW from there");
+        save_as.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Save MIDI as"));
+        if save_as.clicked() {
+            out.push(Command::Choose(Want::SaveMidi {
+                name: midi_name(),
+                bytes: midi::midi_file(profile),
+            }));
         }
         let edits = model.view.edits.music_of(take.start);
         let forget = ui
             .add_enabled(!edits.is_empty(), egui::Button::new("Forget edits"))
-            .on_hover_text("Back to what was heard; undo brings the edits back");
+            .on_hover_text("Back to what was heard; undo brings the edits back")
+            .on_disabled_hover_text("Nothing was edited here");
         if forget.clicked() {
             let before = Edits::clone(&model.view.edits);
             let mut after = before.clone();
@@ -648,7 +667,9 @@ impl Shown<'_> {
             ui.horizontal_wrapped(|ui| {
                 let text = path.display().to_string();
                 ui.label(RichText::new(format!("Saved: {text}")).small().color(p.dim));
-                if ui.small_button("Copy path").clicked() {
+                let copy = ui.small_button("Copy path");
+                let copy = copy.on_hover_text("The file's path, for the clipboard");
+                if copy.clicked() {
                     out.push(Command::Copy(text));
                 }
             });
