@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Width of a value's text.
-const VALUE_WIDTH: f32 = 68.0;
+const VALUE_WIDTH: f32 = 54.0;
 /// Height of a row.
 const ROW: f32 = 22.0;
 /// Share of the range that one pixel of a knob moves, and the share of that while Shift is held.

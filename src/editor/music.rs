@@ -264,10 +264,7 @@ pub fn change(
 ) {
     let before = Edits::clone(&model.view.edits);
     let mut after = before.clone();
-    let music = after.music_mut(take);
-    for edit in new {
-        edit::push(music, edit);
-    }
+    edit::push_all(after.music_mut(take), new);
     after.music.retain(|m| !m.edits.is_empty());
     state
         .history

@@ -514,7 +514,11 @@ fn row(
             (_, true) => p.text,
             _ => p.dim,
         };
-        let mut inside = ui.new_child(egui::UiBuilder::new().max_rect(rect));
+        let mut inside = ui.new_child(
+            egui::UiBuilder::new()
+                .max_rect(rect)
+                .layout(egui::Layout::top_down(egui::Align::Min)),
+        );
         inside.spacing_mut().item_spacing.y = 1.0;
         for text in [
             RichText::new(words.what).color(loud),

@@ -32,11 +32,11 @@ pub fn title(stem: Stem) -> &'static str {
 
 /// All rows.
 pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
-    ui.spacing_mut().button_padding.y = 2.0;
+    ui.spacing_mut().button_padding = vec2(7.0, 1.0);
     ui.spacing_mut().item_spacing.y = 2.0;
     for stem in Stem::ALL {
         row(ui, model, state, stem, out);
-        ui.add_space(3.0);
+        ui.add_space(1.0);
     }
     controls::slider(
         ui,
@@ -311,7 +311,7 @@ fn chooser(
     };
     let can = other.is_some();
     let swap = ui
-        .add_enabled(can, egui::Button::new("↔").min_size(vec2(22.0, 22.0)))
+        .add_enabled(can, egui::Button::new("Swap"))
         .on_hover_text(&hint)
         .on_disabled_hover_text(&hint);
     let label = format!("Compare {} takes", stem.name());

@@ -46,7 +46,7 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State) -> Vec<Command> {
         // What is left is shared: half of it for the waveform.
         let rest = ui.available_height() - OUTPUT - TOOLS - LEGEND - 4.0 * theme::GAP;
         let (share, panels) = if waveform::shows_lanes(model, state) {
-            (0.51, PANELS_WITH_LANES)
+            (0.49, PANELS_WITH_LANES)
         } else {
             (0.44, PANELS)
         };

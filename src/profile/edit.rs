@@ -146,6 +146,29 @@ pub fn push(edits: &mut Vec<MusicEdit>, edit: MusicEdit) {
     edits.push(edit);
 }
 
+/// [`push`] of a change that is several edits. A hit that is taken away and put back at once is another hit, louder or
+/// softer: those two don't cancel out.
+pub fn push_all(edits: &mut Vec<MusicEdit>, new: impl IntoIterator<Item = MusicEdit>) {
+    let mut before: Option<MusicEdit> = None;
+    for edit in new {
+        let in_place = match (&before, &edit) {
+            (
+                Some(MusicEdit::RemoveHit { at, class }),
+                MusicEdit::AddHit {
+                    at: b, class: c, ..
+                },
+            ) => at == b && class == c,
+            _ => false,
+        };
+        if in_place && edits.last() == before.as_ref() {
+            edits.push(edit.clone());
+        } else {
+            push(edits, edit.clone());
+        }
+        before = Some(edit);
+    }
+}
+
 fn loudness(velocity: u8) -> f32 {
     f32::from(velocity.clamp(1, 127)) / 127.0
 }
@@ -441,6 +464,30 @@ mod tests {
         );
         assert_eq!(out.tempo_bpm.unwrap().value, 20.0);
         assert_eq!(out.beats, Vec::<f64>::new());
+    }
+
+    #[test]
+    fn a_hit_becomes_louder_in_its_place() {
+        let remove = MusicEdit::RemoveHit {
+            at: 5,
+            class: DrumClass::Kick,
+        };
+        let add = |velocity| MusicEdit::AddHit {
+            at: 5,
+            class: DrumClass::Kick,
+            velocity,
+        };
+        let mut edits = Vec::new();
+        for velocity in [90, 106] {
+            push_all(&mut edits, [remove.clone(), add(velocity)]);
+            assert_eq!(edits, [remove.clone(), add(velocity)]);
+        }
+        // What was added by hand stays one edit.
+        let mut edits = vec![add(90)];
+        push_all(&mut edits, [remove.clone(), add(106)]);
+        assert_eq!(edits, [add(106)]);
+        push_all(&mut edits, [remove]);
+        assert_eq!(edits, []);
     }
 
     #[test]

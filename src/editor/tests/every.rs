@@ -143,6 +143,9 @@ fn effect(p: &UncookParams, role: Role, name: &str) -> Option<Effect> {
             "Choose folder" => Asks(|c| *c == Command::Choose(Want::ModelFolder)),
             "Add folder" => Asks(|c| matches!(c, Command::Models(Wanted::Add(_)))),
             "Cancel models" => Asks(|c| *c == Command::Models(Wanted::Cancel)),
+            _ if starts(&["Really remove "]) => {
+                Asks(|c| matches!(c, Command::Models(Wanted::Remove(_))))
+            }
             _ if starts(&["Remove "]) => Changes(|s| format!("{:?}", s.models)),
             _ if starts(&["Verify ", "Fetch ", "Accept terms "]) => {
                 Asks(|c| matches!(c, Command::Models(_)))
