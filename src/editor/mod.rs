@@ -5,6 +5,7 @@
 
 pub mod controls;
 pub mod files;
+pub mod harte;
 pub mod history;
 pub mod lanes;
 pub mod live;
