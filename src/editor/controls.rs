@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Width of a value's text.
-const VALUE_WIDTH: f32 = 68.0;
+const VALUE_WIDTH: f32 = 54.0;
 /// Height of a row.
 const ROW: f32 = 22.0;
 /// Share of the range that one pixel of a knob moves, and the share of that while Shift is held.
@@ -28,7 +28,7 @@ const FINE: f32 = 0.12;
 /// Share of the range that an arrow key moves.
 const STEP: f32 = 0.05;
 /// A knob's width and height with its two lines of text.
-pub const KNOB: Vec2 = vec2(78.0, 86.0);
+pub const KNOB: Vec2 = vec2(60.0, 76.0);
 
 /// One whole change of a parameter.
 pub fn change<P: Param>(param: &P, normalized: f32, out: &mut Vec<Command>) {
@@ -293,7 +293,7 @@ pub fn knob<P: Param>(ui: &mut Ui, name: &str, hint: &str, param: &P, out: &mut 
         ui.set_min_size(KNOB);
         ui.spacing_mut().item_spacing.y = 0.0;
         ui.add(egui::Label::new(RichText::new(name).small().color(p.dim)).truncate());
-        let (rect, response) = ui.allocate_exact_size(vec2(52.0, 50.0), Sense::click_and_drag());
+        let (rect, response) = ui.allocate_exact_size(vec2(48.0, 45.0), Sense::click_and_drag());
         handle(ui, &response, name, Hand::Turning, param, out);
         if ui.is_rect_visible(rect) {
             paint_knob(ui.painter(), p, rect, &response, param);
@@ -320,7 +320,7 @@ fn paint_knob<P: Param>(
     param: &P,
 ) {
     let middle = rect.center() + vec2(0.0, 2.0);
-    let radius = 20.0;
+    let radius = 18.0;
     let at = |share: f32, radius: f32| {
         let angle = 0.375 * std::f32::consts::TAU + TURN * share;
         middle + radius * vec2(angle.cos(), angle.sin())
@@ -340,8 +340,8 @@ fn paint_knob<P: Param>(
     }
     let hot = response.hovered() || response.dragged();
     let body = if hot { p.line } else { p.raised };
-    painter.circle(middle, 14.0, body, Stroke::new(1.0, p.line));
-    painter.line_segment([at(shown, 5.0), at(shown, 12.5)], Stroke::new(2.5, p.text));
+    painter.circle(middle, 12.5, body, Stroke::new(1.0, p.line));
+    painter.line_segment([at(shown, 4.5), at(shown, 11.0)], Stroke::new(2.5, p.text));
     focus_ring(painter, p, rect, response);
 }
 
@@ -373,7 +373,8 @@ fn value<P: Param>(
             FontId::proportional(12.0),
             if hot { p.accent } else { p.text },
         );
-        if response.on_hover_text("Click to type a value").clicked() {
+        let hint = format!("{name}: {shown}. Click to type a value");
+        if response.on_hover_text(hint).clicked() {
             ui.data_mut(|data| data.insert_temp(id, shown));
         }
         return;
@@ -417,11 +418,14 @@ pub fn switch(ui: &mut Ui, name: &str, text: &str, hint: &str, on: bool, colour:
     } else {
         RichText::new(text)
     };
-    let mut button = egui::Button::new(rich).min_size(vec2(26.0, 24.0));
+    let mut button = egui::Button::new(rich).min_size(vec2(26.0, ROW));
     if on {
         button = button.fill(colour);
     }
-    let response = ui.add(button).on_hover_text(hint);
+    let response = ui
+        .add(button)
+        .on_hover_text(hint)
+        .on_disabled_hover_text(hint);
     response.widget_info(|| WidgetInfo::selected(Role::Button, ui.is_enabled(), on, name));
     response.clicked()
 }
@@ -441,11 +445,11 @@ pub fn toggle(
     }
 }
 
-/// A list of which one is chosen.
+/// A list of which one is chosen. `hint`: what it is about, then what each of them means.
 pub fn choice<T: Enum + PartialEq + Copy + 'static>(
     ui: &mut Ui,
     name: &str,
-    hint: &str,
+    (hint, meanings): (&str, &[&str]),
     param: &EnumParam<T>,
     out: &mut Vec<Command>,
 ) {
@@ -456,7 +460,9 @@ pub fn choice<T: Enum + PartialEq + Copy + 'static>(
         .width(132.0)
         .show_ui(ui, |ui| {
             for i in 0..T::variants().len() {
-                if ui.selectable_label(i == current, variant(i)).clicked() && i != current {
+                let label = ui.selectable_label(i == current, variant(i));
+                let label = label.on_hover_text(meanings.get(i).copied().unwrap_or(hint));
+                if label.clicked() && i != current {
                     change(param, param.preview_normalized(T::from_index(i)), out);
                 }
             }

@@ -1,6 +1,9 @@
 // [main] Undo and redo of everything that is no parameter of the host's (those the host undoes).
 
-use crate::{editor::model::Command, worker::session::Edits};
+use crate::{
+    editor::{model::Command, presets::Preset},
+    worker::session::{Edits, Listening},
+};
 
 /// Steps that are remembered.
 const MAX_STEPS: usize = 100;
@@ -8,8 +11,30 @@ const MAX_STEPS: usize = 100;
 /// What a step changed, before and after.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    Edits { before: Edits, after: Edits },
-    Style { before: String, after: String },
+    Edits {
+        before: Edits,
+        after: Edits,
+    },
+    Style {
+        before: String,
+        after: String,
+    },
+    Listen {
+        before: Listening,
+        after: Listening,
+    },
+    /// The palette; `after` is light.
+    Light {
+        after: bool,
+    },
+    /// The user's presets: the file of one name, and the name that the settings go under.
+    Preset {
+        before: Option<Preset>,
+        after: Option<Preset>,
+        named: (String, String),
+    },
+    /// What was captured and rebuilt is forgotten.
+    Clear,
 }
 
 /// A change with its name in plain words, such as "refuse bass 0:41–0:44".
@@ -27,17 +52,33 @@ pub struct History {
 }
 
 impl Change {
-    fn forward(&self) -> Command {
+    fn forward(&self) -> Vec<Command> {
         match self {
-            Self::Edits { after, .. } => Command::SetEdits(after.clone()),
-            Self::Style { after, .. } => Command::SetStyle(after.clone()),
+            Self::Edits { after, .. } => vec![Command::SetEdits(after.clone())],
+            Self::Style { after, .. } => vec![Command::SetStyle(after.clone())],
+            Self::Listen { after, .. } => vec![Command::Listen(*after)],
+            Self::Light { after } => vec![Command::SetLight(*after)],
+            Self::Preset {
+                before,
+                after,
+                named,
+            } => files(before.as_ref(), after.as_ref(), &named.1),
+            Self::Clear => vec![Command::Clear],
         }
     }
 
-    fn back(&self) -> Command {
+    fn back(&self) -> Vec<Command> {
         match self {
-            Self::Edits { before, .. } => Command::SetEdits(before.clone()),
-            Self::Style { before, .. } => Command::SetStyle(before.clone()),
+            Self::Edits { before, .. } => vec![Command::SetEdits(before.clone())],
+            Self::Style { before, .. } => vec![Command::SetStyle(before.clone())],
+            Self::Listen { before, .. } => vec![Command::Listen(*before)],
+            Self::Light { after } => vec![Command::SetLight(!after)],
+            Self::Preset {
+                before,
+                after,
+                named,
+            } => files(after.as_ref(), before.as_ref(), &named.0),
+            Self::Clear => vec![Command::Unclear],
         }
     }
 
@@ -45,8 +86,26 @@ impl Change {
         match self {
             Self::Edits { before, after } => before == after,
             Self::Style { before, after } => before == after,
+            Self::Listen { before, after } => before == after,
+            Self::Preset {
+                before,
+                after,
+                named,
+            } => before == after && named.0 == named.1,
+            Self::Light { .. } | Self::Clear => false,
         }
     }
+}
+
+/// What makes `after` of the file `before`, and names the settings.
+fn files(before: Option<&Preset>, after: Option<&Preset>, name: &str) -> Vec<Command> {
+    let file = match (before, after) {
+        (_, Some(preset)) => Some(Command::SavePreset(preset.clone())),
+        (Some(preset), None) => Some(Command::DeletePreset(preset.name.clone())),
+        (None, None) => None,
+    };
+    let name = Command::NamePreset(name.to_owned());
+    file.into_iter().chain([name]).collect()
 }
 
 impl History {
@@ -55,7 +114,7 @@ impl History {
         if change.is_nothing() {
             return;
         }
-        out.push(change.forward());
+        out.extend(change.forward());
         self.undone.clear();
         let name = name.into();
         // One turn of a slider is one step.
@@ -84,7 +143,7 @@ impl History {
     /// Takes the last step back.
     pub fn undo(&mut self, out: &mut Vec<Command>) {
         if let Some(step) = self.done.pop() {
-            out.push(step.change.back());
+            out.extend(step.change.back());
             self.undone.push(step);
         }
     }
@@ -92,7 +151,7 @@ impl History {
     /// Does the last undone step again.
     pub fn redo(&mut self, out: &mut Vec<Command>) {
         if let Some(step) = self.undone.pop() {
-            out.push(step.change.forward());
+            out.extend(step.change.forward());
             self.done.push(step);
         }
     }
@@ -107,6 +166,73 @@ mod tests {
             before: before.to_owned(),
             after: after.to_owned(),
         }
+    }
+
+    #[test]
+    fn files_listening_colours_and_clearing_come_back_too() {
+        let mut history = History::default();
+        let preset = |style: &str| Preset {
+            name: "Cellar".to_owned(),
+            style: style.to_owned(),
+            ..Preset::default()
+        };
+        let named = |before: &str, after: &str| (before.to_owned(), after.to_owned());
+        let solo = Listening {
+            solo: [true, false, false, false],
+            ..Listening::default()
+        };
+        let changes = [
+            Change::Preset {
+                before: Some(preset("old")),
+                after: Some(preset("new")),
+                named: named("Gentle", "Cellar"),
+            },
+            Change::Preset {
+                before: Some(preset("new")),
+                after: None,
+                named: named("Cellar", ""),
+            },
+            Change::Listen {
+                before: Listening::default(),
+                after: solo,
+            },
+            Change::Light { after: true },
+            Change::Clear,
+        ];
+        for change in changes {
+            history.apply("step", change, &mut Vec::new());
+        }
+        let mut out = Vec::new();
+        for _ in 0..5 {
+            history.undo(&mut out);
+        }
+        let name = |name: &str| Command::NamePreset(name.to_owned());
+        assert_eq!(
+            out,
+            [
+                Command::Unclear,
+                Command::SetLight(false),
+                Command::Listen(Listening::default()),
+                Command::SavePreset(preset("new")),
+                name("Cellar"),
+                Command::SavePreset(preset("old")),
+                name("Gentle"),
+            ]
+        );
+        out.clear();
+        for _ in 0..5 {
+            history.redo(&mut out);
+        }
+        let again = [
+            Command::SavePreset(preset("new")),
+            name("Cellar"),
+            Command::DeletePreset("Cellar".to_owned()),
+            name(""),
+            Command::Listen(solo),
+            Command::SetLight(true),
+            Command::Clear,
+        ];
+        assert_eq!(out, again);
     }
 
     #[test]

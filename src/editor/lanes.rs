@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use egui::{
-    Align2, Color32, CornerRadius, CursorIcon, FontId, Mesh, Painter, PointerButton, Pos2, Rect,
-    Response, Sense, Shape, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2,
+    Align2, Color32, CornerRadius, CursorIcon, EventFilter, FontId, Key, Mesh, Painter,
+    PointerButton, Pos2, Rect, Response, Sense, Shape, Stroke, StrokeKind, Ui, WidgetInfo, pos2,
+    vec2,
 };
 
 use crate::{
@@ -129,6 +130,10 @@ pub fn draw(
     }
     let response = ui.interact(rect, ui.scope_id().with("lanes"), Sense::click_and_drag());
     response.widget_info(|| WidgetInfo::labeled(egui::Role::Canvas, true, "Music"));
+    if response.has_focus() {
+        let stroke = Stroke::new(1.5, p.accent);
+        painter.rect_stroke(rect, CornerRadius::same(2), stroke, StrokeKind::Inside);
+    }
     edit(ui, &response, &places, span, &played, model, state, out);
     hover(response, &places, span, &played);
 }
@@ -237,6 +242,9 @@ fn edit(
     {
         music::replace(state, model, from, Some(to), out);
     }
+    if response.has_focus() {
+        pick_by_key(ui, response, played, state);
+    }
     let Some(at) = response.interact_pointer_pos().or(response.hover_pos()) else {
         delete_by_key(ui, response, model, state, out);
         return;
@@ -263,6 +271,77 @@ fn edit(
     delete_by_key(ui, response, model, state, out);
 }
 
+/// Left and right pick the neighbour in the same lane, up and down what is nearest in the next lane.
+fn pick_by_key(ui: &Ui, response: &Response, played: &[Played<'_>], state: &mut State) {
+    let filter = EventFilter {
+        horizontal_arrows: true,
+        vertical_arrows: true,
+        ..EventFilter::default()
+    };
+    ui.memory_mut(|memory| memory.set_focus_lock_filter(response.id, filter));
+    let pressed = |key: Key| ui.input(|input| input.num_presses(key)) as i32;
+    let along = pressed(Key::ArrowRight) - pressed(Key::ArrowLeft);
+    let across = pressed(Key::ArrowDown) - pressed(Key::ArrowUp);
+    if along == 0 && across == 0 {
+        return;
+    }
+    let picked = state.music.picked;
+    let take = (played.iter())
+        .find(|(take, _)| picked.is_some_and(|p| p.take == take.start))
+        .or(played.first());
+    let Some((take, profile)) = take else {
+        return;
+    };
+    let rows = rows(profile, f64::from(take.sample_rate.max(1)));
+    let row = picked.and_then(|p| rows.iter().position(|row| row.contains(&p.what)));
+    let at = picked.map_or(0, |p| p.what.at());
+    let nearest = |row: &[What]| {
+        row.iter()
+            .copied()
+            .min_by_key(|what| (what.at() - at).abs())
+    };
+    let found = match row {
+        // Nothing is picked yet: the first there is.
+        None => rows.iter().find_map(|row| nearest(row)),
+        Some(row) if along != 0 => {
+            let place = rows[row]
+                .iter()
+                .position(|what| Some(*what) == picked.map(|p| p.what));
+            let next = place.map_or(0, |i| i as i32) + along;
+            let last = rows[row].len() as i32 - 1;
+            rows[row].get(next.clamp(0, last) as usize).copied()
+        }
+        // Lanes in which nothing is played are passed over.
+        Some(row) => {
+            let way = across.signum();
+            let next = (1..rows.len() as i32).map(|by| row as i32 + by * way);
+            next.filter_map(|row| rows.get(usize::try_from(row).ok()?))
+                .find_map(|row| nearest(row))
+        }
+    };
+    if let Some(what) = found {
+        state.music.picked = Some(Picked {
+            take: take.start,
+            what,
+        });
+        state.tab = Tab::Music;
+    }
+}
+
+/// What is in the lanes, from above: chords, bass, each row of drums; each in order of time.
+fn rows(profile: &MusicalProfile, rate: f64) -> Vec<Vec<What>> {
+    let chords = profile.chords.iter().map(|c| What::of_chord(c, rate));
+    let bass = profile.bass_notes.iter().map(|n| What::of_note(n, rate));
+    let mut rows = vec![chords.collect::<Vec<_>>(), bass.collect()];
+    for (_, classes) in DRUM_ROWS {
+        let hits = profile.drums.iter().filter(|h| classes.contains(&h.class));
+        rows.push(hits.map(|h| What::of_hit(h, rate)).collect());
+    }
+    rows.iter_mut()
+        .for_each(|row| row.sort_by_key(|what| what.at()));
+    rows
+}
+
 fn delete_by_key(
     ui: &Ui,
     response: &Response,
@@ -271,9 +350,7 @@ fn delete_by_key(
     out: &mut Vec<Command>,
 ) {
     let pressed = response.has_focus()
-        && ui.input(|input| {
-            input.key_pressed(egui::Key::Delete) || input.key_pressed(egui::Key::Backspace)
-        });
+        && ui.input(|input| input.key_pressed(Key::Delete) || input.key_pressed(Key::Backspace));
     if let (true, Some(picked)) = (pressed, state.music.picked)
         && !matches!(picked.what, What::Chord { .. })
     {
@@ -565,6 +642,7 @@ fn hover(response: Response, places: &Places, span: &Span, played: &[Played<'_>]
         return;
     };
     let Some(under) = under(pointer, places, span, played, true) else {
+        response.on_hover_text_at_pointer("Nothing was analysed here");
         return;
     };
     let rate = f64::from(under.take.sample_rate.max(1));
@@ -589,9 +667,15 @@ fn hover(response: Response, places: &Places, span: &Span, played: &[Played<'_>]
             }),
         None => None,
     };
-    if let Some(words) = words {
-        response.on_hover_text_at_pointer(words);
-    }
+    let words = words.unwrap_or_else(|| {
+        let help = if under.new.is_some() {
+            "Click to add"
+        } else {
+            "Select a span above to name its chord"
+        };
+        help.to_owned()
+    });
+    response.on_hover_text_at_pointer(words);
 }
 
 #[cfg(test)]

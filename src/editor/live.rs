@@ -92,19 +92,46 @@ pub fn analysis(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec
     row(ui, "Capture", &mut |ui| {
         let hint =
             "When input is captured, and whether it is analysed by itself when playback stops";
-        controls::choice(ui, "Capture mode", hint, &params.capture, out);
+        let meanings = [
+            "Nothing is captured: only the live repair works",
+            "Captured while it plays, analysed when you press Analyse",
+            "Captured while it plays, analysed when it stops",
+        ];
+        controls::choice(ui, "Capture mode", (hint, &meanings), &params.capture, out);
     });
     row(ui, "Quality", &mut |ui| {
         let hint = "How much work goes into the offline repair";
-        controls::choice(ui, "Quality", hint, &params.quality, out);
+        let meanings = [
+            "As fast as the live repair",
+            "As good as it gets: about as long as the song",
+        ];
+        controls::choice(ui, "Quality", (hint, &meanings), &params.quality, out);
     });
     row(ui, "Separator", &mut |ui| {
         let hint = "Who separates the instruments";
-        controls::choice(ui, "Separator", hint, &params.separator, out);
+        let meanings = [
+            "An installed model, else the built-in one",
+            "The built-in one, without a model",
+        ];
+        controls::choice(ui, "Separator", (hint, &meanings), &params.separator, out);
     });
     row(ui, "Regenerator", &mut |ui| {
         let hint = "Who rebuilds damaged drums and bass";
-        controls::choice(ui, "Regenerator", hint, &params.regenerator, out);
+        let meanings = [
+            "Nobody: drums and bass are only restored",
+            "From their own sound, where they are damaged and it measures better",
+            "The same over the whole take, for you to judge by ear",
+            "A generating model, where they are damaged; see Models",
+            "The same, decoded by a second model: slower, cleaner",
+            "Damaged spans made anew from their own codes by a model",
+        ];
+        controls::choice(
+            ui,
+            "Regenerator",
+            (hint, &meanings),
+            &params.regenerator,
+            out,
+        );
     });
     if let Some(found) = &model.view.model {
         terms(ui, found, out);
@@ -141,7 +168,8 @@ fn terms(ui: &mut Ui, found: &ModelView, out: &mut Vec<Command>) {
     for terms in &found.terms {
         ui.label(RichText::new(terms).small().color(p.dim));
     }
-    let accept = (!found.accepted).then(|| ui.button("Accept these terms"));
+    let hint = "You have read the terms above and accept them, for every project on this computer";
+    let accept = (!found.accepted).then(|| ui.button("Accept these terms").on_hover_text(hint));
     if accept.is_some_and(|button| button.clicked()) {
         out.push(Command::AcceptTerms);
     }
@@ -237,7 +265,7 @@ pub fn legend(ui: &mut Ui, model: &Model<'_>) {
 pub fn output(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
     let params = model.params;
     ui.horizontal(|ui| {
-        ui.spacing_mut().item_spacing.x = 2.0;
+        ui.spacing_mut().item_spacing.x = 10.0;
         for (name, hint, param) in [
             (
                 "Repair",
@@ -268,7 +296,7 @@ pub fn output(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
         controls::toggle(ui, "Limiter", hint, p.accent, &params.output.limiter, out);
         ui.add_space(10.0);
         ui.vertical(|ui| {
-            ui.add_space(14.0);
+            ui.add_space(10.0);
             level_meters(ui, model);
         });
     });
@@ -304,6 +332,7 @@ fn level_meters(ui: &mut Ui, model: &Model<'_>) {
 fn meter(ui: &mut Ui, label: &str, share: f32, colour: egui::Color32, value: &str, width: f32) {
     let size = vec2(ui.available_width(), 17.0);
     let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
+    let response = response.on_hover_text(format!("{label}: {value}"));
     response.widget_info(|| {
         let mut info = WidgetInfo::labeled(egui::Role::Meter, true, label);
         info.current_text_value = Some(value.to_owned());

@@ -4,6 +4,8 @@
 //! neither window nor host, so it can be drawn in tests. This file owns the window: it gathers the model, and carries the commands out.
 
 pub mod controls;
+pub mod files;
+pub mod harte;
 pub mod history;
 pub mod lanes;
 pub mod live;
@@ -14,6 +16,7 @@ pub mod plan;
 pub mod presets;
 pub mod quality;
 pub mod spectrogram;
+pub mod stale;
 pub mod state;
 pub mod status;
 pub mod stems;
@@ -38,6 +41,7 @@ use nice_plug::{
         Editor, HostMethods, ParentWindowHandle, ResizeHint, SizeConstraints, SpawnedEditor,
         dpi::{LogicalSize, NativeSize, Size},
     },
+    params::persist::PersistentField,
     prelude::TrackInfo,
 };
 use nice_plug_egui::{
@@ -48,6 +52,7 @@ use parking_lot::Mutex;
 
 use crate::{
     editor::{
+        files::{Answer, Dialog, Prompt, Want},
         model::{Command, Gesture, Model},
         presets::Preset,
         state::State,
@@ -57,7 +62,7 @@ use crate::{
     exchange::meters::Meters,
     params::{DEFAULT_EDITOR_SIZE, UncookParams},
     worker::{
-        session::{Edits, Listening, Regenerate},
+        session::{Edits, Listening, Regenerate, Session},
         shelf::{Order, ShelfView},
         view::View,
     },
@@ -160,6 +165,8 @@ impl UncookEditor {
             state: self.state.clone(),
             presets: Vec::new(),
             problems: Vec::new(),
+            dialog: Dialog::default(),
+            cleared: Vec::new(),
         };
         let editor = create_egui_editor(state.clone(), self.repaint.clone(), settings, app)?;
         Some((editor, state, running))
@@ -234,6 +241,9 @@ struct App {
     presets: Vec<Preset>,
     /// What went wrong with files, to be shown until the next attempt.
     problems: Vec<String>,
+    dialog: Dialog,
+    /// What was forgotten with [`Command::Clear`], newest last.
+    cleared: Vec<Session>,
 }
 
 impl App {
@@ -259,6 +269,69 @@ impl App {
             ),
         }
         self.read_presets();
+    }
+
+    /// Where dialogs begin.
+    fn folder(&self, want: &Want) -> Option<PathBuf> {
+        match want {
+            Want::SaveMidi { .. } => self.backend.midi_folder(),
+            Want::ModelFolder | Want::ImportPreset | Want::ExportPreset(_) => None,
+        }
+    }
+
+    fn choose(&mut self, want: Want) {
+        self.problems.clear();
+        let folder = self.folder(&want);
+        let repaint = self.repaint.clone();
+        if !self
+            .dialog
+            .open(want, folder, move || repaint.request_repaint())
+        {
+            let words = "A file dialog is open already: it may lie behind this window";
+            self.problems.push(words.to_owned());
+        }
+    }
+
+    /// What the file dialog says, if it was answered.
+    fn answered(&mut self) {
+        match self.dialog.answer() {
+            Some((want, Answer::Path(path))) => self.use_path(want, path, true),
+            Some((want, Answer::Missing)) => {
+                let prompt = Prompt::new(want.clone(), self.folder(&want).as_deref());
+                self.state.lock().prompt = Some(prompt);
+            }
+            Some((_, Answer::Cancelled)) | None => {}
+        }
+    }
+
+    /// Does with a path what it was wanted for. `replace`: see [`files::write`].
+    fn use_path(&mut self, want: Want, path: PathBuf, replace: bool) {
+        self.problems.clear();
+        let done = match want {
+            Want::ModelFolder => {
+                self.backend.order(Order::Add(path));
+                Ok(())
+            }
+            Want::SaveMidi { bytes, .. } => {
+                let path = files::with_extension(path, "mid");
+                let written = files::write(&path, &bytes, replace);
+                written.map(|()| self.state.lock().music.saved = Some(path))
+            }
+            Want::ImportPreset => match presets::read(&path) {
+                Ok(preset) => {
+                    self.change_presets(|folder| presets::save(folder, &preset));
+                    Ok(())
+                }
+                Err(error) => Err(error.to_string()),
+            },
+            Want::ExportPreset(preset) => {
+                let path = files::with_extension(path, presets::EXTENSION);
+                presets::text(&preset)
+                    .map_err(|error| error.to_string())
+                    .and_then(|text| files::write(&path, text.as_bytes(), replace))
+            }
+        };
+        self.problems.extend(done.err());
     }
 
     /// Writes a MIDI file under a name that is free, and says where.
@@ -299,7 +372,15 @@ impl App {
             }
             Command::Analyse => self.backend.analyse(),
             Command::Cancel => self.backend.cancel(),
-            Command::Clear => self.backend.clear(),
+            Command::Clear => {
+                self.cleared.push(self.params.session.get());
+                self.backend.clear();
+            }
+            Command::Unclear => {
+                if let Some(session) = self.cleared.pop() {
+                    PersistentField::set(&self.params.session, session);
+                }
+            }
             Command::SetStyle(text) => {
                 self.params.style.replace(text);
                 self.backend.options_changed();
@@ -320,6 +401,8 @@ impl App {
             Command::NamePreset(name) => *self.params.preset.write() = name,
             Command::SetLight(light) => self.params.light.store(light),
             Command::SaveMidi { name, bytes } => self.save_midi(&name, &bytes),
+            Command::Choose(want) => self.choose(want),
+            Command::UsePath(want, path) => self.use_path(want, path, false),
             Command::Models(order) => self.backend.order(order),
             // Only the window has a clipboard.
             Command::Copy(_) => {}
@@ -327,17 +410,13 @@ impl App {
     }
 }
 
-/// Writes `bytes` to a new file in `folder`: `name`, or `name 2`, `name 3`, … where that is taken. Written
-/// aside first, so that no half a file is ever there.
+/// Writes `bytes` to a new file in `folder`: `name`, or `name 2`, `name 3`, … where that is taken.
 fn write_free(folder: &Path, name: &str, ending: &str, bytes: &[u8]) -> Result<PathBuf, String> {
     const MOST: usize = 10_000;
-    let failed = |path: &Path, error: std::io::Error| {
-        format!(
-            "{} can't be written: {error}. Free some space, or allow writing there",
-            path.display()
-        )
-    };
-    std::fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
+    std::fs::create_dir_all(folder).map_err(|error| {
+        let folder = folder.display();
+        format!("{folder} can't be written: {error}. Free some space, or allow writing there")
+    })?;
     let free = (1..MOST)
         .map(|n| match n {
             1 => folder.join(format!("{name}.{ending}")),
@@ -345,13 +424,7 @@ fn write_free(folder: &Path, name: &str, ending: &str, bytes: &[u8]) -> Result<P
         })
         .find(|path| !path.exists())
         .ok_or_else(|| format!("{} is full of files called {name}", folder.display()))?;
-    let aside = free.with_extension(format!("{ending}.aside"));
-    std::fs::write(&aside, bytes)
-        .and_then(|()| std::fs::rename(&aside, &free))
-        .map_err(|error| {
-            let _ = std::fs::remove_file(&aside);
-            failed(&free, error)
-        })?;
+    files::write(&free, bytes, false)?;
     Ok(free)
 }
 
@@ -380,6 +453,7 @@ impl NiceEguiApp for App {
     }
 
     fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut Frame) {
+        self.answered();
         let levels = self.watch.as_ref().map(Watch::levels).unwrap_or_default();
         let mut view = self.backend.view().unwrap_or_default();
         if !self.problems.is_empty() {

@@ -1,10 +1,12 @@
 // [main] What is drawn, and what the user may want.
 
+use std::path::PathBuf;
+
 use nice_plug::prelude::ParamPtr;
 
 use crate::{
     damage::Severity,
-    editor::presets::Preset,
+    editor::{files::Want, presets::Preset},
     exchange::{
         SamplePos,
         meters::{Meters, PlayerState},
@@ -38,6 +40,8 @@ pub enum Command {
     Analyse,
     Cancel,
     Clear,
+    /// What the last [`Command::Clear`] forgot is rebuilt audio again.
+    Unclear,
     SetStyle(String),
     /// What the user decided about the rebuilt audio, as a whole.
     SetEdits(Edits),
@@ -58,6 +62,10 @@ pub enum Command {
         name: String,
         bytes: Vec<u8>,
     },
+    /// A file or folder is to be chosen in the system's dialog.
+    Choose(Want),
+    /// This path was typed for it.
+    UsePath(Want, PathBuf),
     /// What is wanted of the models' library.
     Models(Order),
     /// The light palette instead of the dark one.

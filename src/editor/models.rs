@@ -6,6 +6,7 @@ use egui::{ProgressBar, RichText, TextEdit, Ui, WidgetInfo, vec2};
 
 use crate::{
     editor::{
+        files::Want,
         model::{Command, Model},
         state::State,
         theme,
@@ -114,10 +115,17 @@ fn words(work: &Work, waiting: usize) -> String {
 fn add(ui: &mut Ui, shelf: &ShelfView, memory: &mut Memory, out: &mut Vec<Command>) {
     ui.horizontal(|ui| {
         let button = vec2(78.0, 22.0);
+        let choose = ui
+            .add(egui::Button::new("Choose…").min_size(vec2(70.0, 22.0)))
+            .on_hover_text("Choose a folder with a model's files; they are checked and copied");
+        choose.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Choose folder"));
+        if choose.clicked() {
+            out.push(Command::Choose(Want::ModelFolder));
+        }
         let width = (ui.available_width() - button.x - 8.0).max(60.0);
         ui.add(
             TextEdit::singleline(&mut memory.folder)
-                .hint_text("a folder with a model's files")
+                .hint_text("or type a folder with a model's files")
                 .desired_width(width),
         )
         .accessible_name("Model folder")
@@ -128,6 +136,7 @@ fn add(ui: &mut Ui, shelf: &ShelfView, memory: &mut Memory, out: &mut Vec<Comman
                 !typed.is_empty(),
                 egui::Button::new("Add folder").min_size(button),
             )
+            .on_hover_text("Checks the files in this folder and copies them")
             .on_disabled_hover_text("Type the folder's path first")
             .clicked();
         if clicked {

@@ -6,6 +6,8 @@ use egui::{DragValue, RichText, TextEdit, Ui, WidgetInfo};
 
 use crate::{
     editor::{
+        files::Want,
+        harte::harte,
         history::Change,
         lanes,
         model::{Command, Model},
@@ -14,7 +16,7 @@ use crate::{
     },
     exchange::SamplePos,
     profile::{
-        Chord, DrumClass, DrumHit, MusicalProfile, Note, PITCH_CLASSES,
+        Chord, DrumClass, DrumHit, MusicalProfile, Note,
         edit::{self, MILLI_BPM, MusicEdit},
         midi,
     },
@@ -263,10 +265,7 @@ pub fn change(
 ) {
     let before = Edits::clone(&model.view.edits);
     let mut after = before.clone();
-    let music = after.music_mut(take);
-    for edit in new {
-        edit::push(music, edit);
-    }
+    edit::push_all(after.music_mut(take), new);
     after.music.retain(|m| !m.edits.is_empty());
     state
         .history
@@ -331,6 +330,7 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Com
             let clicked = ui
                 .add_enabled(free, button)
                 .on_hover_text("Rebuilds the stems that depend on what was edited")
+                .on_disabled_hover_text("A job is running: it has to end first")
                 .clicked();
             if clicked {
                 out.push(Command::Analyse);
@@ -351,8 +351,11 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Com
     shown.adding(ui, state, out);
     ui.separator();
     shown.files(ui, state, out);
-    let words = "In the lanes: click to add or pick, drag to move, right-click to delete; Alt: off the grid. The \
-                 built-in rebuild follows drum hits and bass notes; a generating model follows the chords too.";
+    let words = "In the lanes: click to add or pick, drag to move, right-click to delete; Alt: off the grid. Keys: \
+                 left and right pick, up and down change the lane, Delete. A rebuild plays the drum hits and bass \
+                 notes where they stand. A chord moves bass notes that could hardly be heard onto its tones; a \
+                 generating model follows every chord. The tempo sets the grid and the MIDI file's clock; what \
+                 was played stays in its place.";
     ui.label(RichText::new(words).small().color(p.dim));
 }
 
@@ -620,19 +623,33 @@ impl Shown<'_> {
         } = self;
         let p = theme::of(ui);
         ui.horizontal(|ui| {
-        let hint =
-            "Tempo, chords as markers, drums, bass and melody, as edited, where they were played";
+        let midi_name = || {
+            let clock = status::time(take.start.0 as f64 / rate).replace(':', ".");
+            format!("Uncook {clock}")
+        };
+        let hint = "Tempo, chords as markers, drums, bass and melody, as edited, where they were played; into the \
+                    folder for MIDI files";
         if ui.button("Save MIDI").on_hover_text(hint).clicked() {
-                    let clock = status::time(take.start.0 as f64 / rate).replace(':', ".");
             out.push(Command::SaveMidi {
-                name: format!("Uncook {clock}"),
+                name: midi_name(),
                 bytes: midi::midi_file(profile),
             });
+        }
+        let save_as = ui
+            .button("Save as…")
+            .on_hover_text("Choose where; drag the file into the DAW from there");
+        save_as.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Save MIDI as"));
+        if save_as.clicked() {
+            out.push(Command::Choose(Want::SaveMidi {
+                name: midi_name(),
+                bytes: midi::midi_file(profile),
+            }));
         }
         let edits = model.view.edits.music_of(take.start);
         let forget = ui
             .add_enabled(!edits.is_empty(), egui::Button::new("Forget edits"))
-            .on_hover_text("Back to what was heard; undo brings the edits back");
+            .on_hover_text("Back to what was heard; undo brings the edits back")
+            .on_disabled_hover_text("Nothing was edited here");
         if forget.clicked() {
             let before = Edits::clone(&model.view.edits);
             let mut after = before.clone();
@@ -648,7 +665,9 @@ impl Shown<'_> {
             ui.horizontal_wrapped(|ui| {
                 let text = path.display().to_string();
                 ui.label(RichText::new(format!("Saved: {text}")).small().color(p.dim));
-                if ui.small_button("Copy path").clicked() {
+                let copy = ui.small_button("Copy path");
+                let copy = copy.on_hover_text("The file's path, for the clipboard");
+                if copy.clicked() {
                     out.push(Command::Copy(text));
                 }
             });
@@ -682,103 +701,9 @@ pub fn new_hit(at: i64, class: DrumClass) -> What {
     }
 }
 
-/// Harte's label of a chord as musicians write it; `None` if it is none.
-pub fn harte(text: &str) -> Option<String> {
-    let text = text.trim();
-    if text.is_empty() || text.eq_ignore_ascii_case("n") || text == "–" || text == "-" {
-        return Some("N".to_owned());
-    }
-    let (body, bass) = match text.split_once('/') {
-        Some((body, bass)) => (body, Some(bass)),
-        None => (text, None),
-    };
-    let (root, rest) = pitch(body)?;
-    // Harte's own spelling passes too.
-    let rest = rest.strip_prefix(':').unwrap_or(rest);
-    let quality = match rest {
-        "" | "maj" | "M" => "maj",
-        "m" | "min" | "-" => "min",
-        "7" => "7",
-        "maj7" | "M7" => "maj7",
-        "m7" | "min7" | "-7" => "min7",
-        "dim" | "°" | "o" => "dim",
-        "dim7" | "°7" | "o7" => "dim7",
-        "m7b5" | "hdim7" | "ø" => "hdim7",
-        "aug" | "+" => "aug",
-        "sus2" => "sus2",
-        "sus4" | "sus" => "sus4",
-        "6" | "maj6" => "maj6",
-        "m6" | "min6" => "min6",
-        "9" => "9",
-        _ => return None,
-    };
-    let root_name = PITCH_CLASSES[root];
-    let Some(bass) = bass else {
-        return Some(format!("{root_name}:{quality}"));
-    };
-    // A degree, or a note from which the degree follows.
-    const DEGREES: [&str; 12] = [
-        "1", "b2", "2", "b3", "3", "4", "b5", "5", "b6", "6", "b7", "7",
-    ];
-    let degree = match pitch(bass) {
-        Some((note, "")) => DEGREES[(note + 12 - root) % 12],
-        _ => DEGREES.into_iter().find(|d| *d == bass)?,
-    };
-    Some(format!("{root_name}:{quality}/{degree}"))
-}
-
-/// The pitch class at the start of a text, and the rest.
-fn pitch(text: &str) -> Option<(usize, &str)> {
-    let mut chars = text.chars();
-    let natural = match chars.next()?.to_ascii_uppercase() {
-        'C' => 0,
-        'D' => 2,
-        'E' => 4,
-        'F' => 5,
-        'G' => 7,
-        'A' => 9,
-        'B' => 11,
-        _ => return None,
-    };
-    let rest = chars.as_str();
-    Some(match rest.chars().next() {
-        Some('#' | '♯') => ((natural + 1) % 12, &rest[rest.chars().next()?.len_utf8()..]),
-        Some('b' | '♭') => (
-            (natural + 11) % 12,
-            &rest[rest.chars().next()?.len_utf8()..],
-        ),
-        _ => (natural, rest),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn chords_are_read_as_musicians_write_them() {
-        for (text, label) in [
-            ("Am", Some("A:min")),
-            ("f#m7", Some("F#:min7")),
-            ("Bb", Some("A#:maj")),
-            ("Gmaj7", Some("G:maj7")),
-            ("C/E", Some("C:maj/3")),
-            ("C:maj/5", Some("C:maj/5")),
-            ("Bdim", Some("B:dim")),
-            ("E♭sus4", Some("D#:sus4")),
-            (" N ", Some("N")),
-            ("", Some("N")),
-            ("H", None),
-            ("Amoll", None),
-            ("C/x", None),
-        ] {
-            assert_eq!(harte(text).as_deref(), label, "{text}");
-        }
-        // What is shown can be typed.
-        for label in ["A:min", "F#:maj", "G:7", "D:min7", "B:dim", "C:aug"] {
-            assert_eq!(harte(&lanes::readable(label)).as_deref(), Some(label));
-        }
-    }
 
     #[test]
     fn the_grid_is_that_of_the_beats() {

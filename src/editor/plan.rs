@@ -12,7 +12,7 @@ use crate::{
         history::Change,
         model::{Command, Model},
         state::State,
-        status, theme,
+        status, theme, waveform,
     },
     exchange::SamplePos,
     params::UncookParams,
@@ -28,8 +28,11 @@ const MIN_SHARE: f32 = 0.005;
 const MIN_GAP: f64 = 1.0;
 /// Width of a line's slider with its value.
 const AMOUNT_WIDTH: f32 = 128.0;
-/// Lines a stem, at most.
+/// Lines a stem, at most, and parts of a line.
 const MAX_SPANS: usize = 6;
+const MAX_PARTS: usize = 12;
+/// Shorter parts, in seconds, have no line.
+const MIN_PART: f64 = 0.02;
 
 /// A rebuilt stretch of a stem.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +48,8 @@ pub struct Span {
     pub severity: f32,
     /// Mean severity of the damaged frames: how sure the measurement is, 0..=1.
     pub confidence: f32,
+    /// Samples a second.
+    pub rate: f64,
 }
 
 /// Damage of the mix that a live stage repairs.
@@ -57,6 +62,8 @@ pub struct Stage {
     pub worst_at: f64,
     pub severity: f32,
     pub confidence: f32,
+    /// Samples a second.
+    pub rate: f64,
 }
 
 /// The checklist of a take.
@@ -106,6 +113,7 @@ impl Plan {
                     worst_at: origin + worst as f64 / FRAMES_PER_SECOND as f64,
                     severity,
                     confidence: mean_over_threshold(frames),
+                    rate,
                 })
             })
             .collect();
@@ -210,9 +218,48 @@ fn spans(take: &TakeView, stem: Stem, found: &StemFindings) -> Vec<Span> {
                 kind,
                 severity: kind.map_or(0.0, |kind| worst[kind as usize]),
                 confidence: mean_over_threshold(strongest),
+                rate,
             }
         })
         .collect()
+}
+
+impl Span {
+    /// The parts of the span that were decided about differently, in order; itself where there is only one.
+    pub fn parts(&self, edits: &Edits) -> Vec<Self> {
+        let mut cuts: Vec<SamplePos> = (edits.decisions.iter())
+            .filter(|d| d.stem == self.stem)
+            .flat_map(|d| [d.start, d.end])
+            .filter(|cut| self.start < *cut && *cut < self.end)
+            .collect();
+        cuts.sort_unstable();
+        let percent = |pos: SamplePos| edits.percent_at(self.stem, pos);
+        let mut parts: Vec<Self> = Vec::new();
+        for (start, end) in [self.start]
+            .into_iter()
+            .chain(cuts.iter().copied())
+            .zip(cuts.iter().copied().chain([self.end]))
+        {
+            match parts.last_mut() {
+                Some(last) if percent(last.start) == percent(start) => last.end = end,
+                _ => parts.push(Self {
+                    start,
+                    end,
+                    ..self.clone()
+                }),
+            }
+        }
+        for part in &mut parts {
+            part.from = self.from.max(part.start.0 as f64 / self.rate);
+            part.to = self.to.min(part.end.0 as f64 / self.rate);
+        }
+        // A decision about the undamaged margin has no line of its own.
+        parts.retain(|part| part.to - part.from > MIN_PART);
+        if parts.is_empty() || parts.len() > MAX_PARTS {
+            return vec![self.clone()];
+        }
+        parts
+    }
 }
 
 /// Who repairs a kind of damage in the live chain, and by how much at least.
@@ -241,7 +288,7 @@ fn capitalised(text: &str) -> String {
 }
 
 /// The one button: what comes next on the way from capture to repair.
-pub fn next_step(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
+pub fn next_step(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
     use crate::worker::options::CaptureMode;
     let p = theme::of(ui);
     let capture = &model.params.analysis.capture;
@@ -318,10 +365,14 @@ pub fn next_step(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
             !takes.is_empty(),
             egui::Button::new("Clear").min_size(vec2(60.0, 32.0)),
         )
-        .on_hover_text("Forget what was captured and rebuilt here; saved files stay")
+        .on_hover_text(
+            "Forget what was captured and rebuilt here. Undo brings rebuilt audio back; what was captured has to be \
+             played once more",
+        )
+        .on_disabled_hover_text("Nothing was captured yet")
         .clicked()
     {
-        out.push(Command::Clear);
+        state.history.apply("clear", Change::Clear, out);
     }
 }
 
@@ -336,7 +387,10 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Com
         if !plan.spans.is_empty() {
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
                 for (text, percent) in [("Refuse all", 0), ("Accept all", 100)] {
-                    let hint = "Every rebuilt span of this take";
+                    let hint = match percent {
+                        0 => "Play the recorded drums and bass in every span of this take",
+                        _ => "Play what was rebuilt in every span of this take",
+                    };
                     if ui.small_button(text).on_hover_text(hint).clicked() {
                         let mut after = Edits::clone(edits);
                         plan.spans
@@ -358,10 +412,11 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Com
         .auto_shrink([false, false])
         .show(ui, |ui| {
             for stage in &plan.stages {
-                stage_row(ui, model, stage, out);
+                stage_row(ui, model, stage, state, out);
             }
-            for span in &plan.spans {
-                span_row(ui, model, span, state, out);
+            let parts = plan.spans.iter().flat_map(|span| span.parts(edits));
+            for span in parts.collect::<Vec<_>>() {
+                span_row(ui, model, &span, state, out);
             }
             if let Some(findings) = take.and_then(|t| t.findings.as_ref()) {
                 ui.add_space(4.0);
@@ -400,16 +455,33 @@ fn decide(state: &mut State, name: String, before: &Edits, after: Edits, out: &m
         .apply(name, Change::Edits { before, after }, out);
 }
 
-/// A coloured square, a check box, two lines of words, an amount.
+/// What a row says.
+struct Words<'a> {
+    /// Of its controls.
+    name: &'a str,
+    what: &'a str,
+    why: &'a str,
+}
+
+/// What hands did to a row.
+#[derive(Default)]
+struct Touched {
+    /// Its check box was clicked.
+    decided: bool,
+    /// Its words were: it is to be shown.
+    shown: bool,
+}
+
+/// A coloured bar, a check box, two lines of words, an amount.
 fn row(
     ui: &mut Ui,
     colour: egui::Color32,
-    (name, what, why): (&str, &str, &str),
+    words: &Words<'_>,
     accepted: bool,
     adjust: impl FnOnce(&mut Ui),
-) -> bool {
+) -> Touched {
     let p = theme::of(ui);
-    let mut clicked = false;
+    let mut touched = Touched::default();
     ui.horizontal(|ui| {
         let (swatch, _) = ui.allocate_exact_size(vec2(5.0, 32.0), egui::Sense::hover());
         ui.painter().rect_filled(swatch, 2.0, colour);
@@ -420,10 +492,10 @@ fn row(
                 egui::Role::CheckBox,
                 ui.is_enabled(),
                 accepted,
-                format!("Accept {name}"),
+                format!("Accept {}", words.name),
             )
         });
-        clicked = check
+        touched.decided = check
             .on_hover_text(if accepted {
                 "Accepted. Click to refuse."
             } else {
@@ -431,27 +503,51 @@ fn row(
             })
             .clicked();
         let width = (ui.available_width() - AMOUNT_WIDTH - 4.0).max(80.0);
-        ui.allocate_ui(vec2(width, 32.0), |ui| {
-            ui.set_width(width);
-            ui.vertical(|ui| {
-                ui.spacing_mut().item_spacing.y = 1.0;
-                ui.add(
-                    egui::Label::new(RichText::new(what).color(if accepted {
-                        p.text
-                    } else {
-                        p.dim
-                    }))
-                    .truncate(),
-                );
-                ui.add(egui::Label::new(RichText::new(why).small().color(p.dim)).truncate());
-            });
+        let (rect, response) = ui.allocate_exact_size(vec2(width, 32.0), egui::Sense::click());
+        response.widget_info(|| {
+            let name = format!("Show {}", words.name);
+            WidgetInfo::labeled(egui::Role::Button, ui.is_enabled(), name)
         });
+        let lit = response.hovered() || response.has_focus();
+        let loud = match (lit, accepted) {
+            (true, _) => p.accent,
+            (_, true) => p.text,
+            _ => p.dim,
+        };
+        let mut inside = ui.new_child(
+            egui::UiBuilder::new()
+                .max_rect(rect)
+                .layout(egui::Layout::top_down(egui::Align::Min)),
+        );
+        inside.spacing_mut().item_spacing.y = 1.0;
+        for text in [
+            RichText::new(words.what).color(loud),
+            RichText::new(words.why).small().color(p.dim),
+        ] {
+            let label = egui::Label::new(text)
+                .truncate()
+                .show_tooltip_when_elided(false);
+            inside.add(label.selectable(false));
+        }
+        let response = response.on_hover_ui(|ui| {
+            ui.label(RichText::new(words.what).strong());
+            ui.label(words.why);
+            let hint = "Click to show it in the timeline";
+            ui.label(RichText::new(hint).small().color(p.dim));
+        });
+        touched.shown = response.clicked();
         ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), adjust);
     });
-    clicked
+    touched
 }
 
-fn stage_row(ui: &mut Ui, model: &Model<'_>, stage: &Stage, out: &mut Vec<Command>) {
+fn stage_row(
+    ui: &mut Ui,
+    model: &Model<'_>,
+    stage: &Stage,
+    state: &mut State,
+    out: &mut Vec<Command>,
+) {
     let p = theme::of(ui);
     let colour = p.damage(stage.kind);
     let why = format!(
@@ -488,15 +584,24 @@ fn stage_row(ui: &mut Ui, model: &Model<'_>, stage: &Stage, out: &mut Vec<Comman
             |ui| controls::slider(ui, &amount, ("", 0.0), "", param, &mut asked),
         );
     };
-    let clicked = row(
-        ui,
-        colour,
-        (&name, &format!("{verb} the mix"), &why),
-        now > 0.0,
-        adjust,
-    );
+    let words = Words {
+        name: &name,
+        what: &format!("{verb} the mix"),
+        why: &why,
+    };
+    let touched = row(ui, colour, &words, now > 0.0, adjust);
     out.append(&mut asked);
-    if clicked {
+    if touched.shown {
+        let at = SamplePos((stage.worst_at * stage.rate) as i64);
+        state.selection = None;
+        waveform::show(
+            model,
+            state,
+            at.offset(-(stage.rate as i64)),
+            at.offset(stage.rate as i64),
+        );
+    }
+    if touched.decided {
         let target = if now > 0.0 {
             0.0
         } else {
@@ -516,9 +621,20 @@ fn span_row(
     let p = theme::of(ui);
     let edits = &model.view.edits;
     let percent = edits.percent_at(span.stem, span.start);
-    let place = format!("{}–{}", status::time(span.from), status::time(span.to));
+    // Short parts are told apart by their hundredths.
+    let clock = if span.to - span.from < 2.0 {
+        status::fine_time
+    } else {
+        status::time
+    };
+    let place = format!("{}–{}", clock(span.from), clock(span.to));
     let name = format!("{} {place}", span.stem.name());
-    let what = format!("Rebuild {}  {place}", span.stem.name());
+    let verb = if percent > 0 {
+        "Rebuild"
+    } else {
+        "Keep recorded"
+    };
+    let what = format!("{verb} {}  {place}", span.stem.name());
     let why = match span.kind {
         Some(kind) => format!(
             "{}, severity {:.1} · sure {:.0} %",
@@ -539,8 +655,23 @@ fn span_row(
             percent,
         );
     };
+    let words = Words {
+        name: &name,
+        what: &what,
+        why: &why,
+    };
     let mut verb = "adjust";
-    if row(ui, colour, (&name, &what, &why), percent > 0, adjust) {
+    let touched = row(ui, colour, &words, percent > 0, adjust);
+    if touched.shown {
+        // Selected, it can be refused in part or rebuilt anew.
+        let pos = |seconds: f64| SamplePos((seconds * span.rate).round() as i64);
+        let (start, end) = (pos(span.from), pos(span.to));
+        state.selection = Some((start, end));
+        state.stem = span.stem;
+        let margin = (end.since(start) / 2).max(span.rate as i64);
+        waveform::show(model, state, start.offset(-margin), end.offset(margin));
+    }
+    if touched.decided {
         verb = if percent > 0 { "refuse" } else { "accept" };
         chosen = Some(if percent > 0 { 0 } else { 100 });
     }
@@ -599,6 +730,54 @@ mod tests {
             (SamplePos(48_000), SamplePos(48_000 + 240_000))
         );
         assert_eq!((b.start, b.end), (a.end, SamplePos(48_000 + 480_000)));
+    }
+
+    #[test]
+    fn a_part_that_was_decided_about_has_a_line_of_its_own() {
+        let (take, findings) = take();
+        let plan = Plan::new(&take, &findings);
+        let [a, b] = &plan.spans[..] else {
+            panic!("{plan:?}")
+        };
+        let mut edits = Edits::default();
+        assert_eq!(a.parts(&edits), std::slice::from_ref(a));
+        let second = |t: f64| SamplePos((t * 48_000.0) as i64);
+        edits.decide(Decision {
+            stem: Stem::Bass,
+            start: second(3.25),
+            end: second(3.5),
+            percent: 0,
+        });
+        let parts = a.parts(&edits);
+        let seen = |parts: &[Span]| -> Vec<(f64, f64, u8)> {
+            let percent = |p: &Span| edits.percent_at(p.stem, p.start);
+            parts.iter().map(|p| (p.from, p.to, percent(p))).collect()
+        };
+        let three = [(3.0, 3.25, 100), (3.25, 3.5, 0), (3.5, 4.0, 100)];
+        assert_eq!(seen(&parts), three);
+        // Together they still cover what the whole covered, and the other span is as it was.
+        assert_eq!((parts[0].start, parts[2].end), (a.start, a.end));
+        assert_eq!(b.parts(&edits), std::slice::from_ref(b));
+        // Decided the same again, or about another stem or the margin: one line.
+        edits.decide(Decision {
+            percent: 100,
+            ..edits.decisions[0]
+        });
+        let one = a.parts(&edits);
+        assert_eq!((one.len(), one[0].from, one[0].to), (1, a.from, a.to));
+        edits.decide(Decision {
+            stem: Stem::Drums,
+            start: second(3.5),
+            end: second(3.7),
+            percent: 0,
+        });
+        edits.decide(Decision {
+            stem: Stem::Bass,
+            start: second(4.5),
+            end: second(5.0),
+            percent: 0,
+        });
+        assert_eq!(a.parts(&edits).len(), 1);
     }
 
     #[test]

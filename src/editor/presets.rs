@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Ending of a preset's file.
-const EXTENSION: &str = "uncookpreset";
+pub const EXTENSION: &str = "uncookpreset";
 /// Longest name of a user preset, in characters.
 const MAX_NAME: usize = 48;
 /// Larger files are no presets.
@@ -150,6 +150,17 @@ impl Preset {
         }
     }
 
+    /// What it sets, in words: "declip 100 %, late reverb 45 %". What isn't named is at its default.
+    pub fn words(&self) -> String {
+        let words = |(id, text): &(String, String)| format!("{} {text}", id.replace('_', " "));
+        let all: Vec<String> = self.values.iter().map(words).collect();
+        if all.is_empty() {
+            "Everything as it is when Uncook is inserted".to_owned()
+        } else {
+            all.join(", ")
+        }
+    }
+
     /// What sets these settings, each parameter as one gesture. Parameters that a factory preset doesn't
     /// name go to their defaults; unknown ids and texts of other versions are left out.
     pub fn apply(&self, params: &UncookParams, out: &mut Vec<Command>) {
@@ -222,7 +233,11 @@ pub fn list(folder: &Path) -> (Vec<Preset>, Vec<PresetError>) {
     (presets, errors)
 }
 
-fn read(path: &Path) -> Result<Preset, PresetError> {
+/// The preset in a file.
+///
+/// # Errors
+/// If it can't be read, or is none.
+pub fn read(path: &Path) -> Result<Preset, PresetError> {
     let io = |source| PresetError::Io {
         path: path.to_owned(),
         source,
@@ -243,6 +258,14 @@ fn read(path: &Path) -> Result<Preset, PresetError> {
     Ok(preset)
 }
 
+/// What a preset's file holds.
+///
+/// # Errors
+/// None that is known: texts and lists of them can always be written as JSON.
+pub fn text(preset: &Preset) -> io::Result<String> {
+    serde_json::to_string_pretty(preset).map_err(io::Error::other)
+}
+
 /// Keeps `preset` in `folder`.
 ///
 /// # Errors
@@ -250,7 +273,7 @@ fn read(path: &Path) -> Result<Preset, PresetError> {
 pub fn save(folder: &Path, preset: &Preset) -> Result<(), PresetError> {
     let path = file(folder, &preset.name)?;
     let written = fs::create_dir_all(folder).and_then(|()| {
-        let text = serde_json::to_string_pretty(preset).map_err(io::Error::other)?;
+        let text = text(preset)?;
         // Whole or not at all.
         let aside = path.with_extension("part");
         fs::write(&aside, text)?;

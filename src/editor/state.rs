@@ -3,7 +3,8 @@
 use crate::{
     damage::Stem,
     editor::{
-        history::History, models, music, plan::PlanCache, spectrogram::Textures, timeline::Viewport,
+        files::Prompt, history::History, models, music, plan::PlanCache, spectrogram::Textures,
+        stale::Stale, timeline::Viewport,
     },
     exchange::SamplePos,
 };
@@ -61,6 +62,11 @@ pub struct State {
     pub history: History,
     /// The name that is being typed for a new preset.
     pub preset_draft: Option<String>,
+    /// The path that is being typed, where there is no file dialog.
+    pub prompt: Option<Prompt>,
+    /// What of a stem was heard before the present rebuild, by the hash of its commit.
+    pub heard_before: [Option<String>; Stem::COUNT],
+    pub stale: Stale,
     pub light: bool,
     /// Name of the preset that the settings came from.
     pub preset: String,
@@ -89,6 +95,9 @@ impl Default for State {
             stem: Stem::Bass,
             history: History::default(),
             preset_draft: None,
+            prompt: None,
+            heard_before: Default::default(),
+            stale: Stale::default(),
             light: false,
             preset: String::new(),
             music: music::Memory::default(),

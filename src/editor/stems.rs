@@ -15,7 +15,7 @@ use crate::{
     },
     params::MAX_SEED,
     worker::{
-        session::{Edits, Listening, Regenerate},
+        session::{Decision, Edits, Listening, Regenerate},
         view::{Rebuild, TakeView},
     },
 };
@@ -32,9 +32,11 @@ pub fn title(stem: Stem) -> &'static str {
 
 /// All rows.
 pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
+    ui.spacing_mut().button_padding = vec2(7.0, 1.0);
+    ui.spacing_mut().item_spacing.y = 2.0;
     for stem in Stem::ALL {
         row(ui, model, state, stem, out);
-        ui.separator();
+        ui.add_space(1.0);
     }
     controls::slider(
         ui,
@@ -62,7 +64,7 @@ fn row(ui: &mut Ui, model: &Model<'_>, state: &mut State, stem: Stem, out: &mut 
                 ui.label(RichText::new(name).strong());
             },
         );
-        listen_buttons(ui, model, stem, take, out);
+        listen_buttons(ui, model, state, stem, out);
         let frames = found.map_or(&[][..], |f| f.damage.frames.as_slice());
         let share = found.map_or(0.0, |f| f.share);
         let width = (0.42 * ui.available_width()).max(30.0);
@@ -103,15 +105,15 @@ fn row(ui: &mut Ui, model: &Model<'_>, state: &mut State, stem: Stem, out: &mut 
 fn listen_buttons(
     ui: &mut Ui,
     model: &Model<'_>,
+    state: &mut State,
     stem: Stem,
-    take: Option<&TakeView>,
     out: &mut Vec<Command>,
 ) {
     let p = theme::of(ui);
     let name = title(stem);
     let i = stem as usize;
     let now = model.view.listening;
-    let can = take.is_some_and(|t| t.stems_at_hand) || !now.is_plain();
+    let can = model.current_take().is_some_and(|t| t.stems_at_hand) || !now.is_plain();
     let words = |what: &str| {
         if can {
             what.to_owned()
@@ -120,9 +122,11 @@ fn listen_buttons(
         }
     };
     let mut set = |change: &dyn Fn(&mut Listening)| {
-        let mut listening = now;
-        change(&mut listening);
-        out.push(Command::Listen(listening));
+        let mut after = now;
+        change(&mut after);
+        let step = format!("what is heard of {}", stem.name());
+        let change = Change::Listen { before: now, after };
+        state.history.apply(step, change, out);
     };
     ui.add_enabled_ui(can, |ui| {
         ui.spacing_mut().item_spacing.x = 2.0;
@@ -251,13 +255,19 @@ fn chooser(
         .find(|(_, r)| picked.is_some_and(|hash| hash == r.hash))
         .or(mine.last())
         .copied();
-    let shown = current.map_or_else(|| "no take".to_owned(), |(n, r)| rebuild_name(n, r));
+    // Room for the blend's slider comes first.
+    let narrow = ui.max_rect().width() < 400.0;
+    let shown = match current {
+        None => "no take".to_owned(),
+        Some((number, _)) if narrow => format!("Take {number}"),
+        Some((number, rebuild)) => rebuild_name(number, rebuild),
+    };
     let name = format!("{} take", title(stem));
     let mut chosen = None;
     ui.add_enabled_ui(mine.len() > 1, |ui| {
         let response = ComboBox::from_id_salt(&name)
             .selected_text(&shown)
-            .width(118.0)
+            .width(if narrow { 70.0 } else { 106.0 })
             .show_ui(ui, |ui| {
                 for &(number, rebuild) in &mine {
                     let on = current.is_some_and(|(n, _)| n == number);
@@ -268,7 +278,9 @@ fn chooser(
                     if !rebuild.style.is_empty() {
                         text.push_str(&format!(" · {}", rebuild.style));
                     }
-                    if ui.selectable_label(on, text).clicked() && !on {
+                    let hint = "Play this rebuild of the stem";
+                    let label = ui.selectable_label(on, text).on_hover_text(hint);
+                    if label.clicked() && !on {
                         let newest = number == all.len();
                         chosen = Some((number, (!newest).then(|| rebuild.hash.clone())));
                     }
@@ -285,7 +297,31 @@ fn chooser(
             .on_hover_text(hint)
             .on_disabled_hover_text("Regenerate to get a second take");
     });
+    // The one that was heard before the present one, else the newest other.
+    let i = stem as usize;
+    let others = || {
+        mine.iter()
+            .filter(|(n, _)| current.is_some_and(|(c, _)| c != *n))
+    };
+    let before = others().find(|(_, r)| state.heard_before[i].as_ref() == Some(&r.hash));
+    let other = before.or(others().next_back()).copied();
+    let hint = match other {
+        Some((number, rebuild)) => format!("Hear {} instead", rebuild_name(number, rebuild)),
+        None => "Regenerate to get a second take to compare with".to_owned(),
+    };
+    let can = other.is_some();
+    let swap = ui
+        .add_enabled(can, egui::Button::new("Swap"))
+        .on_hover_text(&hint)
+        .on_disabled_hover_text(&hint);
+    let label = format!("Compare {} takes", stem.name());
+    swap.widget_info(|| WidgetInfo::labeled(egui::Role::Button, can, &label));
+    if let (true, Some((number, rebuild))) = (swap.clicked(), other) {
+        let newest = number == all.len();
+        chosen = Some((number, (!newest).then(|| rebuild.hash.clone())));
+    }
     if let Some((number, hash)) = chosen {
+        state.heard_before[i] = current.map(|(_, rebuild)| rebuild.hash.clone());
         let before = Edits::clone(edits);
         let mut after = before.clone();
         after.pick(stem, start, hash.as_deref());
@@ -296,40 +332,76 @@ fn chooser(
     }
 }
 
-/// What is selected, and the manual way: a span, a stem, Regenerate.
+/// What is selected, and the manual way: a span, a stem, Regenerate; or to refuse what was rebuilt there.
 pub fn selection(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
-    let (Some((start, end)), Some(take)) = (state.selection, model.view.takes.first()) else {
+    let (Some((start, end)), Some(first)) = (state.selection, model.view.takes.first()) else {
         return;
     };
-    let rate = f64::from(take.sample_rate.max(1));
+    let rate = f64::from(first.sample_rate.max(1));
     let clock = |pos: crate::exchange::SamplePos| status::fine_time(pos.0 as f64 / rate);
-    let text = format!("{}–{}", clock(start), clock(end));
-    ui.label(RichText::new(text).strong());
+    let place = format!("{}–{}", clock(start), clock(end));
+    ui.label(RichText::new(&place).strong());
     let response = ComboBox::from_id_salt("selected stem")
         .selected_text(title(state.stem))
-        .width(72.0)
+        .width(66.0)
         .show_ui(ui, |ui| {
             for stem in [Stem::Drums, Stem::Bass] {
-                ui.selectable_value(&mut state.stem, stem, title(stem));
+                let label = ui.selectable_value(&mut state.stem, stem, title(stem));
+                label.on_hover_text("What the buttons beside it are about");
             }
         })
         .response;
     response.widget_info(|| WidgetInfo::labeled(egui::Role::ComboBox, true, "Selected stem"));
-    response.on_hover_text("The stem to rebuild");
-    let free = model.view.job.is_none();
-    let button = ui
-        .add_enabled(free, egui::Button::new("Regenerate selection"))
-        .on_hover_text("Rebuild this stem over the selected span, damaged or not");
-    if button.clicked() {
-        let take = (model.view.takes.iter()).find(|t| t.start < end && start < take_end(t));
-        if let Some(take) = take {
-            let seed = next_seed(model, take);
-            out.push(Command::Regenerate(Regenerate {
-                stem: state.stem,
+    response.on_hover_text("The stem that is rebuilt, or refused");
+    let take = (model.view.takes.iter()).find(|t| t.start < end && start < take_end(t));
+    let stem = state.stem;
+    let button = |ui: &mut Ui, text: &str, can: bool, hints: [&str; 2]| {
+        let response = ui
+            .add_enabled(can, egui::Button::new(text))
+            .on_hover_text(hints[0])
+            .on_disabled_hover_text(hints[1]);
+        let name = format!("{text} selection");
+        response.widget_info(|| WidgetInfo::labeled(egui::Role::Button, can, &name));
+        response.clicked()
+    };
+    let free = model.view.job.is_none() && take.is_some();
+    let hints = [
+        "Rebuild this stem over the selected span, damaged or not",
+        "Wait for the running job, or cancel it first",
+    ];
+    if let (true, Some(take)) = (button(ui, "Regenerate", free, hints), take) {
+        let seed = next_seed(model, take);
+        out.push(Command::Regenerate(Regenerate {
+            stem,
+            start,
+            end,
+            seed,
+        }));
+    }
+    let findings = take.and_then(|t| t.findings.as_ref());
+    let rebuilt = findings.is_some_and(|f| f.stems[stem as usize].rebuilt);
+    let none = "Nothing of this stem was rebuilt there";
+    for (text, hint, percent) in [
+        (
+            "Refuse",
+            "Play the recorded stem here, the rebuilt one elsewhere",
+            0,
+        ),
+        ("Accept", "Play the rebuilt stem here", 100),
+    ] {
+        if button(ui, text, rebuilt, [hint, none]) {
+            let before = Edits::clone(&model.view.edits);
+            let mut after = before.clone();
+            after.decide(Decision {
+                stem,
                 start,
                 end,
-                seed,
-            }));
+                percent,
+            });
+            let name = format!("{} {} {place}", text.to_lowercase(), stem.name());
+            state
+                .history
+                .apply(name, Change::Edits { before, after }, out);
         }
     }
     if ui

@@ -265,7 +265,12 @@ mod tests {
             assert!(contrast(p.text, p.chosen) >= 4.5);
             assert!(contrast(p.on_accent, p.accent) >= 4.5);
             assert!(contrast(p.on_accent, p.warning) >= 4.5);
-            // And 3 for what isn't text.
+            assert!(contrast(p.on_accent, p.problem) >= 4.5);
+            // And 3 for what isn't text: the ring of the focus, handles, waves, damage.
+            for ground in [p.background, p.panel, p.raised, p.well] {
+                assert!(contrast(p.accent, ground) >= 3.0, "focus on {ground:?}");
+                assert!(contrast(p.text, ground) >= 3.0);
+            }
             assert!(contrast(p.wave, p.well) >= 3.0);
             for kind in DamageKind::ALL {
                 assert!(contrast(p.damage(kind), p.well) >= 3.0, "{kind:?}");

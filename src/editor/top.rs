@@ -4,12 +4,16 @@ use egui::{Align, ComboBox, Layout, RichText, TextEdit, Ui, WidgetInfo, vec2};
 
 use crate::editor::{
     controls,
+    files::Want,
     history::Change,
     model::{Command, Model},
     presets::{self, Preset},
     state::State,
     status, theme,
 };
+
+/// What is shown while no preset was chosen, and the preset that has everything at its default.
+const DEFAULT: &str = "Default";
 
 /// Draws the row.
 pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
@@ -33,7 +37,9 @@ fn preset_menu(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<
                 .hint_text("name of the preset")
                 .desired_width(150.0),
         );
-        let field = field.accessible_name("Preset name");
+        let field = field
+            .accessible_name("Preset name")
+            .on_hover_text("1 to 48 letters, digits, spaces, dots or dashes");
         let fine = Preset::is_name(&draft);
         let save = ui
             .add_enabled(fine, egui::Button::new("Keep"))
@@ -43,9 +49,14 @@ fn preset_menu(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<
         let give_up = ui.button("Don't").on_hover_text("Keeps nothing").clicked()
             || ui.input(|i| i.key_pressed(egui::Key::Escape));
         if fine && (save.clicked() || enter) {
-            let preset = Preset::of(model.params, &draft);
-            out.push(Command::NamePreset(preset.name.clone()));
-            out.push(Command::SavePreset(preset));
+            let after = Preset::of(model.params, &draft);
+            let before = model.presets.iter().find(|p| p.name == after.name).cloned();
+            let change = Change::Preset {
+                before,
+                named: (state.preset.clone(), after.name.clone()),
+                after: Some(after),
+            };
+            state.history.apply("keep a preset", change, out);
         } else if !give_up {
             if !field.has_focus() && !field.lost_focus() && draft.is_empty() {
                 field.request_focus();
@@ -54,24 +65,29 @@ fn preset_menu(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<
         }
         return;
     }
-    let factory = presets::factory();
+    let default = Preset {
+        name: DEFAULT.to_owned(),
+        ..Preset::default()
+    };
+    let factory: Vec<Preset> = [default].into_iter().chain(presets::factory()).collect();
     let shown = if state.preset.is_empty() {
-        "Default"
+        DEFAULT
     } else {
         &state.preset
     };
-    let mut chosen = None;
+    let (mut chosen, mut file) = (None, None);
     let response = ComboBox::from_id_salt("preset")
         .selected_text(shown)
         .width(150.0)
-        .height(320.0)
+        .height(360.0)
         .show_ui(ui, |ui| {
             let p = theme::of(ui);
             let mut group = |ui: &mut Ui, title: &str, presets: &[Preset]| {
                 ui.label(RichText::new(title).small().color(p.dim));
                 for preset in presets {
-                    let on = preset.name == state.preset;
-                    if ui.selectable_label(on, &preset.name).clicked() {
+                    let on = preset.name == shown;
+                    let label = ui.selectable_label(on, &preset.name);
+                    if label.on_hover_text(preset.words()).clicked() {
                         chosen = Some(preset.clone());
                     }
                 }
@@ -81,6 +97,17 @@ fn preset_menu(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<
                 ui.separator();
                 group(ui, "Yours", model.presets);
             }
+            ui.separator();
+            let import = ui.button("Import…");
+            let hint = "Copies a preset's file from elsewhere to yours";
+            if import.on_hover_text(hint).clicked() {
+                file = Some(Want::ImportPreset);
+            }
+            let export = ui.button("Export…");
+            let hint = "Writes the present settings to a file, for another computer";
+            if export.on_hover_text(hint).clicked() {
+                file = Some(Want::ExportPreset(Preset::of(model.params, shown)));
+            }
         })
         .response;
     response.widget_info(|| {
@@ -89,7 +116,11 @@ fn preset_menu(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<
         info
     });
     response.on_hover_text("Where to start from, by kind of recording");
-    if let Some(preset) = chosen {
+    out.extend(file.map(Command::Choose));
+    if let Some(mut preset) = chosen {
+        if preset.name == DEFAULT {
+            preset.name.clear();
+        }
         preset.apply(model.params, out);
         let before = model.params.style.get();
         let after = if preset.style.is_empty() {
@@ -117,18 +148,19 @@ fn preset_menu(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<
             String::new()
         });
     }
-    if model
-        .presets
-        .iter()
-        .any(|preset| preset.name == state.preset)
-    {
+    let own = model.presets.iter().find(|p| p.name == state.preset);
+    if let Some(preset) = own {
         let delete = ui
             .button("Delete")
-            .on_hover_text("Delete this preset's file");
+            .on_hover_text("Delete this preset's file; undo brings it back");
         delete.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Delete preset"));
         if delete.clicked() {
-            out.push(Command::DeletePreset(state.preset.clone()));
-            out.push(Command::NamePreset(String::new()));
+            let change = Change::Preset {
+                before: Some(preset.clone()),
+                after: None,
+                named: (state.preset.clone(), String::new()),
+            };
+            state.history.apply("delete a preset", change, out);
         }
     }
 }
@@ -187,7 +219,8 @@ fn listening(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Co
     let light = ui.button(symbol).on_hover_text(name);
     light.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, name));
     if light.clicked() {
-        out.push(Command::SetLight(!state.light));
+        let after = !state.light;
+        state.history.apply("colours", Change::Light { after }, out);
     }
     let hint = "Hear the input as the plugin receives it";
     controls::toggle(ui, "Bypass", hint, p.warning, &params.bypass, out);

@@ -6,7 +6,7 @@ use egui::{
 };
 
 use crate::editor::{
-    controls, live,
+    controls, files, live,
     model::{Command, Model},
     models, music, plan, quality,
     state::{State, Tab, WaveMode},
@@ -18,12 +18,18 @@ const WAVEFORM: f32 = 150.0;
 const PANELS: f32 = 268.0;
 /// The same while the music lanes are shown: they take their room from both.
 const PANELS_WITH_LANES: f32 = 214.0;
-/// Height of the row of knobs and meters at the bottom.
-const OUTPUT: f32 = controls::KNOB.y;
+/// Height of the box of knobs and meters at the bottom, with its margins and border.
+const OUTPUT: f32 = controls::KNOB.y + 18.0;
+/// Height of the row above the waveform, and of the legend below it.
+const TOOLS: f32 = 24.0;
+const LEGEND: f32 = 16.0;
+/// Width from which everything about the timeline has room beside what a selection offers.
+const WIDE: f32 = 1040.0;
 
 /// Draws `model` and returns what the user wants, in order.
 pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State) -> Vec<Command> {
     let mut out = Vec::new();
+    state.stale.follow(model);
     let p = theme::of(ui);
     let frame = Frame::new()
         .fill(p.background)
@@ -32,14 +38,15 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State) -> Vec<Command> {
         ui.spacing_mut().item_spacing.y = theme::GAP;
         top::draw(ui, model, state, &mut out);
         ui.horizontal(|ui| {
-            plan::next_step(ui, model, &mut out);
+            plan::next_step(ui, model, state, &mut out);
             top::status_line(ui, model);
         });
         problems(ui, model);
-        // What is left is shared: a third and more for the waveform.
-        let rest = ui.available_height() - OUTPUT - 20.0 - 3.0 * theme::GAP - 60.0;
+        files::draw(ui, state, &mut out);
+        // What is left is shared: half of it for the waveform.
+        let rest = ui.available_height() - OUTPUT - TOOLS - LEGEND - 4.0 * theme::GAP;
         let (share, panels) = if waveform::shows_lanes(model, state) {
-            (0.56, PANELS_WITH_LANES)
+            (0.49, PANELS_WITH_LANES)
         } else {
             (0.44, PANELS)
         };
@@ -47,7 +54,7 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State) -> Vec<Command> {
             .clamp(WAVEFORM, 460.0)
             .min((rest - panels).max(WAVEFORM));
         timeline(ui, model, state, height, &mut out);
-        let panels = (ui.available_height() - OUTPUT - 20.0 - 2.0 * theme::GAP).max(120.0);
+        let panels = (ui.available_height() - OUTPUT - theme::GAP).max(120.0);
         ui.allocate_ui(vec2(ui.available_width(), panels), |ui| {
             columns(ui, model, state, panels, &mut out);
         });
@@ -106,31 +113,40 @@ fn timeline(
         if controls::switch(ui, "Music lanes", "Music", hint, state.lanes, p.accent) {
             state.lanes = !state.lanes;
         }
-        ui.add_space(4.0);
-        for (name, text, notches) in [("Zoom in", "+", 2.0), ("Zoom out", "-", -2.0)] {
-            let button = ui
-                .button(text)
-                .on_hover_text(format!("{name} (wheel over the waveform)"));
-            button.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, name));
-            if button.clicked() {
-                waveform::zoom(model, state, notches);
-            }
-        }
-        let all = ui
-            .button("All")
-            .on_hover_text("Show everything (double-click the waveform)");
-        all.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Show all"));
-        if all.clicked() {
-            state.viewport = None;
+        let room = ui.max_rect().width() >= WIDE || state.selection.is_none();
+        if room {
+            zoom(ui, model, state);
         }
         ui.add_space(4.0);
         stems::selection(ui, model, state, out);
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            facts(ui, model, state);
-        });
+        if room {
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                facts(ui, model, state);
+            });
+        }
     });
     waveform::draw(ui, model, state, height, out);
     ui.horizontal_wrapped(|ui| live::legend(ui, model));
+}
+
+fn zoom(ui: &mut Ui, model: &Model<'_>, state: &mut State) {
+    ui.add_space(4.0);
+    for (name, text, notches) in [("Zoom in", "+", 2.0), ("Zoom out", "-", -2.0)] {
+        let button = ui
+            .button(text)
+            .on_hover_text(format!("{name} (wheel over the waveform)"));
+        button.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, name));
+        if button.clicked() {
+            waveform::zoom(model, state, notches);
+        }
+    }
+    let all = ui
+        .button("All")
+        .on_hover_text("Show everything (double-click the waveform)");
+    all.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Show all"));
+    if all.clicked() {
+        state.viewport = None;
+    }
 }
 
 /// Tempo, metre, key and the chord under the playhead.

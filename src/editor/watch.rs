@@ -159,55 +159,12 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::PathBuf, sync::atomic::AtomicUsize};
+    use std::sync::atomic::AtomicUsize;
 
     use nice_plug::prelude::Param;
 
     use super::*;
-    use crate::{
-        exchange::meters::Meters,
-        worker::{
-            session::{Edits, Listening, Regenerate},
-            shelf::{Order, ShelfView},
-        },
-    };
-
-    /// A plugin that plays what the test says.
-    #[derive(Default)]
-    struct Still {
-        meters: Meters,
-        view: Mutex<Arc<View>>,
-    }
-
-    impl Backend for Still {
-        fn view(&self) -> Option<Arc<View>> {
-            Some(self.view.lock().clone())
-        }
-        fn meters(&self) -> &Meters {
-            &self.meters
-        }
-        fn sample_rate(&self) -> Option<f64> {
-            None
-        }
-        fn options_changed(&self) {}
-        fn analyse(&self) {}
-        fn cancel(&self) {}
-        fn clear(&self) {}
-        fn set_edits(&self, _: &Edits) {}
-        fn regenerate(&self, _: Regenerate) {}
-        fn listen(&self, _: Listening) {}
-        fn presets_folder(&self) -> Option<PathBuf> {
-            None
-        }
-        fn midi_folder(&self) -> Option<PathBuf> {
-            None
-        }
-        fn shelf(&self) -> Option<Arc<ShelfView>> {
-            None
-        }
-        fn order(&self, _: Order) {}
-        fn accept_terms(&self) {}
-    }
+    use crate::editor::tests::still::Still;
 
     #[test]
     fn a_picture_is_asked_for_when_something_changed_and_never_else() {

@@ -6,7 +6,7 @@ use egui::{
 };
 
 use crate::{
-    damage::{DEFAULT_THRESHOLD, DamageKind, FRAMES_PER_SECOND, Severity},
+    damage::{DEFAULT_THRESHOLD, DamageKind, FRAMES_PER_SECOND, Severity, Stem},
     editor::{
         lanes,
         model::{Command, Model},
@@ -37,6 +37,8 @@ const COLUMN_PIXELS: f32 = 1.0;
 const ZOOM: f64 = 1.25;
 /// Share of the shown stretch that an arrow key pans.
 const PAN: f64 = 0.15;
+/// Share of the shown stretch by which it lengthens the selection, with Shift.
+const SELECT: f64 = 0.02;
 /// The severity that counts as damage, as cells hold it.
 const THRESHOLD: u8 = (DEFAULT_THRESHOLD * 255.0) as u8;
 /// A region under the pointer is followed for at most this long to either side, in frames.
@@ -66,7 +68,7 @@ pub fn draw(
     let takes = &model.view.takes;
     let Some(span) = Span::of(takes, state.viewport) else {
         invite(&painter, p, rect);
-        return response;
+        return response.on_hover_text("What was captured appears here");
     };
 
     let inner = rect.shrink2(vec2(8.0, 5.0));
@@ -121,7 +123,8 @@ pub fn draw(
             StrokeKind::Inside,
         );
     }
-    hover(response, main, &span, takes, model, lanes)
+    let response = response.on_hover_cursor(CursorIcon::Crosshair);
+    hover(response, (main, lanes), &span, model, state)
 }
 
 /// Whether there is music to show, and it is wanted.
@@ -235,9 +238,17 @@ fn navigate(
         if zoom != 0.0 {
             state.viewport = span.zoomed(ZOOM.powf(zoom), middle);
         }
-        let pan = pressed(Key::ArrowRight) - pressed(Key::ArrowLeft);
-        if pan != 0.0 {
-            state.viewport = span.panned(pan * PAN * span.shown.seconds);
+        let way = pressed(Key::ArrowRight) - pressed(Key::ArrowLeft);
+        if way != 0.0 && ui.input(|input| input.modifiers.shift) {
+            // As in a text: the selection grows and shrinks at its end, from the middle on.
+            let (start, end) = state
+                .selection
+                .unwrap_or((span.pos_of(middle), span.pos_of(middle)));
+            let end = span.seconds_of(end) + way * SELECT * span.shown.seconds;
+            let end = span.pos_of(end.clamp(0.0, span.total)).max(start);
+            state.selection = (start < end).then_some((start, end));
+        } else if way != 0.0 {
+            state.viewport = span.panned(way * PAN * span.shown.seconds);
         }
         if pressed(Key::Home) > 0.0 {
             state.viewport = None;
@@ -258,14 +269,19 @@ pub fn zoom(model: &Model<'_>, state: &mut State, notches: f64) {
 
 /// Shows the selection and a little around it.
 pub fn zoom_to_selection(model: &Model<'_>, state: &mut State) {
-    if let (Some(span), Some((start, end))) =
-        (Span::of(&model.view.takes, state.viewport), state.selection)
-    {
+    if let Some((start, end)) = state.selection {
+        let margin = end.since(start) / 20;
+        show(model, state, start.offset(-margin), end.offset(margin));
+    }
+}
+
+/// Shows the stretch from `start` to `end`, as far as there is one.
+pub fn show(model: &Model<'_>, state: &mut State, start: SamplePos, end: SamplePos) {
+    if let Some(span) = Span::of(&model.view.takes, None) {
         let (from, to) = (span.seconds_of(start), span.seconds_of(end));
-        let margin = 0.05 * (to - from);
         let wanted = Viewport {
-            start: from - margin,
-            seconds: to - from + 2.0 * margin,
+            start: from,
+            seconds: to - from,
         };
         state.viewport = Span::of(&model.view.takes, Some(wanted)).map(|span| span.shown);
     }
@@ -280,13 +296,14 @@ pub fn present_kinds(takes: &[TakeView]) -> Vec<DamageKind> {
 }
 
 /// Colour and words of a take's state.
-fn state_look(p: &Palette, state: TakeState, out_of_date: bool) -> (Color32, &'static str) {
-    match state {
+fn state_look(p: &Palette, take: &TakeView, out_of_date: bool) -> (Color32, &'static str) {
+    match take.state {
         _ if out_of_date => (p.warning, "out of date"),
         TakeState::Capturing => (p.text, "capturing"),
         TakeState::Captured => (p.dim, "captured"),
         TakeState::Queued => (p.warning, "waiting"),
         TakeState::Running => (p.warning, "analysing"),
+        TakeState::Committed if take.unheard => (p.warning, "edited, not rebuilt yet"),
         TakeState::Committed => (p.accent, "repaired"),
         TakeState::Failed => (p.problem, "failed"),
     }
@@ -334,9 +351,21 @@ fn draw_waves(
         if left >= right {
             continue;
         }
-        let (colour, words) = state_look(p, take.state, is_out_of_date(model, take));
+        let (colour, words) = state_look(p, take, is_out_of_date(model, take));
         let line = Rect::from_x_y_ranges(left..=right, rect.top()..=rect.top() + STATE_LINE);
         mesh.add_colored_rect(line, colour);
+        for &(start, end) in state.stale.spans() {
+            let (from, to) = (
+                span.x_of(rect, start).max(left),
+                span.x_of(rect, end).min(right),
+            );
+            if from < to {
+                let to = to.max(from + 1.0);
+                mesh.add_colored_rect(Rect::from_x_y_ranges(from..=to, line.y_range()), p.warning);
+                let ground = Rect::from_x_y_ranges(from..=to, line.bottom()..=rect.bottom());
+                mesh.add_colored_rect(ground, p.warning.gamma_multiply(0.14));
+            }
+        }
         if !spectrogram {
             let column = COLUMN_PIXELS / ui.ctx().pixels_per_point();
             let overlaid = state.wave == WaveMode::Overlaid && repaired;
@@ -569,98 +598,110 @@ fn draw_selection(painter: &Painter, p: &Palette, rect: Rect, span: &Span, state
     }
 }
 
-/// The damaged region of `kind` around a frame, in frames; gaps of 200 ms are bridged.
-fn region_around(damage: &DamageCells, kind: DamageKind, frame: usize) -> (usize, usize, u8) {
-    let severity = |frame: usize| {
-        damage
-            .over(frame..frame + 1)
-            .map_or(0, |c| c.0[kind as usize])
-    };
+/// The damaged region around a frame, in frames, and the worst severity in it; gaps of 200 ms are bridged.
+fn region_around(severity: impl Fn(usize) -> f32, frame: usize, len: usize) -> (usize, usize, f32) {
     let (mut start, mut end, mut worst) = (frame, frame + 1, severity(frame));
-    let mut gap = 0;
-    for at in (frame.saturating_sub(MAX_REGION)..frame).rev() {
-        let s = severity(at);
-        if s >= THRESHOLD {
-            (start, worst, gap) = (at, worst.max(s), 0);
-        } else {
-            gap += 1;
-            if gap > MAX_GAP {
-                break;
+    let mut reach = |frames: &mut dyn Iterator<Item = usize>, found: &mut dyn FnMut(usize)| {
+        let mut gap = 0;
+        for at in frames {
+            let s = severity(at);
+            if s >= DEFAULT_THRESHOLD {
+                found(at);
+                worst = worst.max(s);
+                gap = 0;
+            } else {
+                gap += 1;
+                if gap > MAX_GAP {
+                    break;
+                }
             }
         }
-    }
-    gap = 0;
-    for at in frame + 1..(frame + MAX_REGION).min(damage.len()) {
-        let s = severity(at);
-        if s >= THRESHOLD {
-            (end, worst, gap) = (at + 1, worst.max(s), 0);
-        } else {
-            gap += 1;
-            if gap > MAX_GAP {
-                break;
-            }
-        }
-    }
+    };
+    let before = &mut (frame.saturating_sub(MAX_REGION)..frame).rev();
+    reach(before, &mut |at| start = at);
+    let after = &mut (frame + 1..(frame + MAX_REGION).min(len));
+    reach(after, &mut |at| end = at + 1);
     (start, end, worst)
 }
 
-/// What a hover over `pos` says: "0:41–0:44 overdriven, severity 0.8".
+/// What a hover over `pos` says of the mix, then of its stems: "0:41.00–0:44.20 bass overdriven, severity 0.8".
 pub fn reasons(take: &TakeView, span: &Span, pos: SamplePos) -> Vec<(DamageKind, String)> {
     let rate = f64::from(take.sample_rate.max(1));
     let per_second = FRAMES_PER_SECOND as f64;
     let frame = (pos.since(take.start) as f64 / rate * per_second).max(0.0) as usize;
-    let Some(cells) = take.damage.over(frame..frame + 1) else {
-        return Vec::new();
-    };
     let origin = span.clock_of(take.start);
-    (DamageKind::ALL.into_iter())
-        .filter(|&kind| cells.0[kind as usize] >= THRESHOLD)
+    let words = |who: &str, kind: DamageKind, region: (usize, usize, f32)| {
+        let at = |frame: usize| status::fine_time(origin + frame as f64 / per_second);
+        let (start, end, worst) = region;
+        let text = format!(
+            "{}–{} {who}{}, severity {worst:.1}",
+            at(start),
+            at(end),
+            kind.label()
+        );
+        (kind, text)
+    };
+    let cell = |frame: usize, kind: DamageKind| {
+        let cells = take.damage.over(frame..frame + 1);
+        cells.map_or(0.0, |c| f32::from(c.0[kind as usize]) / 255.0)
+    };
+    let mut out: Vec<_> = (DamageKind::ALL.into_iter())
+        .filter(|&kind| cell(frame, kind) >= DEFAULT_THRESHOLD)
         .map(|kind| {
-            let (start, end, worst) = region_around(&take.damage, kind, frame);
-            let at = |frame: usize| status::fine_time(origin + frame as f64 / per_second);
-            let severity = f32::from(worst) / 255.0;
-            let text = format!(
-                "{}–{} {}, severity {severity:.1}",
-                at(start),
-                at(end),
-                kind.label()
-            );
-            (kind, text)
+            words(
+                "",
+                kind,
+                region_around(|at| cell(at, kind), frame, take.damage.len()),
+            )
         })
-        .collect()
+        .collect();
+    let stems = take.findings.as_ref().map_or(&[][..], |f| &f.stems[..]);
+    for (stem, found) in Stem::ALL.into_iter().zip(stems) {
+        let frames = &found.damage.frames;
+        let severity =
+            |at: usize, kind: DamageKind| frames.get(at).map_or(0.0, |f| f[kind as usize]);
+        let worst = (DamageKind::ALL.into_iter())
+            .max_by(|a, b| severity(frame, *a).total_cmp(&severity(frame, *b)));
+        if let Some(kind) = worst.filter(|kind| severity(frame, *kind) >= DEFAULT_THRESHOLD) {
+            let region = region_around(|at| severity(at, kind), frame, frames.len());
+            out.push(words(&format!("{} ", stem.name()), kind, region));
+        }
+    }
+    out
 }
 
 fn hover(
     response: Response,
-    main: Rect,
+    (main, lanes): (Rect, Option<Rect>),
     span: &Span,
-    takes: &[TakeView],
     model: &Model<'_>,
-    lanes: Option<Rect>,
+    state: &State,
 ) -> Response {
     let Some(pointer) = response.hover_pos().filter(|at| main.contains(*at)) else {
-        return response;
+        return response.on_hover_text("All that was captured: drag to show another part of it");
     };
     if response.dragged() || lanes.is_some_and(|rect| rect.contains(pointer)) {
         return response;
     }
     let pos = span.pos_of(span.seconds_at(main, pointer.x));
-    let Some(take) = takes.iter().find(|t| t.start <= pos && pos < take_end(t)) else {
-        return response;
-    };
+    let takes = &model.view.takes;
+    let take = takes.iter().find(|t| t.start <= pos && pos < take_end(t));
     response.on_hover_ui_at_pointer(|ui| {
         let p = theme::of(ui);
-        let (colour, words) = state_look(p, take.state, is_out_of_date(model, take));
         ui.horizontal(|ui| {
             ui.label(status::fine_time(span.clock_of(pos)));
+            let look = take.map(|take| state_look(p, take, state.stale.contains(pos)));
+            let (colour, words) = look.unwrap_or((p.dim, "not captured"));
             ui.colored_label(colour, words);
         });
-        for (kind, text) in reasons(take, span, pos) {
+        for (kind, text) in take.map_or_else(Vec::new, |take| reasons(take, span, pos)) {
             ui.horizontal(|ui| {
                 swatch(ui, p, kind);
                 ui.label(text);
             });
         }
+        let help = "Drag: select · wheel: zoom · middle drag: move · double-click: all";
+        ui.label(egui::RichText::new(help).small().color(p.dim));
     })
 }
 

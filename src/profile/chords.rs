@@ -87,6 +87,28 @@ const STATES: usize = QUALITIES.len() * 12 + 1;
 /// The state of no chord.
 const NONE: usize = STATES - 1;
 
+/// Pitch classes of a chord in Harte syntax, bit 0 = C; `None` for `N` and for what is no chord of ours.
+pub(super) fn tones(label: &str) -> Option<u16> {
+    const DEGREES: [&str; 12] = [
+        "1", "b2", "2", "b3", "3", "4", "b5", "5", "b6", "6", "b7", "7",
+    ];
+    let (chord, bass) = match label.split_once('/') {
+        Some((chord, bass)) => (chord, Some(bass)),
+        None => (label, None),
+    };
+    let (root, quality) = chord.split_once(':').unwrap_or((chord, "maj"));
+    let root = PITCH_CLASSES.iter().position(|name| *name == root)?;
+    let intervals: &[u8] = match quality {
+        // What people write and `QUALITIES` never hears.
+        "dim7" => &[0, 3, 6, 9],
+        "9" => &[0, 2, 4, 7, 10],
+        quality => QUALITIES.iter().find(|q| q.name == quality)?.intervals,
+    };
+    let bass = bass.and_then(|bass| DEGREES.iter().position(|degree| *degree == bass));
+    let all = intervals.iter().map(|i| usize::from(*i)).chain(bass);
+    Some(all.fold(0, |bits, i| bits | 1 << ((root + i) % 12)))
+}
+
 /// Match (cosine) that `N` scores: a chord must beat it.
 const NONE_MATCH: f64 = 0.45;
 /// How much of a match the bass note decides.

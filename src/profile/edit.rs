@@ -5,10 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Chord, DrumClass, DrumHit, Estimate, MusicalProfile, Note};
+use super::{Chord, DrumClass, DrumHit, Estimate, MusicalProfile, Note, chords};
 
 /// An edit names what it is about by its place; something this near to it is meant: 15 ms.
 const NEAR_SECONDS: f64 = 0.015;
+/// A bass note heard with less confidence than this gives way to a chord that the user knows better.
+const UNSURE: f32 = 0.5;
 /// Tempi that can be asked for, in thousandths of a beat a minute.
 pub const MILLI_BPM: std::ops::RangeInclusive<u32> = 20_000..=400_000;
 
@@ -16,7 +18,8 @@ pub const MILLI_BPM: std::ops::RangeInclusive<u32> = 20_000..=400_000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MusicEdit {
-    /// This chord sounds from `start` to `end`, whatever was heard there. Harte syntax; `N` for none.
+    /// This chord sounds from `start` to `end`, whatever was heard there. Harte syntax; `N` for none. Bass notes that
+    /// begin there and could hardly be heard move to the nearest tone of the chord.
     Chord {
         start: i64,
         end: i64,
@@ -57,7 +60,9 @@ pub fn edited(profile: &MusicalProfile, edits: &[MusicEdit], sample_rate: u32) -
     for edit in edits {
         match edit {
             MusicEdit::Chord { start, end, label } => {
-                put_chord(&mut out.chords, seconds(*start), seconds(*end), label);
+                let (start, end) = (seconds(*start), seconds(*end));
+                put_chord(&mut out.chords, start, end, label);
+                fit_bass(&mut out.bass_notes, start, end, label);
             }
             MusicEdit::AddHit {
                 at,
@@ -141,6 +146,29 @@ pub fn push(edits: &mut Vec<MusicEdit>, edit: MusicEdit) {
     edits.push(edit);
 }
 
+/// [`push`] of a change that is several edits. A hit that is taken away and put back at once is another hit, louder or
+/// softer: those two don't cancel out.
+pub fn push_all(edits: &mut Vec<MusicEdit>, new: impl IntoIterator<Item = MusicEdit>) {
+    let mut before: Option<MusicEdit> = None;
+    for edit in new {
+        let in_place = match (&before, &edit) {
+            (
+                Some(MusicEdit::RemoveHit { at, class }),
+                MusicEdit::AddHit {
+                    at: b, class: c, ..
+                },
+            ) => at == b && class == c,
+            _ => false,
+        };
+        if in_place && edits.last() == before.as_ref() {
+            edits.push(edit.clone());
+        } else {
+            push(edits, edit.clone());
+        }
+        before = Some(edit);
+    }
+}
+
 fn loudness(velocity: u8) -> f32 {
     f32::from(velocity.clamp(1, 127)) / 127.0
 }
@@ -189,6 +217,30 @@ fn put_chord(chords: &mut Vec<Chord>, start: f64, end: f64, label: &str) {
         },
     );
     *chords = out;
+}
+
+/// Pulls bass notes that begin in the span and are unsure onto the nearest tone of the chord; what was clearly
+/// heard or put there by hand stays. They stay unsure: a rebuild still follows the sound where it says more.
+fn fit_bass(notes: &mut [Note], start: f64, end: f64, label: &str) {
+    let Some(tones) = chords::tones(label) else {
+        return;
+    };
+    let fits = |midi: i32| tones & (1 << midi.rem_euclid(12)) != 0;
+    for note in notes {
+        // A note is played a little before or after its chord.
+        let inside = (start - NEAR_SECONDS..end - NEAR_SECONDS).contains(&note.t);
+        let heard = note.midi.round() as i32;
+        if !inside || note.confidence >= UNSURE || fits(heard) {
+            continue;
+        }
+        // Of two that are as near the lower one: basses err upwards, to overtones.
+        let nearest = (1..=6)
+            .flat_map(|by| [heard - by, heard + by])
+            .find(|midi| (0..=127).contains(midi) && fits(*midi));
+        if let Some(midi) = nearest {
+            note.midi = midi as f32;
+        }
+    }
 }
 
 /// Even beats from the first one to where the last one was; bars keep their length in beats and where
@@ -243,6 +295,44 @@ mod tests {
         (profile.chords.iter())
             .map(|c| (c.start, c.end, c.label.as_str()))
             .collect()
+    }
+
+    #[test]
+    fn a_chord_decides_where_the_bass_could_hardly_be_heard() {
+        let note = |t: f64, midi: f32, confidence: f32| Note {
+            t,
+            dur: 0.5,
+            midi,
+            velocity: 0.8,
+            confidence,
+        };
+        let profile = MusicalProfile {
+            bass_notes: vec![
+                note(0.0, 34.0, 0.2),
+                note(0.5, 34.0, 0.8),
+                note(1.0, 36.0, 0.2),
+                note(1.495, 42.0, 0.2),
+                note(2.0, 34.0, 0.2),
+            ],
+            ..MusicalProfile::default()
+        };
+        let pitches = |label: &str| -> Vec<f32> {
+            let edit = MusicEdit::Chord {
+                start: 0,
+                end: 2_000,
+                label: label.to_owned(),
+            };
+            let edited = edited(&profile, &[edit], RATE);
+            edited.bass_notes.iter().map(|n| n.midi).collect()
+        };
+        // A minor: A, C, E. Clear notes, fitting notes and notes elsewhere stay.
+        assert_eq!(pitches("A:min"), [33.0, 34.0, 36.0, 40.0, 34.0]);
+        // The fifth in the bass is E, of a dominant ninth on A♯ nothing has to move but F♯.
+        assert_eq!(pitches("A:5/5"), [33.0, 34.0, 33.0, 40.0, 34.0]);
+        assert_eq!(pitches("A#:9"), [34.0, 34.0, 36.0, 41.0, 34.0]);
+        for silent in ["N", "H:maj", "A:what"] {
+            assert_eq!(pitches(silent), [34.0, 34.0, 36.0, 42.0, 34.0], "{silent}");
+        }
     }
 
     #[test]
@@ -374,6 +464,30 @@ mod tests {
         );
         assert_eq!(out.tempo_bpm.unwrap().value, 20.0);
         assert_eq!(out.beats, Vec::<f64>::new());
+    }
+
+    #[test]
+    fn a_hit_becomes_louder_in_its_place() {
+        let remove = MusicEdit::RemoveHit {
+            at: 5,
+            class: DrumClass::Kick,
+        };
+        let add = |velocity| MusicEdit::AddHit {
+            at: 5,
+            class: DrumClass::Kick,
+            velocity,
+        };
+        let mut edits = Vec::new();
+        for velocity in [90, 106] {
+            push_all(&mut edits, [remove.clone(), add(velocity)]);
+            assert_eq!(edits, [remove.clone(), add(velocity)]);
+        }
+        // What was added by hand stays one edit.
+        let mut edits = vec![add(90)];
+        push_all(&mut edits, [remove.clone(), add(106)]);
+        assert_eq!(edits, [add(106)]);
+        push_all(&mut edits, [remove]);
+        assert_eq!(edits, []);
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn one_gesture(commands: &[Command], ptr: ParamPtr) -> Vec<f32> {
 }
 
 /// Where each slider and knob is: its tab, its name, its parameter.
-fn dials(p: &UncookParams) -> Vec<(Tab, &'static str, ParamPtr)> {
+pub fn dials(p: &UncookParams) -> Vec<(Tab, &'static str, ParamPtr)> {
     vec![
         (Tab::Stems, "Drums blend", p.stems.drums.as_ptr()),
         (Tab::Stems, "Bass blend", p.stems.bass.as_ptr()),
@@ -431,10 +431,16 @@ fn stems_are_listened_to_regenerated_and_chosen() {
     assert_eq!(edits.picked(Stem::Drums, SamplePos(0)), Some("aa"));
     assert_eq!(edits.picked(Stem::Bass, SamplePos(0)), None);
     stage.button("Undo");
-    assert_eq!(
-        stage.desk().view.edits.picked(Stem::Drums, SamplePos(0)),
-        None
-    );
+    let picked = |stage: &mut Stage| {
+        let edits = stage.desk().view.edits.clone();
+        edits.picked(Stem::Drums, SamplePos(0)).map(str::to_owned)
+    };
+    assert_eq!(picked(&mut stage), None);
+    // Back and forth between two takes by one button.
+    for heard in [Some("aa"), None, Some("aa")] {
+        stage.button("Compare drums takes");
+        assert_eq!(picked(&mut stage).as_deref(), heard);
+    }
 }
 
 #[test]
@@ -476,6 +482,23 @@ fn a_span_is_selected_and_regenerated_by_hand() {
     stage.button("Zoom");
     let shown = stage.desk().state.viewport.unwrap();
     assert!(shown.start < 3.0 && shown.start > 2.5 && shown.seconds < 3.6);
+    // What was rebuilt can be refused there; the plan then has a line for it.
+    assert_eq!(stage.button("Refuse selection").len(), 1);
+    let percent = |stage: &mut Stage, second: f64| {
+        let pos = SamplePos((second * f64::from(RATE)) as i64);
+        stage.desk().view.edits.percent_at(Stem::Drums, pos)
+    };
+    assert_eq!(
+        [2.9, 4.5, 6.1].map(|t| percent(&mut stage, t)),
+        [100, 0, 100]
+    );
+    assert!(stage.shows("Keep recorded drums"));
+    stage.button("Accept selection");
+    assert_eq!(percent(&mut stage, 4.5), 100);
+    stage.button("Undo");
+    assert_eq!(percent(&mut stage, 4.5), 0);
+    stage.button("Undo");
+    assert!(!stage.shows("Keep recorded"));
     // A click elsewhere forgets the selection.
     stage
         .harness
@@ -527,6 +550,15 @@ fn wheel_drags_and_keys_move_the_timeline() {
     assert!(stage.desk().state.viewport.unwrap().seconds < panned.seconds);
     stage.key(Key::Home, Modifiers::NONE);
     assert_eq!(stage.desk().state.viewport, None);
+    // With Shift a selection grows from the middle, and shrinks to nothing.
+    stage.key(Key::ArrowRight, Modifiers::SHIFT);
+    stage.key(Key::ArrowRight, Modifiers::SHIFT);
+    let (start, end) = stage.desk().state.selection.unwrap();
+    let seconds = |pos: SamplePos| pos.0 as f64 / f64::from(RATE);
+    assert!((seconds(start) - 5.0).abs() < 0.01 && (seconds(end) - 5.4).abs() < 0.01);
+    stage.key(Key::ArrowLeft, Modifiers::SHIFT);
+    stage.key(Key::ArrowLeft, Modifiers::SHIFT);
+    assert_eq!(stage.desk().state.selection, None);
     stage.button("Zoom in");
     assert!(stage.desk().state.viewport.is_some());
     stage.button("Zoom out");
@@ -560,6 +592,13 @@ fn pointing_at_damage_says_from_when_to_when_and_why() {
     assert!(
         ["0:02", "0:03", "0:04"].iter().any(|t| from.starts_with(t)),
         "{text}"
+    );
+    // The stems say theirs too.
+    assert!(
+        reasons
+            .iter()
+            .any(|(_, text)| text.contains(" bass ") && text.contains(", severity ")),
+        "{reasons:?}"
     );
     let mut stage = Stage::new(view.clone());
     let rect = stage.rect(Role::Canvas, "Timeline");

@@ -1,9 +1,12 @@
 // [main] Tests of the editor without a window.
 
+mod app;
 mod controls;
+mod every;
 mod hour;
 mod models;
 mod music;
 mod paint;
 mod snapshots;
 mod stage;
+pub mod still;

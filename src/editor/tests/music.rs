@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use egui::{Event, Key, Modifiers, PointerButton, Pos2, accesskit::Role, pos2, vec2};
 
+use egui_kittest::kittest::Queryable;
+
 use super::stage::{RATE, Stage, views};
 use crate::{
-    editor::{lanes, model::Command, state::Tab},
+    editor::{lanes, model::Command, music::What, state::Tab},
     exchange::SamplePos,
     profile::{Chord, DrumClass, DrumHit, Estimate, MusicalProfile, Note, edit::MusicEdit},
     worker::view::View,
@@ -153,6 +155,40 @@ fn hits_are_added_moved_and_deleted_in_the_lanes() {
     }
     stage.button("Redo");
     assert_eq!(edits(&mut stage), [snare]);
+}
+
+#[test]
+fn keys_go_from_one_to_the_next_in_the_lanes() {
+    let mut stage = Stage::new(view());
+    let lanes = stage.harness.get_by_role_and_label(Role::Canvas, "Music");
+    lanes.focus();
+    stage.harness.run_steps(2);
+    let picked = |stage: &mut Stage| stage.desk().state.music.picked.map(|p| p.what);
+    let chord = |start: f64, end: f64| What::Chord {
+        start: samples(start),
+        end: samples(end),
+    };
+    for (key, what) in [
+        (Key::ArrowRight, chord(0.0, 5.0)),
+        (Key::ArrowRight, chord(5.0, 10.0)),
+        (Key::ArrowRight, chord(5.0, 10.0)),
+    ] {
+        stage.key(key, Modifiers::NONE);
+        assert_eq!(picked(&mut stage), Some(what));
+    }
+    stage.key(Key::ArrowDown, Modifiers::NONE);
+    assert!(matches!(
+        picked(&mut stage),
+        Some(What::Note { midi: 33, .. })
+    ));
+    // Past the empty rows to the kick that is nearest to the note, and to the one before it.
+    stage.key(Key::ArrowDown, Modifiers::NONE);
+    let at = |stage: &mut Stage| picked(stage).map(What::at);
+    assert_eq!(at(&mut stage), Some(samples(4.0)));
+    stage.key(Key::ArrowLeft, Modifiers::NONE);
+    assert_eq!(at(&mut stage), Some(samples(3.5)));
+    stage.key(Key::Delete, Modifiers::NONE);
+    assert_eq!(edits(&mut stage).len(), 1);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::{
     exchange::{
         SamplePos,
         capture::{CHUNK_FRAMES, capture_ring},
-        meters::Meters,
+        meters::{Meters, PlayerState},
         patch::patch_snapshot,
     },
     params::UncookParams,
@@ -101,6 +101,13 @@ impl Stage {
             .position
             .store(i64::from(RATE) * 2, Ordering::Relaxed);
         meters.processed.store(64, Ordering::Relaxed);
+        // It plays, and what is rebuilt is heard where something was.
+        meters.input_peak.store(0.8, Ordering::Relaxed);
+        meters.output_peak.store(0.55, Ordering::Relaxed);
+        let rebuilt = view.takes.iter().any(|t| t.state == TakeState::Committed);
+        if rebuilt {
+            meters.set_player(PlayerState::Patch);
+        }
         let mut levels = Levels::default();
         levels.read(&meters, 0.03);
         let textures = Textures::default();
@@ -161,16 +168,25 @@ impl Stage {
 
     /// Whether any text in the picture contains `text`.
     pub fn shows(&mut self, text: &str) -> bool {
+        self.texts().iter().any(|shown| shown.contains(text))
+    }
+
+    /// Every text in the picture.
+    pub fn texts(&mut self) -> Vec<String> {
         self.harness.run_steps(2);
-        fn contains(shape: &egui::Shape, text: &str) -> bool {
+        fn collect(shape: &egui::Shape, out: &mut Vec<String>) {
             match shape {
-                egui::Shape::Text(shape) => shape.galley.text().contains(text),
-                egui::Shape::Vec(shapes) => shapes.iter().any(|shape| contains(shape, text)),
-                _ => false,
+                egui::Shape::Text(shape) => out.push(shape.galley.text().to_owned()),
+                egui::Shape::Vec(shapes) => shapes.iter().for_each(|shape| collect(shape, out)),
+                _ => {}
             }
         }
+        let mut out = Vec::new();
         let shapes = &self.harness.output().shapes;
-        shapes.iter().any(|clipped| contains(&clipped.shape, text))
+        shapes
+            .iter()
+            .for_each(|clipped| collect(&clipped.shape, &mut out));
+        out
     }
 
     pub fn rect(&self, role: Role, name: &str) -> Rect {
