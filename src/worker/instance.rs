@@ -133,6 +133,8 @@ pub(super) struct State {
     edits: Arc<Edits>,
     listening: Listening,
     model: Option<Arc<ModelView>>,
+    /// Where analyses run, in words.
+    place: Arc<str>,
     requests: Vec<Requested>,
     ahead: Ahead,
     problems: Vec<String>,
@@ -159,6 +161,7 @@ impl Shared {
                 edits: Arc::default(),
                 listening: Listening::default(),
                 model: None,
+                place: Arc::default(),
                 requests: Vec::new(),
                 ahead: Ahead::default(),
                 problems: Vec::new(),
@@ -459,6 +462,14 @@ impl State {
     pub fn set_model(&mut self, model: Option<ModelView>) {
         if self.model.as_deref() != model.as_ref() {
             self.model = model.map(Arc::new);
+            self.view_changed = true;
+        }
+    }
+
+    /// Where analyses run, in words.
+    pub fn set_place(&mut self, place: &Arc<str>) {
+        if self.place != *place {
+            self.place = place.clone();
             self.view_changed = true;
         }
     }

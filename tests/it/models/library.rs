@@ -10,7 +10,6 @@ use uncook::models::{
     checkpoint::{Checkpoint, Limits},
     convert::convert_once,
     fetch::{Checked, Downloader, Token},
-    hash::sha256,
     library::{Library, LibraryError},
     manifest::{Manifest, ManifestError},
 };

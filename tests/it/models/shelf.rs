@@ -10,7 +10,7 @@ use std::{
 };
 
 use uncook::{
-    models::{fetch::Downloader, hash::sha256, library::Library, manifest::Manifest},
+    models::{fetch::Downloader, library::Library, manifest::Manifest},
     worker::shelf::{ModelState, Order, Secret, Shelf, ShelfView},
 };
 
