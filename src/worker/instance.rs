@@ -237,6 +237,14 @@ impl Commit {
         }
     }
 
+    /// The same as far as can be told: where a sidecar is missing, the same span is enough.
+    fn may_share_base(&self, other: &Self) -> bool {
+        match (&self.patch, &other.patch) {
+            (Some(_), Some(_)) => self.same_base(other),
+            _ => self.span().is_some() && self.span() == other.span(),
+        }
+    }
+
     fn bytes(&self) -> usize {
         let buffers = |p: &Arc<Patch>| 2 + p.layers.iter().flatten().count();
         self.patch.as_ref().map_or(0, |p| 8 * p.len() * buffers(p))
@@ -614,7 +622,7 @@ impl State {
             });
             if free {
                 kept.push(commit);
-            } else if kept.iter().any(|k| k.same_base(&commit)) {
+            } else if kept.iter().any(|k| k.may_share_base(&commit)) {
                 self.others.push(Commit {
                     stems: None,
                     ..commit
@@ -630,7 +638,7 @@ impl State {
     fn forget_others(&mut self) {
         let commits = &self.commits;
         self.others
-            .retain(|other| commits.iter().any(|c| c.same_base(other)));
+            .retain(|other| commits.iter().any(|c| c.may_share_base(other)));
         let mut bytes: usize = self.others.iter().map(Commit::bytes).sum();
         while bytes > MAX_OTHERS_BYTES {
             bytes -= self.others.remove(0).bytes();

@@ -48,6 +48,8 @@ const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
 const AFTERMATH: Duration = Duration::from_millis(500);
 /// More than any take's findings.
 const MAX_FINDINGS_BYTES: u64 = 1 << 30;
+/// How a process ends that gets no memory, in the runtime's words.
+const OUT_OF_MEMORY: &str = "memory allocation of";
 /// More parts than any separator tells apart.
 const MAX_PARTS: usize = 16;
 
@@ -106,7 +108,7 @@ impl Remote {
     fn explained<T>(&self, result: Result<T, Trouble>) -> Result<T, Trouble> {
         match result {
             Err(Trouble::Ended { crashed: true, .. })
-                if self.last_words().starts_with("memory allocation") =>
+                if self.last_words().starts_with(OUT_OF_MEMORY) =>
             {
                 Err(Trouble::Ended {
                     how: "ran out of memory".to_owned(),
@@ -198,10 +200,9 @@ impl Remote {
 
     /// On the disk that holds the cache: a take and its stems are too large for folders in memory.
     fn job_folder(&self, cache: Option<&Cache>) -> Result<JobFolder, Trouble> {
-        let parent = cache.map_or_else(
-            || self.settings.place.folder().to_owned(),
-            |c| c.dir().to_owned(),
-        );
+        let own = self.settings.place.folder();
+        system::private_folder(own).map_err(Trouble::Unusable)?;
+        let parent = cache.map_or(own, Cache::dir);
         JobFolder::new(&parent.join("jobs")).map_err(|e| unusable_folder(&e))
     }
 
@@ -240,6 +241,9 @@ impl Remote {
                     thread::sleep(10 * LOOK);
                     started = Some(self.start()?);
                 }
+                Some(Some(status)) if status.signal().is_some() => {
+                    return Err(end(status.signal()));
+                }
                 Some(Some(status)) => {
                     return Err(Trouble::Unusable(format!(
                         "it can't be started ({status}): {}",
@@ -262,10 +266,8 @@ impl Remote {
             .append(true)
             .open(place.log())
             .map_err(unusable)?;
-        // One line an end: this is for reading after a bad day, not for keeping.
-        if log.metadata().is_ok_and(|m| m.len() > 1 << 20) {
-            let _ = log.set_len(0);
-        }
+        // For reading after a bad day, not for keeping.
+        let _ = log.set_len(0);
         let mut command = Command::new(&self.binary);
         command
             .arg("worker")
@@ -285,16 +287,21 @@ impl Remote {
         }
         let child = command.spawn().map_err(unusable)?;
         let pid = child.id();
-        CHILDREN.lock().push(child);
+        let mut children = CHILDREN.lock();
+        // Nobody asks any more how earlier ones ended.
+        children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        children.push(child);
         Ok(pid)
     }
 
-    /// What a worker said last before it ended.
+    /// What the worker said before it ended.
     fn last_words(&self) -> String {
         let log = fs::read(self.settings.place.log()).unwrap_or_default();
-        let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(400)..]).into_owned();
-        tail.lines()
-            .next_back()
+        let text = String::from_utf8_lossy(&log);
+        let mut lines = text.lines();
+        let words = lines.clone().rfind(|line| line.starts_with(OUT_OF_MEMORY));
+        words
+            .or(lines.next_back())
             .unwrap_or("it said nothing")
             .to_owned()
     }
@@ -562,19 +569,24 @@ impl Line {
             }
             thread::sleep(LOOK);
         };
-        match status.and_then(|status| status.signal()) {
-            Some(libc::SIGKILL) | None => Trouble::Ended {
-                how: "was killed".to_owned(),
-                crashed: false,
-            },
-            Some(signal) => Trouble::Ended {
-                how: format!("crashed (signal {signal})"),
-                crashed: matches!(
-                    signal,
-                    libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGABRT | libc::SIGFPE
-                ),
-            },
-        }
+        end(status.and_then(|status| status.signal()))
+    }
+}
+
+/// An end by a signal, if it is known by which.
+fn end(signal: Option<i32>) -> Trouble {
+    match signal {
+        Some(libc::SIGKILL) | None => Trouble::Ended {
+            how: "was killed".to_owned(),
+            crashed: false,
+        },
+        Some(signal) => Trouble::Ended {
+            how: format!("crashed (signal {signal})"),
+            crashed: matches!(
+                signal,
+                libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGABRT | libc::SIGFPE
+            ),
+        },
     }
 }
 

@@ -259,11 +259,18 @@ fn converse(
             own_turns.leave(id);
             let _ = results.send(reply);
         })
+        .inspect_err(|_| turns.leave(id))
         .map_err(words)?;
-    let end = attend(&mut line, turns, id, (&progress, &asked, &answers, &result));
+    let watched = Watched {
+        progress: progress.clone(),
+        asked,
+        answers,
+        result,
+    };
+    let end = attend(&mut line, &watched, || turns.before(id));
+    drop(watched);
     // Nobody listens any more, or the job is over.
     progress.cancel();
-    drop(answers);
     let mut beats = (progress.beats(), Instant::now());
     while !worker.is_finished() {
         thread::sleep(LOOK);
@@ -279,36 +286,35 @@ fn converse(
     end
 }
 
-/// Tells the host how its job goes, and the job what the host says, until either has ended.
-fn attend(
-    line: &mut Line,
-    turns: &Turns,
-    id: u64,
-    (progress, asked, answers, result): (
-        &Progress,
-        &Receiver<Range<usize>>,
-        &Sender<bool>,
-        &Receiver<Reply>,
-    ),
-) -> Result<(), String> {
+/// A job, as the connection's thread sees it.
+struct Watched {
+    progress: Progress,
+    asked: Receiver<Range<usize>>,
+    answers: Sender<bool>,
+    result: Receiver<Reply>,
+}
+
+/// Tells the host how its job goes, and the job what the host says, until either has ended. `before`: how
+/// many are served first.
+fn attend(line: &mut Line, job: &Watched, before: impl Fn() -> Option<u32>) -> Result<(), String> {
     let mut reported: Option<Instant> = None;
     loop {
         if system::wait_readable(&line.stream, LOOK) {
             match line.receive(PATIENCE)? {
-                Some(Request::Cancel) => progress.cancel(),
-                Some(Request::Fetched(there)) => drop(answers.send(there)),
+                Some(Request::Cancel) => job.progress.cancel(),
+                Some(Request::Fetched(there)) => drop(job.answers.send(there)),
                 Some(Request::Begin(_)) => return Err("a second order".to_owned()),
                 // The host is gone.
                 None => return Ok(()),
             }
         }
-        if let Ok(range) = asked.try_recv() {
+        if let Ok(range) = job.asked.try_recv() {
             line.send(&Reply::Fetch {
                 start: range.start as u64,
                 end: range.end as u64,
             })?;
         }
-        match result.try_recv() {
+        match job.result.try_recv() {
             Ok(reply) => return line.send(&reply),
             // The job can't end without a result but by a defect outside its own guard.
             Err(mpsc::TryRecvError::Disconnected) => {
@@ -318,12 +324,12 @@ fn attend(
         }
         if reported.is_none_or(|at| at.elapsed() >= REPORT) {
             reported = Some(Instant::now());
-            line.send(&match turns.before(id) {
-                Some(before) => Reply::Queued(before),
+            line.send(&match before() {
+                Some(others) => Reply::Queued(others),
                 None => Reply::Progress {
-                    step: progress.step() as u8,
-                    done: progress.done(),
-                    beats: progress.beats(),
+                    step: job.progress.step() as u8,
+                    done: job.progress.done(),
+                    beats: job.progress.beats(),
                 },
             })?;
         }

@@ -348,7 +348,7 @@ fn starved(folder: &Path) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let script = folder.join("starved");
     let text = format!(
-        "#!/bin/sh\nexec {} worker --folder \"$3\" --name \"$5\" --idle-ms \"$7\" --memory-mb 24\n",
+        "#!/bin/sh\nexec {} worker --folder \"$3\" --name \"$5\" --idle-ms \"$7\" --memory-mb 40\n",
         env!("CARGO_BIN_EXE_uncook")
     );
     std::fs::write(&script, text).unwrap();
