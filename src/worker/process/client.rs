@@ -422,9 +422,9 @@ fn refused(reply: Reply) -> Trouble {
 fn ended(pid: u32) -> Option<std::process::ExitStatus> {
     let mut children = CHILDREN.lock();
     let place = children.iter().position(|child| child.id() == pid)?;
-    let status = children[place].try_wait().ok()??;
-    children.remove(place);
-    Some(status)
+    children[place].try_wait().ok()??;
+    // It has ended: this does not wait.
+    children.remove(place).wait().ok()
 }
 
 /// A connection that was greeted.
@@ -478,7 +478,7 @@ impl Line {
     /// What has arrived within a moment.
     fn receive(&mut self) -> Result<Option<Reply>, Trouble> {
         let nonsense = |e: message::MessageError| Trouble::Unusable(e.to_string());
-        if let Some(reply) = self.inbox.next().map_err(nonsense)? {
+        if let Some(reply) = self.inbox.take().map_err(nonsense)? {
             return Ok(Some(reply));
         }
         if system::wait_readable(&self.stream, LOOK) {
@@ -489,7 +489,7 @@ impl Line {
                 Ok(_) | Err(_) => return Err(self.ended()),
             }
         }
-        self.inbox.next().map_err(nonsense)
+        self.inbox.take().map_err(nonsense)
     }
 
     /// Passes progress and questions on until there is an answer.

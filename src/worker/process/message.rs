@@ -180,7 +180,7 @@ impl Inbox {
     ///
     /// # Errors
     /// If the bytes are no message; there is no way to go on after that.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, MessageError> {
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, MessageError> {
         let Some((head, rest)) = self.0.split_first_chunk::<4>() else {
             return Ok(None);
         };

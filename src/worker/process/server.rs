@@ -353,7 +353,7 @@ impl Line {
         let deadline = Instant::now() + limit;
         let mut buffer = [0; 4096];
         loop {
-            if let Some(request) = self.inbox.next().map_err(|e| e.to_string())? {
+            if let Some(request) = self.inbox.take().map_err(|e| e.to_string())? {
                 return Ok(Some(request));
             }
             if Instant::now() >= deadline {

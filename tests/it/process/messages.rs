@@ -82,7 +82,7 @@ proptest! {
         let mut arrived = Vec::new();
         for part in bytes.chunks(piece) {
             inbox.push(part);
-            while let Some(reply) = inbox.next::<Reply>().unwrap() {
+            while let Some(reply) = inbox.take::<Reply>().unwrap() {
                 arrived.push(reply);
             }
         }
@@ -105,7 +105,7 @@ proptest! {
     fn any_bytes_are_a_message_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         let mut inbox = Inbox::default();
         inbox.push(&bytes);
-        while let Ok(Some(_)) = inbox.next::<Request>() {}
+        while let Ok(Some(_)) = inbox.take::<Request>() {}
         let _ = decode::<Request>(&bytes);
         let _ = decode::<Reply>(&bytes);
         if let Some(greeting) = bytes.first_chunk() {
@@ -121,7 +121,7 @@ proptest! {
         let mut inbox = Inbox::default();
         inbox.push(&bytes);
         // An error, nothing yet, or a message that says itself what was sent.
-        if let Ok(Some(read)) = inbox.next::<Request>() {
+        if let Ok(Some(read)) = inbox.take::<Request>() {
             prop_assert!(encode(&read).is_ok());
         }
     }
@@ -132,7 +132,7 @@ fn lengths_are_bounded_before_anything_is_allocated() {
     for length in [MAX_MESSAGE_BYTES as u32 + 1, u32::MAX] {
         let mut inbox = Inbox::default();
         inbox.push(&length.to_le_bytes());
-        let error = inbox.next::<Request>().unwrap_err();
+        let error = inbox.take::<Request>().unwrap_err();
         let actual = length as usize;
         assert_eq!(error, MessageError::TooLong { actual });
     }
