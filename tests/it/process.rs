@@ -242,7 +242,7 @@ fn two_hosts_share_a_worker() {
             assert_same(&outcome, &reference.outcome);
         }
         assert_eq!(remote.incidents(), [""; 0]);
-        println!("worker {}", pid(&place(&folder)).unwrap());
+        println!("number={}", pid(&place(&folder)).unwrap());
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -259,7 +259,7 @@ fn two_hosts_share_a_worker() {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{said}");
         let number = said
-            .split("worker ")
+            .split("number=")
             .nth(1)
             .unwrap()
             .split_whitespace()
