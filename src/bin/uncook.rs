@@ -23,6 +23,9 @@ mod rebuild;
 mod restore;
 #[path = "uncook/run.rs"]
 mod run;
+#[cfg(unix)]
+#[path = "uncook/worker.rs"]
+mod worker;
 
 /// Finds what is damaged in a band recording, repairs it and rebuilds the drums and the bass.
 ///
@@ -44,6 +47,10 @@ enum Command {
     #[cfg(feature = "ml")]
     #[command(subcommand)]
     Models(models::ModelsCommand),
+    /// Do the heavy work of the plugin's analyses; the plugin starts this by itself
+    #[cfg(unix)]
+    #[command(hide = true)]
+    Worker(worker::WorkerArgs),
 }
 
 /// What both commands take.
@@ -239,6 +246,8 @@ fn main() -> ExitCode {
         Command::Analyze(args) => analyze::run(&args),
         #[cfg(feature = "ml")]
         Command::Models(command) => models::run(&command),
+        #[cfg(unix)]
+        Command::Worker(args) => worker::run(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -28,6 +28,8 @@ pub struct Take<'a> {
     pub channels: usize,
     /// Frames that have been captured.
     pub frames: usize,
+    /// Segments that have been worked on.
+    pub done: usize,
     /// Frames of it, as they are now; `None` where they are gone. Called with at most a segment and its
     /// context.
     pub fetch: &'a (dyn Fn(Range<usize>) -> Option<AudioBuffer> + Sync),
@@ -43,21 +45,20 @@ pub fn seconds(segments: usize) -> f64 {
     (segments * segments::SEGMENT_SECONDS) as f64
 }
 
-/// Restores segment `done`, those before it having been done, and separates what that makes certain.
+/// Restores the next segment, and separates what that makes certain.
 ///
 /// # Errors
 /// If cancelled, or the take is gone.
 pub fn work(
     take: &Take<'_>,
-    done: usize,
     options: &Options,
     cache: &Cache,
     progress: &Progress,
 ) -> Result<(), PipelineError> {
     let base = Base {
         take,
-        layout: Layout::settled(take.frames, take.sample_rate, done + 1),
-        before: Layout::settled(take.frames, take.sample_rate, done).frames(),
+        layout: Layout::settled(take.frames, take.sample_rate, take.done + 1),
+        before: Layout::settled(take.frames, take.sample_rate, take.done).frames(),
         options,
         cache,
         progress: progress.part(0.0, 0.5),

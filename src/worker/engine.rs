@@ -12,17 +12,17 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
+#[cfg(unix)]
+use crate::worker::process;
 use crate::{
-    audio::AudioBuffer,
     cache::{Cache, CacheCounts, DEFAULT_LIMIT_BYTES},
     exchange::{capture::CaptureReader, patch::PatchPublisher},
     worker::{
         instance::{Job, Shared},
         jobs::{self, Queue},
         options::Options,
-        pipeline,
-        progress::Progress,
-        regenerate,
+        pipeline, regenerate,
+        road::{InProcess, Road},
         session::{Edits, Listening, Regenerate, Session},
         view::View,
     },
@@ -35,14 +35,6 @@ const COLLECT_BUSY: Duration = Duration::from_millis(10);
 const COLLECT_IDLE: Duration = Duration::from_millis(50);
 /// Captured audio that the engine holds for all instances together: 4 GB.
 const MAX_TAKE_BYTES: usize = 4_000_000_000;
-
-/// What the engine runs for a take: [`pipeline::run`], or in its place what a test wants to see survived.
-pub type Road = fn(
-    &AudioBuffer,
-    &Options,
-    Option<&Cache>,
-    &Progress,
-) -> Result<pipeline::Outcome, pipeline::PipelineError>;
 
 /// The engine of this process. It lives while anyone holds it; the last holder joins its threads.
 pub struct Engine {
@@ -60,8 +52,8 @@ pub(super) struct Inner {
     pub queue: Mutex<Queue>,
     pub queued: Condvar,
     pub stop: AtomicBool,
-    /// What a job runs: [`pipeline::run`].
-    pub road: Road,
+    /// Who does the heavy work.
+    pub road: Arc<dyn Road>,
     next_id: AtomicU64,
 }
 
@@ -81,17 +73,12 @@ impl Engine {
         if let Some(engine) = shared.upgrade() {
             return engine;
         }
-        let engine = match std::env::var_os(DATA_DIR_VARIABLE) {
-            Some(folder) => Self::in_folder(PathBuf::from(folder)),
-            None => {
-                let data = directories::ProjectDirs::from("org", "Uncook", "Uncook").map_or_else(
-                    || std::env::temp_dir().join("uncook"),
-                    |dirs| dirs.data_dir().to_owned(),
-                );
-                let cache = Cache::default_dir().unwrap_or_else(|_| data.join("cache"));
-                Self::start(data.join("commits"), &cache, pipeline::run)
-            }
+        let data = Self::data_folder().unwrap_or_else(|| std::env::temp_dir().join("uncook"));
+        let cache = match std::env::var_os(DATA_DIR_VARIABLE) {
+            Some(_) => data.join("cache"),
+            None => Cache::default_dir().unwrap_or_else(|_| data.join("cache")),
         };
+        let engine = Self::start(data.join("commits"), &cache, road(&data));
         *shared = Arc::downgrade(&engine);
         engine
     }
@@ -116,17 +103,17 @@ impl Engine {
         }
     }
 
-    /// An engine of its own that keeps everything in `folder`.
+    /// An engine of its own that keeps everything in `folder` and does everything in this process.
     pub fn in_folder(folder: PathBuf) -> Arc<Self> {
-        Self::with_road(folder, pipeline::run)
+        Self::with_road(folder, Arc::new(InProcess::new(pipeline::run)))
     }
 
     /// [`Engine::in_folder`] with another road.
-    pub fn with_road(folder: PathBuf, road: Road) -> Arc<Self> {
+    pub fn with_road(folder: PathBuf, road: Arc<dyn Road>) -> Arc<Self> {
         Self::start(folder.join("commits"), &folder.join("cache"), road)
     }
 
-    fn start(commits: PathBuf, cache: &Path, road: Road) -> Arc<Self> {
+    fn start(commits: PathBuf, cache: &Path, road: Arc<dyn Road>) -> Arc<Self> {
         let opened = Cache::open(cache, DEFAULT_LIMIT_BYTES);
         let storage_problem = opened
             .as_ref()
@@ -315,6 +302,23 @@ impl Drop for Instance {
     }
 }
 
+/// Who does the heavy work of an engine that keeps its things in `data`.
+#[cfg(unix)]
+fn road(data: &Path) -> Arc<dyn Road> {
+    process::road(data)
+}
+
+/// As above.
+#[cfg(not(unix))]
+fn road(_data: &Path) -> Arc<dyn Road> {
+    Arc::new(InProcess {
+        run: pipeline::run,
+        status:
+            "Analyses run inside the host: on this system there is no process of their own yet."
+                .into(),
+    })
+}
+
 impl Inner {
     fn enqueue(&self, shared: &Arc<Shared>, state: &mut super::instance::State, jobs: Vec<Job>) {
         if jobs.is_empty() {
@@ -335,6 +339,7 @@ impl Inner {
 fn collect(inner: &Inner) {
     while !inner.stop.load(Ordering::Relaxed) {
         let instances = inner.instances.lock().clone();
+        let place = inner.road.status();
         let mut held: usize = instances.iter().map(|s| s.state.lock().takes_bytes()).sum();
         let mut busy = false;
         for shared in &instances {
@@ -350,6 +355,7 @@ fn collect(inner: &Inner) {
                 );
             }
             state.measure();
+            state.set_place(&place);
             let jobs = state.automatic_jobs(false);
             inner.enqueue(shared, &mut state, jobs);
             state.publish_patches();

@@ -133,6 +133,8 @@ pub(super) struct State {
     edits: Arc<Edits>,
     listening: Listening,
     model: Option<Arc<ModelView>>,
+    /// Where analyses run, in words.
+    place: Arc<str>,
     requests: Vec<Requested>,
     ahead: Ahead,
     problems: Vec<String>,
@@ -159,6 +161,7 @@ impl Shared {
                 edits: Arc::default(),
                 listening: Listening::default(),
                 model: None,
+                place: Arc::default(),
                 requests: Vec::new(),
                 ahead: Ahead::default(),
                 problems: Vec::new(),
@@ -231,6 +234,14 @@ impl Commit {
                 a.start == b.start && a.sample_rate == b.sample_rate && a.base == b.base
             }
             _ => false,
+        }
+    }
+
+    /// The same as far as can be told: where a sidecar is missing, the same span is enough.
+    fn may_share_base(&self, other: &Self) -> bool {
+        match (&self.patch, &other.patch) {
+            (Some(_), Some(_)) => self.same_base(other),
+            _ => self.span().is_some() && self.span() == other.span(),
         }
     }
 
@@ -463,6 +474,14 @@ impl State {
         }
     }
 
+    /// Where analyses run, in words.
+    pub fn set_place(&mut self, place: &Arc<str>) {
+        if self.place != *place {
+            self.place = place.clone();
+            self.view_changed = true;
+        }
+    }
+
     /// What of it is listened to.
     pub fn set_listening(&mut self, listening: Listening) {
         if self.listening != listening {
@@ -603,7 +622,7 @@ impl State {
             });
             if free {
                 kept.push(commit);
-            } else if kept.iter().any(|k| k.same_base(&commit)) {
+            } else if kept.iter().any(|k| k.may_share_base(&commit)) {
                 self.others.push(Commit {
                     stems: None,
                     ..commit
@@ -619,7 +638,7 @@ impl State {
     fn forget_others(&mut self) {
         let commits = &self.commits;
         self.others
-            .retain(|other| commits.iter().any(|c| c.same_base(other)));
+            .retain(|other| commits.iter().any(|c| c.may_share_base(other)));
         let mut bytes: usize = self.others.iter().map(Commit::bytes).sum();
         while bytes > MAX_OTHERS_BYTES {
             bytes -= self.others.remove(0).bytes();

@@ -19,7 +19,7 @@ use crate::{
     worker::{
         ahead, edits,
         engine::Inner,
-        instance::{AheadJob, Commit, Job, Shared},
+        instance::{AheadJob, Commit, Job, Shared, State},
         options::{Asked, Options, RegeneratorChoice},
         pipeline::{Outcome, PipelineError},
         progress::{Progress, Step},
@@ -252,6 +252,7 @@ pub(super) fn run_queue(inner: &Inner) {
         };
         let result = catch_unwind(AssertUnwindSafe(|| run(inner, &job, &progress)));
         let mut state = shared.state.lock();
+        report(inner, &mut state);
         match result {
             Ok(Ok(commit)) if !progress.is_cancelled() => state.committed(&job, commit),
             Ok(Ok(_) | Err(PipelineError::Cancelled)) => state.cancelled(&job),
@@ -264,6 +265,13 @@ pub(super) fn run_queue(inner: &Inner) {
             ),
         }
         state.publish_patches();
+    }
+}
+
+/// Passes on what went wrong on the road, whether or not there is a result.
+fn report(inner: &Inner, state: &mut State) {
+    for incident in inner.road.incidents() {
+        state.report(incident);
     }
 }
 
@@ -285,12 +293,14 @@ fn run_ahead(inner: &Inner, shared: &Arc<Shared>, progress: &Progress) {
         sample_rate: job.sample_rate,
         channels: job.channels,
         frames: job.frames,
+        done: job.done,
         fetch: &fetch,
     };
     let result = catch_unwind(AssertUnwindSafe(|| {
-        ahead::work(&take, job.done, &job.options, cache, progress)
+        inner.road.ahead(&take, &job.options, cache, progress)
     }));
     let mut state = shared.state.lock();
+    report(inner, &mut state);
     match result {
         Ok(Ok(())) => state.ahead_done(&job),
         // Somebody else was served: it is offered again.
@@ -310,7 +320,7 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
         Some(focus) => asked(focus, job),
         None => job.options.clone(),
     };
-    let outcome = (inner.road)(&take, &options, inner.cache.as_ref(), progress)?;
+    let outcome = (inner.road).run(&take, &options, inner.cache.as_ref(), progress)?;
     progress.set(Step::Committing, 0.99);
     let Outcome {
         base,

@@ -9,11 +9,14 @@ pub mod offline;
 pub mod options;
 pub mod picture;
 pub mod pipeline;
+#[cfg(unix)]
+pub mod process;
 pub mod progress;
 pub mod pyramid;
 mod regenerate;
 pub mod report;
 pub mod restore;
+pub mod road;
 pub mod segments;
 mod separate;
 pub mod session;

@@ -49,6 +49,13 @@ pub enum PipelineError {
     Channels { actual: usize },
     #[error("the drums and bass can't be rebuilt: {0}")]
     Regeneration(String),
+    #[error("{0}")]
+    Worker(String),
+    #[error(
+        "it needs about {needed_mb} MB, the limit is {limit_mb} MB: stop the transport between songs, so that takes \
+         are shorter, or raise memory_mb in worker.json"
+    )]
+    Memory { needed_mb: u64, limit_mb: u64 },
 }
 
 impl From<SeparationError> for PipelineError {

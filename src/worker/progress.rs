@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
 /// A stage of the worker's road, in order.
@@ -56,6 +56,8 @@ struct Shared {
     /// Share of the whole job in parts per million.
     done_ppm: AtomicU32,
     cancelled: AtomicBool,
+    /// Grows with every call of the job.
+    beats: AtomicU64,
 }
 
 /// A handle on a job's progress; clones share it.
@@ -105,6 +107,7 @@ impl Progress {
         let done = self.from + done.clamp(0.0, 1.0) * (self.to - self.from);
         let ppm = (done * 1e6) as u32;
         self.shared.done_ppm.store(ppm, Ordering::Relaxed);
+        self.beat();
     }
 
     /// The step the job is in.
@@ -125,6 +128,16 @@ impl Progress {
 
     /// Whether the job was asked to stop. Jobs check at least once a second of work.
     pub fn is_cancelled(&self) -> bool {
+        self.beat();
         self.shared.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn beat(&self) {
+        self.shared.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Changes while the job works: one that doesn't change it for minutes hangs.
+    pub fn beats(&self) -> u64 {
+        self.shared.beats.load(Ordering::Relaxed)
     }
 }

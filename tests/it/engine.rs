@@ -1,10 +1,6 @@
 //! The engine: from captured chunks to patches, sessions, cancel, several instances.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use uncook::{
     audio::AudioBuffer,
@@ -18,17 +14,15 @@ use uncook::{
         engine::{Engine, Instance},
         options::{CaptureMode, Options, Quality, RegeneratorChoice},
         pipeline,
+        road::InProcess,
         session::{Edits, Session},
         view::TakeState,
     },
 };
 
-use super::support::overdriven_band;
 #[cfg(feature = "ml")]
 use super::support::{install_tiny_model, with_data_of_its_own};
-
-/// Ends a test that hangs; how long a job takes is not what is tested.
-const LIMIT: Duration = Duration::from_secs(600);
+use super::support::{LIMIT, overdriven_band, wait_for};
 
 struct Track {
     tap: CaptureTap,
@@ -76,17 +70,6 @@ impl Track {
             (!self.instance.view().problems.is_empty())
                 .then(|| self.instance.view().problems.clone())
         })
-    }
-}
-
-fn wait_for<T>(mut ready: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(value) = ready() {
-            return value;
-        }
-        assert!(start.elapsed() < LIMIT, "nothing happened");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -257,10 +240,10 @@ fn a_defect_in_one_job_ends_that_job_only() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Engine::with_road(
         folder.path().to_owned(),
-        |take, options, cache, progress| {
+        Arc::new(InProcess::new(|take, options, cache, progress| {
             assert_ne!(options.seed, 13, "a defect, for this test");
             pipeline::run(take, options, cache, progress)
-        },
+        })),
     );
     let band = overdriven_band(2.0, 22_050);
     let mut hurt = track(&engine, 22_050);
@@ -400,7 +383,7 @@ fn worked_on_ahead(data: &Path) {
 
     // The whole take at once.
     let reference = data.join("reference");
-    let engine = Engine::with_road(reference.clone(), first_half);
+    let engine = Engine::with_road(reference.clone(), Arc::new(InProcess::new(first_half)));
     let mut whole = track(&engine, rate);
     whole.instance.set_options(&Options {
         capture: CaptureMode::Manual,
@@ -420,7 +403,7 @@ fn worked_on_ahead(data: &Path) {
 
     // The same while it is captured. Its end comes again and again, which is nothing new.
     let folder = data.join("ahead");
-    let engine = Engine::with_road(folder.clone(), first_half);
+    let engine = Engine::with_road(folder.clone(), Arc::new(InProcess::new(first_half)));
     let mut growing = track(&engine, rate);
     let push = |growing: &mut Track, from: usize, to: usize| {
         let (left, right) = (&band.channels[0], &band.channels[1]);

@@ -28,10 +28,13 @@ mod models;
 mod multiband_diffusion;
 mod pipeline;
 mod player;
+#[cfg(all(unix, feature = "cli"))]
+mod process;
 mod profile;
 mod profile_midi;
 mod regeneration;
 mod separation;
+mod sidecars;
 mod support;
 mod tone;
 mod undo;

@@ -3,7 +3,24 @@
 #[cfg(feature = "ml")]
 use std::path::Path;
 
+use std::time::{Duration, Instant};
+
 use uncook::audio::AudioBuffer;
+
+/// How long a test waits for what must happen, on a machine that does much else.
+pub const LIMIT: Duration = Duration::from_secs(600);
+
+/// Waits until there is something.
+pub fn wait_for<T>(mut ready: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(start.elapsed() < LIMIT, "nothing happened");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
 
 /// Puts a tiny network of the golden files where the installed model `name` with this one `file` would be.
 #[cfg(feature = "ml")]

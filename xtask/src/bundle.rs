@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::workspace;
+use crate::{install, workspace};
 
 /// The package that holds the plugin.
 const PACKAGE: &str = "uncook";
 
-/// Builds the plugin and bundles it.
+/// The program in which the plugin's analyses run; it lies beside the bundles.
+const PROGRAM: &str = "uncook";
+
+/// Builds the plugin and bundles it, with the program in which its analyses run beside the bundles.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Args {
     /// With optimisation; without it the dev profile, which is fast enough to play.
@@ -48,7 +51,49 @@ pub fn bundle_built(build_args: &[String]) -> Result<Vec<PathBuf>> {
             bundle.display()
         );
     }
+    let built = target_dir.join(output_folder(build_args)).join(PROGRAM);
+    let program = workspace::bundles_dir()?.join(PROGRAM);
+    if built.is_file() {
+        install::replace(&built, &program)
+            .context("the program can't be put beside the bundles")?;
+    } else {
+        // One of an earlier build would do something else.
+        let _ = std::fs::remove_file(&program);
+        eprintln!("built without the command line: analyses will run inside the host");
+    }
     Ok(bundles)
+}
+
+/// The program beside the bundles, if there is one.
+///
+/// # Errors
+/// If the target folder is unknown.
+pub fn program() -> Result<Option<PathBuf>> {
+    let program = workspace::bundles_dir()?.join(PROGRAM);
+    Ok(program.is_file().then_some(program))
+}
+
+/// Where cargo puts what it builds with these arguments, inside the target folder.
+fn output_folder(build_args: &[String]) -> PathBuf {
+    let value = |name: &str| {
+        let mut args = build_args.iter();
+        args.find_map(|arg| match arg.strip_prefix(name)? {
+            "" => Some(None),
+            rest => Some(Some(rest.strip_prefix('=')?.to_owned())),
+        })
+        .and_then(|value| value.or_else(|| args.next().cloned()))
+    };
+    let profile = match value("--profile").as_deref() {
+        None | Some("dev" | "test") if build_args.iter().any(|a| a == "--release") => {
+            "release".to_owned()
+        }
+        None | Some("dev" | "test") => "debug".to_owned(),
+        Some("bench") => "release".to_owned(),
+        Some(other) => other.to_owned(),
+    };
+    value("--target")
+        .map_or_else(PathBuf::new, PathBuf::from)
+        .join(profile)
 }
 
 /// Where the bundles are, CLAP first.
@@ -70,4 +115,30 @@ fn in_root(work: impl FnOnce() -> Result<()>) -> Result<()> {
     let result = work();
     std::env::set_current_dir(before)?;
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_looked_for_where_cargo_puts_it() {
+        let folder = |args: &[&str]| {
+            let args: Vec<String> = args.iter().map(|&a| a.to_owned()).collect();
+            output_folder(&args)
+        };
+        assert_eq!(folder(&[]), PathBuf::from("debug"));
+        assert_eq!(folder(&["--release"]), PathBuf::from("release"));
+        assert_eq!(folder(&["--profile", "fast"]), PathBuf::from("fast"));
+        let cross = ["--target=aarch64-apple-darwin", "--release"];
+        assert_eq!(
+            folder(&cross),
+            PathBuf::from("aarch64-apple-darwin/release")
+        );
+        let cross = ["--target", "x86_64-unknown-linux-gnu"];
+        assert_eq!(
+            folder(&cross),
+            PathBuf::from("x86_64-unknown-linux-gnu/debug")
+        );
+    }
 }

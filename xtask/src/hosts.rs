@@ -1,5 +1,7 @@
 // [cli] `cargo xtask hosts`: the bundles in other people's hosts, compared with this one's render.
 
+mod project;
+
 use std::{
     fmt::Write as _,
     fs,
@@ -31,6 +33,8 @@ const PYTHON_HOSTS: [(&str, &str); 2] = [
     ("pedalboard", include_str!("hosts/pedalboard.py")),
     ("dawdreamer", include_str!("hosts/dawdreamer.py")),
 ];
+/// The plugin's VST3 class, as preset files name it: `org.uncook.fx.01`.
+const CLASS: &str = "6F72672E756E636F6F6B2E66782E3031";
 /// A host that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -108,13 +112,19 @@ pub fn run(args: &Args) -> Result<()> {
     let temporary = std::env::temp_dir().join(format!("uncook-hosts-{}", std::process::id()));
     let folder = args.keep.clone().unwrap_or_else(|| temporary.clone());
     fs::create_dir_all(&folder)?;
+    let data = std::path::absolute(&folder)?.join("data");
+    // SAFETY: no other thread runs yet.
+    unsafe { std::env::set_var("UNCOOK_DATA_DIR", &data) };
     let input = song::song(args.seconds).damaged;
     let input = match input.channels.as_slice() {
         [mono] => AudioBuffer::new(vec![mono.clone(), mono.clone()], input.sample_rate),
         _ => input,
     };
     let scenes = scenes();
-    let reference = clack(&clap, &input, &scenes)?;
+    let mut reference = clack(&clap, &input, &scenes)?;
+    let project = project::make(&clap, &input)?;
+    let reloaded = ("patches", project.reopened.clone());
+    reference.line.checks.push(reloaded);
     let mut lines = vec![reference.line];
     let mut missing = Vec::new();
     for (package, script) in PYTHON_HOSTS {
@@ -123,9 +133,10 @@ pub fn run(args: &Args) -> Result<()> {
             continue;
         }
         let place = folder.join(package);
-        let line = python_host(args, package, script, &vst3, &place, &input, &scenes)
+        let line = prepare(&place, &input, &scenes, &project)
+            .and_then(|()| python_host(&args.python, package, script, &vst3, &place))
             .map(|report| {
-                judge(
+                let mut line = judge(
                     package,
                     &report,
                     &place,
@@ -133,7 +144,21 @@ pub fn run(args: &Args) -> Result<()> {
                     &input,
                     &reference.parameters,
                     reference.latency,
-                )
+                );
+                let render =
+                    (place.join("patched.f32").exists()).then(|| read(&place, "patched", &input));
+                line.checks
+                    .push(("patches", project.judge(&report, render)));
+                if let Some(captured) = report["captured"].as_u64() {
+                    line.checks.push((
+                        "capture",
+                        match captured {
+                            0 => Err("what was played was not rebuilt".into()),
+                            n => Ok(format!("{n} rebuilt")),
+                        },
+                    ));
+                }
+                line
             })
             .unwrap_or_else(|error| Line {
                 host: package.to_owned(),
@@ -270,15 +295,35 @@ fn has(python: &Path, package: &str) -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
-/// Runs a script in a folder of its own; returns what it reports.
+/// Writes what a script needs into a folder of its own.
+fn prepare(
+    folder: &Path,
+    input: &AudioBuffer,
+    scenes: &[Scene],
+    project: &project::Project,
+) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let samples: Vec<u8> = (input.channels.iter().flatten())
+        .flat_map(|sample| sample.to_le_bytes())
+        .collect();
+    fs::write(folder.join("input.f32"), samples)?;
+    fs::write(folder.join("project.json"), &project.state)?;
+    let scenes: Vec<Value> = scenes
+        .iter()
+        .map(|scene| json!({"name": scene.name, "set": scene.set, "changes": scene.changes}))
+        .collect();
+    let job = json!({"rate": input.sample_rate, "scenes": scenes, "class": CLASS});
+    fs::write(folder.join("job.json"), job.to_string())?;
+    Ok(())
+}
+
+/// Runs a script in its folder; returns what it reports.
 fn python_host(
-    args: &Args,
+    python: &Path,
     package: &str,
     script: &str,
     bundle: &Path,
     folder: &Path,
-    input: &AudioBuffer,
-    scenes: &[Scene],
 ) -> Result<Value> {
     let scripts = folder.join("scripts");
     fs::create_dir_all(&scripts)?;
@@ -286,30 +331,16 @@ fn python_host(
     // Not under the package's own name: Python would import the script instead of it.
     let main = scripts.join(format!("run_{package}.py"));
     fs::write(&main, script)?;
-    let samples: Vec<u8> = input
-        .channels
-        .iter()
-        .flatten()
-        .flat_map(|sample| sample.to_le_bytes())
-        .collect();
-    fs::write(folder.join("input.f32"), samples)?;
-    let scenes: Vec<Value> = scenes
-        .iter()
-        .map(|scene| json!({"name": scene.name, "set": scene.set, "changes": scene.changes}))
-        .collect();
-    let job = json!({"rate": input.sample_rate, "scenes": scenes});
-    fs::write(folder.join("job.json"), job.to_string())?;
 
     let log = fs::File::create(folder.join("log.txt"))?;
-    let mut child = Command::new(&args.python)
+    let mut child = Command::new(python)
         .arg(&main)
         .arg(bundle)
         .arg(folder)
-        .env("UNCOOK_DATA_DIR", folder.join("data"))
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
-        .with_context(|| format!("{} can't be started", args.python.display()))?;
+        .with_context(|| format!("{} can't be started", python.display()))?;
     let began = std::time::Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait()? {

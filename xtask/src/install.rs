@@ -43,10 +43,17 @@ pub fn run(args: &Args) -> Result<()> {
             Some(dir) => dir.clone(),
             None => user_folder(source)?,
         };
-        let name = source.file_name().context("a bundle without a name")?;
-        let target = folder.join(name);
-        replace(source, &target).with_context(|| format!("copying to {}", target.display()))?;
-        println!("installed {}", target.display());
+        // With the program in which analyses run.
+        for source in [Some(source.clone()), bundle::program()?]
+            .into_iter()
+            .flatten()
+        {
+            let name = source.file_name().context("a bundle without a name")?;
+            let target = folder.join(name);
+            replace(&source, &target)
+                .with_context(|| format!("copying to {}", target.display()))?;
+            println!("installed {}", target.display());
+        }
     }
     println!("Let your host scan for plugins again; it lists Uncook.");
     Ok(())
@@ -73,7 +80,7 @@ fn user_folder(bundle: &Path) -> Result<PathBuf> {
 
 /// Copies a file or folder over whatever is there. A plugin that a host has loaded stays whole for
 /// that host: the copy is made beside it and then renamed.
-fn replace(source: &Path, target: &Path) -> Result<()> {
+pub(crate) fn replace(source: &Path, target: &Path) -> Result<()> {
     let folder = target.parent().context("no folder to copy to")?;
     fs::create_dir_all(folder)?;
     let mut name = target

@@ -61,6 +61,7 @@ impl State {
             job,
             overruns: self.capture.overruns(),
             problems,
+            place: self.place.clone(),
             model: self.model.clone(),
             edits: self.edits.clone(),
             listening: self.listening,

@@ -1,11 +1,12 @@
 """Runs the scenes in DawDreamer: a graph of a player and the plugin, automation as arrays."""
 
+import time
 from importlib.metadata import version
 
 import dawdreamer
 import numpy as np
 
-from common import BLOCK, Job, close
+from common import BLOCK, Job, close, commits
 
 job = Job()
 job.report["version"] = version("dawdreamer")
@@ -63,4 +64,27 @@ render(*first, job.input[:, :BLOCK])
 first[1].save_state(f"{job.folder}/dawdreamer.state")
 second[1].load_state(f"{job.folder}/dawdreamer.state")
 job.report["state"] = all(close(second[1].get_parameter(index(second[1], n)), v) for n, v in values)
+
+
+def saved_commits(instance):
+    path = f"{job.folder}/dawdreamer.project"
+    instance.save_state(path)
+    with open(path, "rb") as file:
+        return commits(file.read())
+
+
+# A project with rebuilt takes: opened, played, and there when it is saved again.
+engine, opened = make()
+opened.load_vst3_preset(job.preset())
+out = render(engine, opened, job.padded(job.report["latency"]))
+job.write("patched", out[:, job.report["latency"] :][:, : job.input.shape[1]])
+job.report["commits"] = saved_commits(opened)
+
+# Played once, captured, and rebuilt in the background.
+engine, player = make()
+render(engine, player, job.padded(0))
+deadline = time.monotonic() + 120
+while saved_commits(player) == 0 and time.monotonic() < deadline:
+    time.sleep(0.2)
+job.report["captured"] = saved_commits(player)
 job.done()

@@ -5,7 +5,7 @@ from importlib.metadata import version
 import numpy as np
 import pedalboard
 
-from common import BLOCK, Job, close
+from common import BLOCK, Job, close, commits
 
 job = Job()
 job.report["version"] = version("pedalboard")
@@ -76,4 +76,10 @@ for name, value in values:
 first.process(job.input[:, :BLOCK], job.rate, BLOCK, reset=False)
 second.raw_state = first.raw_state
 job.report["state"] = all(close(parameter(second, n).raw_value, v) for n, v in values)
+
+# A project with rebuilt takes: opened, played, and there when it is saved again.
+opened = plugin()
+opened.load_preset(job.preset())
+opened.process(job.input, job.rate, BLOCK, reset=False)
+job.report["commits"] = commits(opened.raw_state)
 job.done()
