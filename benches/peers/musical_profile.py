@@ -6,7 +6,7 @@
 TRUTH.json: beats, downbeats, bpm_mean, meter, key {tonic_pc, majmin}, chords {start, end, label},
 bass_notes and melody_notes {t, dur, midi}, drum_onsets {t, name}; times in seconds. SECONDS: only so much
 of the song was given. PyPI: mir_eval numpy. Pitch accuracy is taken from the notes, every 10 ms within 50
-cents, unvoiced frames counting as wrong. The last line says how many of the answers given with a
+cents, unvoiced frames counting as wrong. Rims and claps count as snares, shakers as closed hats. The last line says how many of the answers given with a
 confidence above 0.9 are right.
 """
 import json, sys, warnings
@@ -66,7 +66,7 @@ def score(p,t,end,confs):
     cb,cm=contour(tb,n),contour(tm,n)
     out['bRPA']=rpa(cb,contour(pb,n)); out['bnF']=notef(tb,pb)
     out['mRPA']=rpa(cm,contour(pm,n)); out['mOA']=oa(cm,contour(pm,n)) if tm else np.nan
-    for key,nm,cl in (('kick',['kick'],['kick']),('snar',['snare','rim','clap'],['snare']),('hat',['hat_closed','hat_open','hat_pedal'],['hihat_closed','hihat_open']),('tom',['tom_lo','tom_mid','tom_hi'],['tom']),('crsh',['crash'],['crash']),('ride',['ride'],['ride'])):
+    for key,nm,cl in (('kick',['kick'],['kick']),('snar',['snare','rim','clap'],['snare']),('hat',['hat_closed','hat_open','hat_pedal','shaker'],['hihat_closed','hihat_open']),('tom',['tom_lo','tom_mid','tom_hi'],['tom']),('crsh',['crash'],['crash']),('ride',['ride'],['ride'])):
         r=[d['t'] for d in t['drum_onsets'] if d['name'] in nm and d['t']<end]
         r=[x for i,x in enumerate(sorted(r)) if i==0 or x-sorted(r)[i-1]>.03]
         e=[d['t'] for d in p['drums'] if d['class'] in cl and d['t']<end]

@@ -132,9 +132,7 @@ pub fn analyse_with(
     let lead_parts = only(Stem::Vocals).unwrap_or_else(|| whole.to_vec());
     let lead = melody::track(&lead_parts, progress)?;
     if let (Some(ears), Some(mut heard)) = (ears, heard) {
-        if let Some(own) = &drum_spectra {
-            heard.agree_on_drums(&ears.hear_hits(own, progress)?);
-        }
+        let strokes = ears.hear_strokes(&spectra, drum_spectra.as_ref(), &heard, progress)?;
         if let Some(parts) = only(Stem::Bass) {
             ears.hear_bass(
                 &Source::new(&parts, RATE),
@@ -148,9 +146,7 @@ pub fn analyse_with(
             beats: &profile.beats,
             beats_per_bar,
         };
-        profile.drums = ears::strokes::read(&heard.hits, drums_heard, &grid);
-        let ruled = drums::estimate(drums_heard, &profile.beats, beats_per_bar, progress)?;
-        ears::strokes::add_ruled(&mut profile.drums, &ruled, &heard.hits);
+        profile.drums = ears::strokes::read(&strokes, drums_heard, &grid);
         profile.bass_notes = heard.bass_line(&levels(low_spectra, 0.0, 400.0), tuning);
         profile.melody_notes = heard.lead_line(lead, &levels(&spectra, 200.0, 3000.0), tuning);
         return Some(profile);
@@ -317,4 +313,4 @@ fn onset_times(strength: &[f32], threshold: f32) -> Vec<f64> {
 }
 
 #[doc(hidden)]
-pub use ears::training_features;
+pub use ears::{stroke_features, training_features};

@@ -1,12 +1,14 @@
 """Songs with their truth for training and checking the ears of the musical profile.
 
-    generate.py OUT FIRST COUNT [--held]      writes OUT/NNNNN.wav (mono, 44.1 kHz) and OUT/NNNNN.json
+    generate.py OUT FIRST COUNT [--held] [--drums]      writes OUT/NNNNN.wav (mono, 44.1 kHz) and OUT/NNNNN.json
 
 Everything is drawn from the song's number. Grooves, chords, bass lines and leads are composed by rules,
 played through `fluidsynth` with free soundfonts, one-shots of free Hydrogen kits and the synthesisers below,
 mixed, and for half of the songs sent through a phone's chain (overload, microphone, room, noise, gain
 control, codec). `--held` uses sounds that training never hears (FluidR3, the Colombo kit) and writes the
-clean mix and the damaged one: NNNNN.wav and NNNNN_gig.wav.
+clean mix and the damaged one: NNNNN.wav and NNNNN_gig.wav. `--drums` plays the same compositions with livelier
+drums (ghost notes, dynamics, kits put together from several, layered percussion, overdriven spans) and writes them
+beside as NNNNN_drums.wav, for the network that hears drums.
 
 Debian: fluidsynth timgm6mb-soundfont csound-soundfont avldrums.lv2-soundfont
 hydrogen-drumkits fluid-soundfont-gm ffmpeg; PyPI: numpy scipy soundfile.
@@ -213,6 +215,79 @@ def play_oneshots(r, hits, kit, n):
         b = min(n, a + len(y))
         if b > a: out[a:b] += y[: b - a] * g * v ** 1.3
     return out
+
+
+def livelier(q, truth, hits):
+    """Ghost notes, layers, tom grooves and dynamics that the plain grooves lack. `q`: the drums' own dice."""
+    beats, sixth = truth['beats'], truth['meter'] == [6, 8]
+    places = [(a + (b - a) * k / (6 if sixth else 4), k) for a, b in zip(beats, beats[1:]) for k in range(6 if sixth else 4)]
+    out = [list(h) for h in hits]
+    near = lambda t, names: any(abs(t - h[0]) < .07 and h[1] in names for h in hits)
+    if q.random() < .45:
+        share = q.uniform(.05, .35)
+        out += [[t + q.normal(0, .004), 'snare', q.uniform(.12, .45)] for t, k in places if k and q.random() < share and not near(t, ('snare', 'rim', 'clap'))]
+    if q.random() < .3:
+        name, every = q.choice(['shaker', 'shaker', 'tamb', 'cowbell']), q.choice([1, 2, 2])
+        out += [[t + q.normal(0, .005), name, q.uniform(.5, .75) + .25 * (k == 0)] for t, k in places if k % every == 0]
+    if q.random() < .12:
+        toms = {k: q.choice(['tom_lo', 'tom_lo', 'tom_mid', 'tom_hi']) for k in range(6)}
+        for h in out:
+            if h[1] in ('hat_closed', 'ride'): h[1] = toms[int(q.integers(6))] if q.random() < .2 else toms[0]
+    if q.random() < .25:
+        out += [[t, 'crash', q.uniform(.5, 1)] for t in truth['downbeats'] if q.random() < .3]
+    if q.random() < .15:
+        for h in out:
+            if h[1] == 'hat_closed' and q.random() < .3: h[1] = 'hat_open'
+    swap = {'snare': q.choice(['snare'] * 8 + ['rim', 'clap'])} if q.random() < .5 else {}
+    soft = q.uniform(.3, 1.)
+    out = [(max(0., h[0]), str(swap.get(h[1], h[1])), float(np.clip(h[2] * q.uniform(soft, 1.1), .1, 1))) for h in out]
+    return sorted(out)
+
+
+def kit_of_kits(q, kits):
+    """A kit whose drums come from several, each at its own speed and loudness."""
+    kit, whole = {}, load_kit(q.choice(kits))
+    for name in GM:
+        donors = [k for k in kits if name in load_kit(k)]
+        u = q.random()
+        if u < .5 and name in whole: src = whole[name]
+        elif u < .8 and donors: src = load_kit(q.choice(donors))[name]
+        else: continue
+        speed, gain = 2 ** q.uniform(-.25, .25), 10 ** (q.uniform(-6, 5) / 20)
+        short = q.uniform(.05, .5) if q.random() < .25 else None
+        made = []
+        for y in src[:6]:
+            y = np.interp(np.arange(0, len(y) - 1, speed), np.arange(len(y)), y)
+            if short: y = y * np.exp(-np.arange(len(y)) / SR / short)
+            made.append(y)
+        kit[name] = (made, gain)
+    return kit
+
+
+def play_drums(q, hits, n, fonts, kits):
+    """The whole drum stem, as its microphones and its bus hear it."""
+    if q.random() < .3:
+        program = int(q.choice([0, 0, 8, 16, 24, 25, 40]))
+        loud = {k: q.uniform(.6, 1.2) for k in GM}
+        y = fluid(q.choice(fonts), [(t, .1, GM[k], np.clip((.25 + .75 * v) * loud[k], .08, 1)) for t, k, v in hits], n, program=program, drums=True)
+    else:
+        kit = kit_of_kits(q, kits)
+        y = np.zeros(n)
+        for name in sorted({h[1] for h in hits}):
+            src, gain = kit.get(name, ([], 10 ** (q.uniform(-6, 5) / 20)))
+            y += gain * play_oneshots(q, [h for h in hits if h[1] == name], {name: src} if src else {}, n)
+    if q.random() < .3: y = room(q, y, q.uniform(.1, .6), q.uniform(.05, .5))
+    s = np.std(y) + 1e-9
+    if q.random() < .3: y = np.tanh(y / (s * q.uniform(2, 8))) * s
+    if q.random() < .35:  # overdriven, here and there or throughout
+        th = np.quantile(np.abs(y), q.uniform(.8, .99)) + 1e-9
+        z = np.clip(y, -th, th) if q.random() < .5 else th * np.tanh(y / th)
+        if q.random() < .75:
+            for _ in range(2):
+                a = int(q.uniform(0, .8) * n); b = a + int(q.uniform(.1, .3) * n)
+                y[a:b] = z[a:b]
+        else: y = z
+    return y
 
 
 # ---- pitched sounds ---------------------------------------------------------------------------------------
@@ -561,8 +636,12 @@ def gig(r, y):
     return y
 
 
-def song(out, seed, held):
+def song(out, seed, held, drums=False):
     r, truth, hits, bass, comp, mel, end_t = compose(seed, held)
+    q = np.random.default_rng([seed, held, 7])
+    if drums and hits:
+        hits = livelier(q, truth, hits)
+        truth['drum_onsets'] = [dict(t=float(t), name=str(k), vel=v) for t, k, v in hits]
     fonts, dfonts, kits = (HELD_FONTS, HELD_DRUM_FONTS, HELD_KITS) if held else (TRAIN_FONTS, TRAIN_DRUM_FONTS, TRAIN_KITS)
     n = int((end_t + .8) * SR)
     cents = float(r.uniform(-45, 45)) if r.random() < .3 else 0.
@@ -570,7 +649,8 @@ def song(out, seed, held):
     norm = lambda y: y / (np.sqrt(np.mean(y[np.abs(y) > 1e-4] ** 2)) + 1e-6) * .1 if np.max(np.abs(y)) > 1e-4 else y
     if hits:
         u = r.random()
-        if u < .35: d = fluid(r.choice(dfonts), [(t, .1, GM[k], .35 + .65 * v) for t, k, v in hits], n, program=int(r.choice([0, 0, 0, 8, 16, 24, 25])), drums=True)
+        if drums: d = play_drums(q, hits, n, dfonts, kits)
+        elif u < .35: d = fluid(r.choice(dfonts), [(t, .1, GM[k], .35 + .65 * v) for t, k, v in hits], n, program=int(r.choice([0, 0, 0, 8, 16, 24, 25])), drums=True)
         elif u < .75 or held: d = play_oneshots(r, hits, load_kit(r.choice(kits)), n)
         else: d = play_oneshots(r, hits, {}, n)
         parts.append((norm(d), r.uniform(.7, 1.5)))
@@ -592,7 +672,11 @@ def song(out, seed, held):
         y = synth_notes(r, mel, n, r.choice(['voice', 'voice', 'lead']), cents) if u < .5 else fluid(r.choice(fonts), mel, n, program=int(r.choice(ps)), cents=cents, vibrato=vib)
         parts.append((norm(y), r.uniform(.7, 1.4)))
     if not parts: parts = [(np.zeros(n), 1.)]
-    mix = sum(g * tone(r, y) for y, g in parts)
+    parts = [g * tone(r, y) for y, g in parts]
+    mix = sum(parts)
+    if drums and hits:
+        own = room(q, parts[0], q.uniform(.2, .8), q.uniform(.03, .2)) if q.random() < .3 else parts[0]
+        sf.write(f'{out}/{seed:05d}_drums.wav', own / (np.max(np.abs(own)) + 1e-9) * .9, SR, subtype='PCM_16')
     if r.random() < .6: mix = room(r, mix, r.uniform(.2, 1.2), r.uniform(.03, .35))
     if r.random() < .4: mix = np.tanh(mix / (np.std(mix) * r.uniform(2, 6))) * np.std(mix)
     mix = mix / (np.max(np.abs(mix)) + 1e-9) * r.uniform(.2, .98)
@@ -613,6 +697,6 @@ if __name__ == '__main__':
     os.makedirs(out, exist_ok=True)
     for s in range(first, first + count):
         try:
-            song(out, s, '--held' in sys.argv)
+            song(out, s, '--held' in sys.argv, '--drums' in sys.argv)
         except subprocess.CalledProcessError as e:
             print('song', s, e, file=sys.stderr)

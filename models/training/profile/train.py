@@ -2,11 +2,14 @@
 
     train.py sound SONGS FEATURES OUT         pitch and hits, OUT.p and OUT.h; FEATURES/NAME.p and .h from the Rust side
     train.py pulse SONGS FEATURES OUT         beats and bars; FEATURES/NAME.b, heard through the two above
-    train.py export SOUND PULSE WEIGHTS.bin      half precision, the layout that ears/net.rs reads
+    train.py strokes SONGS FEATURES OUT       drums from mix and drum stem; songs of generate.py --drums, features of
+                                              profile_features --strokes; begins from WEIGHTS=weights.bin if given
+    train.py export SOUND PULSE STROKES WEIGHTS.bin      half precision, the layout that ears/net.rs reads;
+                                              a name that ends in .bin: take that part from this file of weights
 
-Features come from the Rust side so that training hears what the profile hears. Every eighth song is held
-back from training and reported on. MINUTES and THREADS bound
-the work, NETS=p or h trains one, RESUME=OUT goes on from there at RATE. PyPI: numpy torch.
+Features come from the Rust side (`cargo run --release --example profile_features`) so that training hears what the
+profile hears. Every eighth song is held back from training and reported on. MINUTES (STEPS for strokes) and THREADS
+bound the work, NETS=p or h trains one, RESUME=OUT goes on from there at RATE. PyPI: numpy torch.
 """
 import glob, json, os, struct, sys, time
 import numpy as np
@@ -17,7 +20,9 @@ import torch.nn.functional as F
 BASS0, NB, LEAD0, NL = 23, 41, 45, 48
 BINS, LOW = 252, 108
 CLASS = dict(kick=0, snare=1, rim=1, clap=1, hat_closed=2, hat_pedal=2, hat_open=3, tom_lo=4, tom_mid=4, tom_hi=4, crash=5, ride=6)
-SHAPES = dict(p=(BINS + LOW, 128, NB + 1 + NL + 1 + 13 + 12 + 2, [1, 2, 4, 8]), h=(None, 64, 9, [1, 2, 4, 8, 16]),
+# A stroke of the shaker is written as one of the closed hat.
+STROKE = dict(CLASS, shaker=2)
+SHAPES = dict(d=(None, 64, 7, [1, 2, 4, 8, 16]), p=(BINS + LOW, 128, NB + 1 + NL + 1 + 13 + 12 + 2, [1, 2, 4, 8]), h=(None, 64, 9, [1, 2, 4, 8, 16]),
               b=(None, 32, 3, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]))
 
 
@@ -245,12 +250,134 @@ def train_pulse(songs, feats, out, minutes):
     torch.save(net.state_dict(), out)
 
 
-def export(sound, pulse, path):
-    s = {k: torch.load(sound + '.' + k) for k in 'ph'}
-    b = torch.load(pulse) if os.path.exists(pulse) else Net(20, *SHAPES['b'][1:3], SHAPES['b'][3]).state_dict()
-    f = open(path, 'wb'); f.write(b'UNEARS01')
+# Which two of a song's renderings the two ears hear, and how often: m mix, s drums separated without a model,
+# t the drums' own stem, u that stem with some of the mix in it.
+PAIRS = dict(ms=.5, mm=.14, tt=.12, mu=.1, mt=.05, ss=.04, uu=.05)
+
+
+def stroke_truth(t, n):
+    """Targets and weights [n, 7]: quiet strokes count half, tambourines neither way."""
+    y, w = np.zeros((n, 7), np.float32), np.ones((n, 7), np.float32)
+    for d in t['drum_onsets']:
+        i = int(round(d['t'] * 100))
+        if d['name'] == 'tamb': w[max(0, i - 3):i + 4, 2] = 0
+        c = STROKE.get(d['name'])
+        if c is None: continue
+        for k in (-1, 0, 1):
+            if 0 <= i + k < n: y[i + k, c] = max(y[i + k, c], [1., .5][abs(k)])
+        if d.get('vel', 1) < .3: w[max(0, i - 2):i + 3, c] = .5
+    return y, w
+
+
+def train_strokes(songs, feats, out, _):
+    r = np.random.default_rng(3); torch.manual_seed(3); torch.set_num_threads(int(os.environ.get('THREADS', 1)))
+    width, outputs, dilations = SHAPES['d'][1:]
+    data, wide = [], None
+    for f in sorted(glob.glob(feats + '/*.m')):
+        name = os.path.basename(f)[:-2]
+        truth = json.load(open(f'{songs}/{name}.json'))
+        views = {k: np.fromfile(f'{feats}/{name}.{k}', np.float32) for k in 'mstu' if os.path.exists(f'{feats}/{name}.{k}')}
+        wide = wide or 2 * int(os.environ['BANDS'])
+        views = {k: v.reshape(-1, wide).astype(np.float16) for k, v in views.items()}
+        data.append((name, views, *stroke_truth(truth, len(views['m']))))
+    print(len(data), 'songs,', wide, 'features an ear', flush=True)
+    net = Net(2 * wide, width, outputs, dilations)
+    if os.environ.get('WEIGHTS'):  # half of what one ear knew to each of two
+        old = read_nets(os.environ['WEIGHTS'])[1]
+        old['first.weight'] = torch.cat([old['first.weight'] / 2] * 2, 1)
+        old['last.weight'], old['last.bias'] = old['last.weight'][:outputs], old['last.bias'][:outputs]
+        net.load_state_dict(old)
+    if os.environ.get('RESUME'): net.load_state_dict(torch.load(os.environ['RESUME']))
+    opt = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=1e-3)
+    rate, steps, length, batch = float(os.environ.get('RATE', 2e-3)), int(os.environ.get('STEPS', 3000)), 300, 8
+    idx, run = [i for i in range(len(data)) if i % 8 != 7], []
+    weigh = torch.tensor(2.)
+
+    def ears(views, pair):
+        return np.concatenate([views[pair[0]], views[pair[1]]], 1).astype(np.float32)
+
+    def batch_of(ids):
+        xs, ys, ws = [], [], []
+        for i in ids:
+            _, views, y, w = data[i]
+            pairs = [p for p in PAIRS if p[0] in views and p[1] in views]
+            odds = np.array([PAIRS[p] for p in pairs])
+            x = ears(views, pairs[r.choice(len(pairs), p=odds / odds.sum())])
+            n = min(len(x), len(y))
+            a = int(r.integers(0, max(1, n - length)))
+            x, y, w = x[a:min(n, a + length)], y[a:min(n, a + length)], w[a:min(n, a + length)]
+            x = x * r.uniform(.75, 1.25, (1, x.shape[1])).astype(np.float32) + r.normal(0, .02, x.shape).astype(np.float32) * (x > .02)
+            if r.random() < .15:  # a microphone without lows or highs, on both ears
+                bands = wide // 2
+                cut = np.ones(bands, np.float32); k = int(r.integers(1, bands // 4))
+                if r.random() < .6: cut[:k] = r.uniform(0, .5)
+                else: cut[-k:] = r.uniform(0, .5)
+                x = x * np.tile(cut, 4)
+            pad = length - len(x)
+            xs.append(np.pad(x, ((0, pad), (0, 0)))); ys.append(np.pad(y, ((0, pad), (0, 0)))); ws.append(np.pad(w, ((0, pad), (0, 0))))
+        return [torch.from_numpy(np.stack(v).astype(np.float32)) for v in (xs, ys, ws)]
+
+    def check():
+        net.eval(); total = {}
+        with torch.no_grad():
+            for i in range(7, len(data), 8):
+                _, views, y, w = data[i]
+                for pair in ('ms', 'mm', 'tt'):
+                    if not all(k in views for k in pair): continue
+                    x = torch.from_numpy(ears(views, pair))[None]
+                    loss = F.binary_cross_entropy_with_logits(net(x)[0, :len(y)], torch.from_numpy(y[:x.shape[1]]), torch.from_numpy(w[:x.shape[1]]), pos_weight=weigh)
+                    total.setdefault(pair, []).append(float(loss) * 10)
+        net.train()
+        return {k: round(float(np.mean(v)), 4) for k, v in total.items()}
+
+    start = time.time()
+    for step in range(1, steps + 1):
+        for g in opt.param_groups: g['lr'] = rate * min(1, step / 50) * .5 * (1 + np.cos(np.pi * step / steps)) + 2e-5
+        x, y, w = batch_of(r.choice(idx, batch))
+        loss = F.binary_cross_entropy_with_logits(net(x), y, w, pos_weight=weigh) * 10
+        opt.zero_grad(); loss.backward(); nn.utils.clip_grad_norm_(net.parameters(), 1.); opt.step()
+        run.append(loss.item())
+        if step % 250 == 0:
+            print('d', step, int(time.time() - start), 's', np.mean(run[-250:]).round(4), check(), flush=True)
+            torch.save(net.state_dict(), out)
+
+
+def read_nets(path):
+    """The networks of a file of weights, as state dicts."""
+    raw, at, nets = open(path, 'rb').read(), 8, []
+    def number():
+        nonlocal at
+        at += 4
+        return struct.unpack('<I', raw[at - 4:at])[0]
+    def values(*shape):
+        nonlocal at
+        n = 2 * int(np.prod(shape))
+        at += n
+        return torch.from_numpy(np.frombuffer(raw[at - n:at], '<f2').astype(np.float32).reshape(shape))
+    while at < len(raw):
+        inputs, width, outputs, blocks = (number() for _ in range(4))
+        net = {'first.weight': values(inputs, width).T, 'first.bias': values(width)}
+        for i in range(blocks):
+            net[f'dilation.{i}'] = number()
+            net[f'convs.{i}.weight'] = torch.stack([values(width, width).T for _ in range(3)], 2)
+            net[f'convs.{i}.bias'] = values(width)
+        net['last.weight'], net['last.bias'] = values(width, outputs).T, values(outputs)
+        nets.append({k: v for k, v in net.items() if not k.startswith('dilation')})
+    return nets
+
+
+def export(sound, pulse, strokes, path):
+    """Nets in the order pitch, hits, pulse, strokes."""
+    def part(key, source, place, own):
+        if source.endswith('.bin'): return read_nets(source)[place]
+        if os.path.exists(own): return torch.load(own)
+        inputs = dict(b=20, d=4 * int(os.environ.get('BANDS', 38)))[key]  # not trained yet: the nets before it can be heard through
+        return Net(inputs, *SHAPES[key][1:3], SHAPES[key][3]).state_dict()
+    nets = [('p', part('p', sound, 0, sound + '.p')), ('h', part('h', sound, 1, sound + '.h')), ('b', part('b', pulse, 2, pulse)), ('d', part('d', strokes, 3, strokes))]
+    f = open(path + '.new', 'wb'); f.write(b'UNEARS01')
     half = lambda v: f.write(v.contiguous().numpy().astype('<f2').tobytes())
-    for sd, (_, w, o, dil) in ((s['p'], SHAPES['p']), (s['h'], SHAPES['h']), (b, SHAPES['b'])):
+    for key, sd in nets:
+        _, w, o, dil = SHAPES[key]
         f.write(struct.pack('<4I', sd['first.weight'].shape[1], w, o, len(dil)))
         half(sd['first.weight'].T); half(sd['first.bias'])
         for i, d in enumerate(dil):
@@ -258,9 +385,10 @@ def export(sound, pulse, path):
             for tap in range(3): half(sd[f'convs.{i}.weight'][:, :, tap].T)
             half(sd[f'convs.{i}.bias'])
         half(sd['last.weight'].T); half(sd['last.bias'])
+    f.close(); os.replace(path + '.new', path)
 
 
 if __name__ == '__main__':
     verb, a = sys.argv[1], sys.argv[2:]
     if verb == 'export': export(*a)
-    else: dict(sound=train_sound, pulse=train_pulse)[verb](*a[:3], float(os.environ.get('MINUTES', 20)))
+    else: dict(sound=train_sound, pulse=train_pulse, strokes=train_strokes)[verb](*a[:3], float(os.environ.get('MINUTES', 20)))

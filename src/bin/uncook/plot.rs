@@ -1,6 +1,6 @@
 // [cli] `uncook analyze --plot`: what was heard, drawn over the waveform.
 //
-// From top to bottom: waveform with beats and downbeats, chords, chroma, notes of bass and lead, hits.
+// From top to bottom: waveform with beats and downbeats, chords, chroma, notes of bass and lead, hits, seconds.
 
 use std::{fs::File, io::BufWriter, path::Path};
 
@@ -31,7 +31,13 @@ const CHORDS: (usize, usize) = (144, 26);
 const CHROMA: (usize, usize) = (176, 132);
 const NOTES: (usize, usize) = (316, 260);
 const HITS: (usize, usize) = (584, 126);
-const HEIGHT: usize = 718;
+/// Seconds: top of the row, how far apart they may be written, and the pixels that a number needs.
+const CLOCK: usize = 720;
+const CLOCK_STEPS: [usize; 5] = [5, 10, 30, 60, 300];
+const CLOCK_ROOM: f64 = 64.0;
+const HEIGHT: usize = 738;
+/// Share of the loud frames' chroma at which a frame is drawn at full strength: below, it fades with its level.
+const FADES_BELOW: f32 = 0.1;
 /// Notes drawn: MIDI range.
 const LOWEST: f64 = 23.0;
 const HIGHEST: f64 = 93.0;
@@ -141,6 +147,13 @@ pub fn draw(audio: &AudioBuffer, profile: &MusicalProfile, path: &Path) -> Resul
             share,
         );
     }
+    let fits = |step: &&usize| **step as f64 * scale >= CLOCK_ROOM;
+    let step = CLOCK_STEPS.iter().find(fits).unwrap_or(&CLOCK_STEPS[4]);
+    for second in (0..=seconds as usize).step_by(*step) {
+        let x = at(second as f64);
+        picture.fill((x, x + 1), (CLOCK - 6, CLOCK), INK, 0.6);
+        picture.write(&format!("{second} S"), x + 3, CLOCK + 2, INK);
+    }
     labels(&mut picture, lane);
     save(&picture, path)
         .with_context(|| format!("{}: can't be written; choose another place", path.display()))
@@ -179,8 +192,17 @@ fn waveform(picture: &mut Picture, audio: &AudioBuffer) {
 fn chroma(picture: &mut Picture, audio: &AudioBuffer, scale: f64) {
     let rows = profile::chromagram(audio);
     let lane = CHROMA.1 / 12;
-    for (i, row) in rows.iter().enumerate() {
-        let top = row.iter().copied().fold(1e-9, f32::max);
+    let tops: Vec<f32> = rows
+        .iter()
+        .map(|r| r.iter().copied().fold(0.0, f32::max))
+        .collect();
+    let mut sorted = tops.clone();
+    sorted.sort_by(f32::total_cmp);
+    // Silence before and after the music must not be drawn as loud as the music.
+    let loud = sorted.get(sorted.len() * 9 / 10).copied().unwrap_or(0.0);
+    let floor = (FADES_BELOW * loud).max(1e-9);
+    for (i, (row, top)) in rows.iter().zip(&tops).enumerate() {
+        let top = top.max(floor);
         let x = |i: usize| LEFT + (i as f64 / profile::CHROMAGRAM_FPS * scale) as usize;
         let columns = (x(i), x(i + 1).max(x(i) + 1));
         for (pc, level) in row.iter().enumerate() {
@@ -247,6 +269,7 @@ fn glyph(c: char) -> [u8; 5] {
         '5' => [7, 4, 6, 1, 6],
         '6' => [3, 4, 7, 5, 7],
         '7' => [7, 1, 2, 2, 2],
+        '8' => [7, 5, 7, 5, 7],
         '9' => [7, 5, 7, 1, 6],
         '#' => [5, 7, 5, 7, 5],
         ':' => [0, 2, 0, 2, 0],

@@ -1,7 +1,7 @@
-// [worker] Learned ears: what three small networks hear in the audio, as probabilities over time.
+// [worker] Learned ears: what four small networks hear in the audio, as probabilities over time.
 //
 // The first hears pitch (bass, lead, chord), the second hits (drums and note onsets), the third, from what
-// the two say, beats and bars. They are trained on generated music only (`models/training/profile`) and
+// the two say, beats and bars, the fourth the drums' strokes, one ear on the mix and one on their stem. They are trained on generated music only (`models/training/profile`) and
 // travel inside the binary; without them the profile falls back on its rules.
 
 mod features;
@@ -45,6 +45,8 @@ const ROOTS: usize = 13;
 const PITCH_OUTPUTS: usize = BASS + LEAD + ROOTS + 12 + 2;
 /// Drum classes, then onsets of bass and lead.
 pub(super) const HITS: usize = 9;
+/// Classes of strokes.
+pub(super) const STROKES: usize = super::DrumClass::COUNT;
 /// Inputs of the network for beats.
 const PULSE_INPUTS: usize = HITS + onsets::GROUPS + 1 + 3 + 2;
 /// Beat, downbeat, compound time.
@@ -60,11 +62,12 @@ const LEAD_LEAST: f32 = 0.25;
 /// Reach of the comparison that finds changes of harmony, in pitched frames (0.4 s).
 const CHANGE_REACH: usize = 20;
 
-/// The three networks.
+/// The four networks.
 pub(super) struct Ears {
     pitch: Net,
     hits: Net,
     pulse: Net,
+    strokes: Net,
 }
 
 /// What was heard. Probabilities 0..=1.
@@ -105,6 +108,7 @@ impl Ears {
             pitch: checked(reader.net()?, features::PITCH_INPUTS, PITCH_OUTPUTS)?,
             hits: checked(reader.net()?, 2 * BandSpectra::band_count(), HITS)?,
             pulse: checked(reader.net()?, PULSE_INPUTS, PULSE)?,
+            strokes: checked(reader.net()?, 4 * BandSpectra::band_count(), STROKES)?,
         })
     }
 
@@ -149,35 +153,49 @@ impl Ears {
                 heard.note_onsets.extend_from_slice(&rest[12..]);
             }
         }
-        let input = features::rhythmic(spectra);
-        heard.hits = self.hits_of(&input, spectra, progress)?;
+        heard.hits = in_sections(&self.hits, &features::rhythmic(spectra), progress)?;
         Some(heard)
     }
 
-    /// `[frame at 100 fps][HITS]`. None when cancelled.
-    pub fn hear_hits(&self, spectra: &BandSpectra, progress: &Progress) -> Option<Vec<f32>> {
-        self.hits_of(&features::rhythmic(spectra), spectra, progress)
-    }
-
-    fn hits_of(
+    /// Strokes of the drums, `[frame at 100 fps][STROKES]`, from the mix and, where there is one, the drums' own
+    /// stem. None when cancelled.
+    ///
+    /// The mean of two opinions, which errs less than either: the network for strokes, which hears both at once,
+    /// and the one for hits, which hears each by itself (`heard`: what [`Self::listen`] made of the mix).
+    pub fn hear_strokes(
         &self,
-        input: &[f32],
-        spectra: &BandSpectra,
+        mix: &BandSpectra,
+        drums: Option<&BandSpectra>,
+        heard: &Heard,
         progress: &Progress,
     ) -> Option<Vec<f32>> {
-        let wide = 2 * spectra.bands;
-        let mut out = Vec::with_capacity(spectra.frames() * HITS);
-        for (hear, keep) in sections_of(spectra.frames(), 12_000, 200) {
-            if progress.is_cancelled() {
-                return None;
+        let wide = 2 * mix.bands;
+        let whole = features::rhythmic(mix);
+        let own = drums.map(features::rhythmic);
+        let mut input = Vec::with_capacity(2 * whole.len());
+        let beside = own.as_ref().unwrap_or(&whole);
+        for (a, b) in whole.chunks_exact(wide).zip(beside.chunks_exact(wide)) {
+            input.extend_from_slice(a);
+            input.extend_from_slice(b);
+        }
+        let mut out = in_sections(&self.strokes, &input, progress)?;
+        let own_hits = match &own {
+            Some(own) => in_sections(&self.hits, own, progress)?,
+            None => Vec::new(),
+        };
+        let own_hits = if own.is_some() {
+            &own_hits
+        } else {
+            &heard.hits
+        };
+        let both = heard
+            .hits
+            .chunks_exact(HITS)
+            .zip(own_hits.chunks_exact(HITS));
+        for (row, (a, b)) in out.chunks_exact_mut(STROKES).zip(both) {
+            for ((y, a), b) in row.iter_mut().zip(a).zip(b) {
+                *y = 0.5 * *y + 0.25 * (a + b);
             }
-            let part = self.hits.run(&input[hear.start * wide..hear.end * wide]);
-            let skip = (keep.start - hear.start) * HITS;
-            out.extend(
-                part[skip..][..keep.len() * HITS]
-                    .iter()
-                    .map(|&x| sigmoid(x)),
-            );
         }
         Some(out)
     }
@@ -226,6 +244,22 @@ impl Ears {
     }
 }
 
+/// Probabilities of a network at 100 fps, piece by piece. None when cancelled.
+fn in_sections(net: &Net, input: &[f32], progress: &Progress) -> Option<Vec<f32>> {
+    let frames = input.len() / net.inputs;
+    let mut out = Vec::with_capacity(frames * net.outputs);
+    for (hear, keep) in sections_of(frames, 12_000, 200) {
+        if progress.is_cancelled() {
+            return None;
+        }
+        let part = net.run(&input[hear.start * net.inputs..hear.end * net.inputs]);
+        let skip = (keep.start - hear.start) * net.outputs;
+        let kept = &part[skip..][..keep.len() * net.outputs];
+        out.extend(kept.iter().map(|&x| sigmoid(x)));
+    }
+    Some(out)
+}
+
 fn average(a: &mut [f32], b: &[f32]) {
     for (a, b) in a.iter_mut().zip(b) {
         *a = 0.5 * (*a + b);
@@ -233,13 +267,6 @@ fn average(a: &mut [f32], b: &[f32]) {
 }
 
 impl Heard {
-    /// Lets the drums' own stem speak beside the mix; `own` as [`Heard::hits`].
-    pub fn agree_on_drums(&mut self, own: &[f32]) {
-        for (row, own) in self.hits.chunks_exact_mut(HITS).zip(own.chunks_exact(HITS)) {
-            average(&mut row[..7], &own[..7]);
-        }
-    }
-
     /// Onsets of bass (0) or lead (1) at 100 fps, both networks' opinions.
     fn onsets(&self, which: usize) -> Vec<f32> {
         let frames = self.hits.len() / HITS;
@@ -379,7 +406,8 @@ fn change(rows: &[f32], width: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Writes what the networks are trained on; used by the trainer's tool only.
+/// What the networks for pitch, hits and pulse are trained on: pitched features, rhythmic ones, and, heard
+/// through `weights`, those of the pulse; for `examples/profile_features.rs`.
 #[doc(hidden)]
 pub fn training_features(
     mix: &crate::audio::AudioBuffer,
@@ -402,6 +430,13 @@ pub fn training_features(
         None => Vec::new(),
     };
     Some([pitched, features::rhythmic(&spectra), pulse])
+}
+
+/// What one ear of the network for strokes hears, every 10 ms; for `examples/profile_features.rs`.
+#[doc(hidden)]
+pub fn stroke_features(audio: &[(&crate::audio::AudioBuffer, f32)]) -> Option<Vec<f32>> {
+    let spectra = BandSpectra::new(&Source::new(audio, RATE), &Progress::new())?;
+    Some(features::rhythmic(&spectra))
 }
 
 #[cfg(test)]
