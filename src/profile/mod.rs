@@ -147,6 +147,10 @@ pub fn analyse_with(
             beats_per_bar,
         };
         profile.drums = ears::strokes::read(&strokes, drums_heard, &grid);
+        if drum_spectra.is_none() {
+            let ruled = drums::estimate(drums_heard, &profile.beats, beats_per_bar, progress)?;
+            ears::strokes::add_ruled(&mut profile.drums, &ruled, &strokes);
+        }
         profile.bass_notes = heard.bass_line(&levels(low_spectra, 0.0, 400.0), tuning);
         profile.melody_notes = heard.lead_line(lead, &levels(&spectra, 200.0, 3000.0), tuning);
         return Some(profile);

@@ -20,9 +20,9 @@ use uncook::{
     },
 };
 
+use super::support::{LIMIT, overdriven_band, wait_for};
 #[cfg(feature = "ml")]
 use super::support::{install_tiny_model, with_data_of_its_own};
-use super::support::{LIMIT, overdriven_band, wait_for};
 
 struct Track {
     tap: CaptureTap,
