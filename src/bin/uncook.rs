@@ -240,8 +240,21 @@ impl CommonArgs {
     }
 }
 
+/// Lets a reader that has seen enough (`| head`) end the program as it ends others, without a panic.
+#[cfg(unix)]
+fn end_with_the_reader() {
+    // SAFETY: no other thread runs yet, and the default action is always valid.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    // Not while files are written or a host is served.
+    #[cfg(unix)]
+    if !matches!(command, Command::Restore(_) | Command::Worker(_)) {
+        end_with_the_reader();
+    }
+    let done = match command {
         Command::Restore(args) => restore::run(&args),
         Command::Analyze(args) => analyze::run(&args),
         #[cfg(feature = "ml")]

@@ -70,6 +70,37 @@ fn song(seconds: f64, channels: usize, drive: f32) -> AudioBuffer {
     AudioBuffer::new((0..channels).map(side).collect(), RATE)
 }
 
+/// `uncook … | head`: the reader has gone before anything is written.
+#[cfg(unix)]
+#[test]
+fn a_reader_that_goes_causes_no_panic() {
+    let desk = Desk::new();
+    desk.write("song.wav", &song(1.0, 1, 1.0));
+    for (args, ends_well) in [
+        (&["analyze", "song.wav"][..], false),
+        #[cfg(feature = "ml")]
+        (&["models", "list"], false),
+        (
+            &["restore", "song.wav", "-o", "out.wav", "--quality", "draft"],
+            true,
+        ),
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_uncook"))
+            .args(args)
+            .current_dir(desk.0.path())
+            .env("UNCOOK_DATA_DIR", desk.path("data"))
+            .stdout(writer)
+            .output()
+            .expect("the program starts");
+        let said = text(&output.stderr);
+        assert!(!said.contains("panicked"), "{args:?}: {said}");
+        assert_eq!(output.status.success(), ends_well, "{args:?}: {said}");
+    }
+    assert!(desk.read("out.wav").frames() > 0);
+}
+
 #[test]
 fn restore_keeps_rate_channels_and_length_and_reports_what_it_found() {
     let desk = Desk::new();

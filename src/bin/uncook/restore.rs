@@ -1,6 +1,6 @@
 // [cli] `uncook restore`.
 
-use std::{fs, path::Path};
+use std::{fs, io::Write, path::Path};
 
 use anyhow::{Context, Result};
 use uncook::{
@@ -30,14 +30,17 @@ pub fn run(args: &RestoreArgs) -> Result<bool> {
         |plan| &plan.input,
         |plan, progress| restore(args, plan, cache.as_ref(), progress),
     );
+    let mut text = String::new();
     for (plan, report) in plans.iter().zip(&results) {
         if let Some(report) = report {
-            println!("{} → {}", plan.input.display(), plan.output.display());
+            text += &format!("{} → {}\n", plan.input.display(), plan.output.display());
             for line in &report.summary {
-                println!("  {line}");
+                text += &format!("  {line}\n");
             }
         }
     }
+    // Whoever read it may have gone: the files are written all the same.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(results.iter().all(Option::is_some))
 }
 

@@ -675,17 +675,19 @@ impl<'a> Engine<'a> {
             let heard: Signal = (task.heard.iter())
                 .map(|c| task.grid.cut(c, &here))
                 .collect();
-            let mut result = self.pass(&heard, progress, notes)?;
-            if !result.iter().flatten().flatten().all(|x| x.is_finite()) {
-                whole = false;
-                let from = chunk.offset as f64 / f64::from(task.rate);
-                let to = (chunk.offset + chunk.len) as f64 / f64::from(task.rate);
-                notes.push(format!(
-                    "the model gave no numbers from {from:.1} to {to:.1} s: separated by {} there",
-                    Spectral.id()
-                ));
-                result = stand_in(task, &heard, progress)?;
-            }
+            let result = match usable(self.pass(&heard, progress, notes))? {
+                Ok(result) => result,
+                Err(reason) => {
+                    whole = false;
+                    let from = chunk.offset as f64 / f64::from(task.rate);
+                    let to = (chunk.offset + chunk.len) as f64 / f64::from(task.rate);
+                    notes.push(format!(
+                        "{reason} from {from:.1} to {to:.1} s: separated by {} there",
+                        Spectral.id()
+                    ));
+                    stand_in(task, &heard, progress)?
+                }
+            };
             for (sums, source) in sums.iter_mut().zip(task.wanted) {
                 for (sums, result) in sums.iter_mut().zip(&result[*source]) {
                     task.grid.add(&chunk, result, start, sums);
@@ -698,6 +700,21 @@ impl<'a> Engine<'a> {
             .map(|channels| AudioBuffer::new(channels, task.rate))
             .collect();
         Ok((buffers, whole))
+    }
+}
+
+/// A pass's result, or why another separator has to stand in for it; what ends the job stays an error.
+fn usable(
+    pass: Result<Vec<Signal>, ModelError>,
+) -> Result<Result<Vec<Signal>, String>, ModelError> {
+    match pass {
+        Ok(result) if result.iter().flatten().flatten().all(|x| x.is_finite()) => Ok(Ok(result)),
+        Ok(_) => Ok(Err("the model gave no numbers".to_owned())),
+        Err(ModelError::Memory { bytes }) => Ok(Err(format!(
+            "the model found no {} MB of memory",
+            bytes.div_ceil(1 << 20)
+        ))),
+        Err(error) => Err(error),
     }
 }
 
@@ -754,4 +771,30 @@ fn clean(mix: &AudioBuffer) -> AudioBuffer {
     let finite = |x: &f32| if x.is_finite() { *x } else { 0.0 };
     let channels = mix.channels.iter().map(|c| c.iter().map(finite).collect());
     AudioBuffer::new(channels.collect(), mix.sample_rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_without_result_is_stood_in_for_or_ends_the_job() {
+        let sound = vec![vec![vec![0.5f32; 4]; 2]; 4];
+        assert_eq!(usable(Ok(sound.clone())), Ok(Ok(sound.clone())));
+        let mut broken = sound;
+        broken[2][1][3] = f32::NAN;
+        assert!(
+            usable(Ok(broken))
+                .unwrap()
+                .unwrap_err()
+                .contains("no numbers")
+        );
+        let bytes = 3 << 20;
+        let reason = usable(Err(ModelError::Memory { bytes }))
+            .unwrap()
+            .unwrap_err();
+        assert!(reason.contains("no 3 MB of memory"), "{reason}");
+        let cancelled = usable(Err(ModelError::Cancelled));
+        assert_eq!(cancelled, Err(ModelError::Cancelled));
+    }
 }
