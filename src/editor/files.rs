@@ -211,7 +211,7 @@ pub fn draw(ui: &mut Ui, state: &mut State, out: &mut Vec<Command>) {
                     .desired_width(width),
             )
             .accessible_name("Path")
-            .on_hover_text("The whole path, such as /home/me/Music/song.mid");
+            .on_hover_text("The whole path, from the root of the disk on");
         let typed = prompt.text.trim();
         let ok = ui
             .add_enabled(
