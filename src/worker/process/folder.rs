@@ -83,7 +83,7 @@ pub fn write(folder: &Path, name: &str, audio: &AudioBuffer) -> io::Result<()> {
     fs::rename(aside, folder.join(name))
 }
 
-/// Reads a buffer that was written by [`write`].
+/// Reads a buffer that was written by [`write()`].
 ///
 /// # Errors
 /// If the file can't be read, or its length is not what `shape` says.
