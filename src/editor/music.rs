@@ -378,41 +378,42 @@ impl Shown<'_> {
             ..
         } = self;
         ui.horizontal(|ui| {
-        ui.label("Tempo");
-        let now = profile.tempo_bpm.map_or(120.0, |t| t.value);
-        let mut bpm = now;
-        let [low, high] = [MILLI_BPM.start(), MILLI_BPM.end()].map(|m| f64::from(*m) / 1e3);
-        let response = ui.add(
-            DragValue::new(&mut bpm)
-                .range(low..=high)
-                .speed(0.1)
-                .fixed_decimals(1)
-                .update_while_editing(false)
-                .suffix(" BPM"),
-        );
-        let response = response.on_hover_text(
-            "Beats a minute. Drag or type: the first beat stays where it is, the others follow evenly",
-        );
-        response.widget_info(|| {
-            let mut info = WidgetInfo::labeled(egui::Role::SpinButton, true, "Tempo");
-            info.value = Some(now);
-            info
-        });
-        // Leaving the field without a change gives back what it showed, a decimal: that is no edit.
-        if response.changed() && (bpm - now).abs() >= 0.05 {
-            let milli_bpm = (bpm * 1e3).round() as u32;
-            let edit = MusicEdit::Tempo { milli_bpm };
-            change(state, model, take.start, "tempo".to_owned(), [edit], out);
-        }
-        for (text, factor) in [("Half", 0.5), ("Double", 2.0)] {
-            let hint = "Where the tempo was heard twice as fast or slow as it is counted";
-            if ui.small_button(text).on_hover_text(hint).clicked() {
-                let milli_bpm = (now * factor * 1e3).round() as u32;
+            ui.label("Tempo");
+            let now = profile.tempo_bpm.map_or(120.0, |t| t.value);
+            let mut bpm = now;
+            let [low, high] = [MILLI_BPM.start(), MILLI_BPM.end()].map(|m| f64::from(*m) / 1e3);
+            let response = ui.add(
+                DragValue::new(&mut bpm)
+                    .range(low..=high)
+                    .speed(0.1)
+                    .fixed_decimals(1)
+                    .update_while_editing(false)
+                    .suffix(" BPM"),
+            );
+            let response = response.on_hover_text(
+                "Beats a minute. Drag or type: the first beat stays where it is, the others follow \
+             evenly",
+            );
+            response.widget_info(|| {
+                let mut info = WidgetInfo::labeled(egui::Role::SpinButton, true, "Tempo");
+                info.value = Some(now);
+                info
+            });
+            // Leaving the field without a change gives back what it showed, a decimal: that is no edit.
+            if response.changed() && (bpm - now).abs() >= 0.05 {
+                let milli_bpm = (bpm * 1e3).round() as u32;
                 let edit = MusicEdit::Tempo { milli_bpm };
                 change(state, model, take.start, "tempo".to_owned(), [edit], out);
             }
-        }
-    });
+            for (text, factor) in [("Half", 0.5), ("Double", 2.0)] {
+                let hint = "Where the tempo was heard twice as fast or slow as it is counted";
+                if ui.small_button(text).on_hover_text(hint).clicked() {
+                    let milli_bpm = (now * factor * 1e3).round() as u32;
+                    let edit = MusicEdit::Tempo { milli_bpm };
+                    change(state, model, take.start, "tempo".to_owned(), [edit], out);
+                }
+            }
+        });
     }
 
     /// The span that a chord is about, in samples of the take: the selection, else the chord that is picked or
@@ -623,44 +624,44 @@ impl Shown<'_> {
         } = self;
         let p = theme::of(ui);
         ui.horizontal(|ui| {
-        let midi_name = || {
-            let clock = status::time(take.start.0 as f64 / rate).replace(':', ".");
-            format!("Uncook {clock}")
-        };
-        let hint = "Tempo, chords as markers, drums, bass and melody, as edited, where they were played; into the \
-                    folder for MIDI files";
-        if ui.button("Save MIDI").on_hover_text(hint).clicked() {
-            out.push(Command::SaveMidi {
-                name: midi_name(),
-                bytes: midi::midi_file(profile),
-            });
-        }
-        let save_as = ui
-            .button("Save as…")
-            .on_hover_text("Choose where; drag the file into the DAW from there");
-        save_as.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Save MIDI as"));
-        if save_as.clicked() {
-            out.push(Command::Choose(Want::SaveMidi {
-                name: midi_name(),
-                bytes: midi::midi_file(profile),
-            }));
-        }
-        let edits = model.view.edits.music_of(take.start);
-        let forget = ui
-            .add_enabled(!edits.is_empty(), egui::Button::new("Forget edits"))
-            .on_hover_text("Back to what was heard; undo brings the edits back")
-            .on_disabled_hover_text("Nothing was edited here");
-        if forget.clicked() {
-            let before = Edits::clone(&model.view.edits);
-            let mut after = before.clone();
-            after.music.retain(|m| m.start != take.start);
-            let name = format!("forget {} edits", edits.len());
-            state.music.picked = None;
-            state
-                .history
-                .apply(name, Change::Edits { before, after }, out);
-        }
-    });
+            let midi_name = || {
+                let clock = status::time(take.start.0 as f64 / rate).replace(':', ".");
+                format!("Uncook {clock}")
+            };
+            let hint = "Tempo, chords as markers, drums, bass and melody, as edited, where they \
+                    were played; into the folder for MIDI files";
+            if ui.button("Save MIDI").on_hover_text(hint).clicked() {
+                out.push(Command::SaveMidi {
+                    name: midi_name(),
+                    bytes: midi::midi_file(profile),
+                });
+            }
+            let save_as = ui
+                .button("Save as…")
+                .on_hover_text("Choose where; drag the file into the DAW from there");
+            save_as.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Save MIDI as"));
+            if save_as.clicked() {
+                out.push(Command::Choose(Want::SaveMidi {
+                    name: midi_name(),
+                    bytes: midi::midi_file(profile),
+                }));
+            }
+            let edits = model.view.edits.music_of(take.start);
+            let forget = ui
+                .add_enabled(!edits.is_empty(), egui::Button::new("Forget edits"))
+                .on_hover_text("Back to what was heard; undo brings the edits back")
+                .on_disabled_hover_text("Nothing was edited here");
+            if forget.clicked() {
+                let before = Edits::clone(&model.view.edits);
+                let mut after = before.clone();
+                after.music.retain(|m| m.start != take.start);
+                let name = format!("forget {} edits", edits.len());
+                state.music.picked = None;
+                state
+                    .history
+                    .apply(name, Change::Edits { before, after }, out);
+            }
+        });
         if let Some(path) = state.music.saved.clone() {
             ui.horizontal_wrapped(|ui| {
                 let text = path.display().to_string();
