@@ -508,7 +508,7 @@ fn describe(
             lines.push(format!(
                 "mix: {} {:.0} % of the time, worst at {}",
                 kind.label(),
-                100.0 * share,
+                (100.0 * share).max(1.0),
                 clock(worst.map_or(0.0, |r| r.start)),
             ));
         }
