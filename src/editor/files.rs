@@ -19,6 +19,8 @@ use crate::editor::{
     state::State,
     theme,
 };
+#[cfg(unix)]
+use crate::worker::process::stay_loaded;
 
 /// Nobody cancels a dialog that fast: there was none. (The crate tells neither from the other.)
 const SOONEST: Duration = Duration::from_millis(300);
@@ -144,20 +146,6 @@ impl Dialog {
 }
 
 /// This library is never unloaded from now on: a host may let go of the plugin while a dialog's thread runs in it.
-#[cfg(any(target_os = "linux", target_os = "macos"))]
-fn stay_loaded() {
-    let mut found = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
-    let here = stay_loaded as fn() as *const std::ffi::c_void;
-    // SAFETY: `found` is there to be written and is only read where `dladdr` says that it was; the name is a C string
-    // that lives as long as the library. In a program instead of a library nothing is found, and nothing is needed.
-    unsafe {
-        if libc::dladdr(here, found.as_mut_ptr()) != 0 {
-            let flags = libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
-            libc::dlopen(found.assume_init().dli_fname, flags);
-        }
-    }
-}
-
 #[cfg(windows)]
 fn stay_loaded() {
     use windows_sys::Win32::System::LibraryLoader::{

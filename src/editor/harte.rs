@@ -1,6 +1,6 @@
 // [main] Chords as musicians write them, and Harte's labels.
 
-use crate::profile::PITCH_CLASSES;
+use crate::profile::{DEGREES, PITCH_CLASSES};
 
 /// Harte's label of a chord as musicians write it; `None` if it is none.
 pub fn harte(text: &str) -> Option<String> {
@@ -37,9 +37,6 @@ pub fn harte(text: &str) -> Option<String> {
         return Some(format!("{root_name}:{quality}"));
     };
     // A degree, or a note from which the degree follows.
-    const DEGREES: [&str; 12] = [
-        "1", "b2", "2", "b3", "3", "4", "b5", "5", "b6", "6", "b7", "7",
-    ];
     let degree = match pitch(bass) {
         Some((note, "")) => DEGREES[(note + 12 - root) % 12],
         _ => DEGREES.into_iter().find(|d| *d == bass)?,

@@ -392,7 +392,7 @@ impl Shown<'_> {
             );
             let response = response.on_hover_text(
                 "Beats a minute. Drag or type: the first beat stays where it is, the others follow \
-             evenly",
+                 evenly",
             );
             response.widget_info(|| {
                 let mut info = WidgetInfo::labeled(egui::Role::SpinButton, true, "Tempo");
@@ -629,7 +629,7 @@ impl Shown<'_> {
                 format!("Uncook {clock}")
             };
             let hint = "Tempo, chords as markers, drums, bass and melody, as edited, where they \
-                    were played; into the folder for MIDI files";
+                        were played; into the folder for MIDI files";
             if ui.button("Save MIDI").on_hover_text(hint).clicked() {
                 out.push(Command::SaveMidi {
                     name: midi_name(),

@@ -13,6 +13,7 @@ use crate::{
         timeline::take_end,
         waveform,
     },
+    exchange::SamplePos,
     params::MAX_SEED,
     worker::{
         session::{Decision, Edits, Listening, Regenerate},
@@ -167,14 +168,27 @@ fn listen_buttons(
 }
 
 /// The span that a rebuild is about: the selection, else the whole take.
-fn span_of(
-    state: &State,
-    take: &TakeView,
-) -> (crate::exchange::SamplePos, crate::exchange::SamplePos) {
+fn span_of(state: &State, take: &TakeView) -> (SamplePos, SamplePos) {
     match state.selection {
         Some((start, end)) if start < end => (start, end),
         _ => (take.start, take_end(take)),
     }
+}
+
+/// Rebuilds a span of a stem anew.
+fn regenerate(
+    model: &Model<'_>,
+    take: &TakeView,
+    stem: Stem,
+    (start, end): (SamplePos, SamplePos),
+) -> Command {
+    let seed = next_seed(model, take);
+    Command::Regenerate(Regenerate {
+        stem,
+        start,
+        end,
+        seed,
+    })
 }
 
 /// The seed of the next rebuild: one that none of those at hand has.
@@ -220,13 +234,7 @@ fn regenerate_button(
     });
     if let (true, Some(take)) = (response.clicked(), take) {
         let (start, end) = span_of(state, take);
-        let seed = next_seed(model, take);
-        out.push(Command::Regenerate(Regenerate {
-            stem,
-            start,
-            end,
-            seed,
-        }));
+        out.push(regenerate(model, take, stem, (start, end)));
     }
 }
 
@@ -370,13 +378,7 @@ pub fn selection(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Ve
         "Wait for the running job, or cancel it first",
     ];
     if let (true, Some(take)) = (button(ui, "Regenerate", free, hints), take) {
-        let seed = next_seed(model, take);
-        out.push(Command::Regenerate(Regenerate {
-            stem,
-            start,
-            end,
-            seed,
-        }));
+        out.push(regenerate(model, take, stem, (start, end)));
     }
     let findings = take.and_then(|t| t.findings.as_ref());
     let rebuilt = findings.is_some_and(|f| f.stems[stem as usize].rebuilt);

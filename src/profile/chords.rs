@@ -1,7 +1,7 @@
 // [worker] Chords: note activations between beats, matched with chord templates by a hidden Markov model.
 
 use super::{
-    Chord, PITCH_CLASSES,
+    Chord, DEGREES, PITCH_CLASSES,
     chroma::{CHROMA_FPS, Notes, bass_weight, fold, treble_weight},
     ears::{Heard, PITCH_FPS},
     spectra::quantile,
@@ -89,9 +89,6 @@ const NONE: usize = STATES - 1;
 
 /// Pitch classes of a chord in Harte syntax, bit 0 = C; `None` for `N` and for what is no chord of ours.
 pub(super) fn tones(label: &str) -> Option<u16> {
-    const DEGREES: [&str; 12] = [
-        "1", "b2", "2", "b3", "3", "4", "b5", "5", "b6", "6", "b7", "7",
-    ];
     let (chord, bass) = match label.split_once('/') {
         Some((chord, bass)) => (chord, Some(bass)),
         None => (label, None),

@@ -110,3 +110,8 @@ impl DrumClass {
 pub const PITCH_CLASSES: [&str; 12] = [
     "C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B",
 ];
+
+/// Harte's names of a chord's tones by their distance from the root in semitones.
+pub const DEGREES: [&str; 12] = [
+    "1", "b2", "2", "b3", "3", "4", "b5", "5", "b6", "6", "b7", "7",
+];

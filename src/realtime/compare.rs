@@ -22,7 +22,7 @@ pub struct LoudnessMatch {
     weighting: [[KWeighting; MAX_CHANNELS]; 2],
     mean_square: [f64; 2],
     sample_rate: f64,
-    /// Samples of sound so far.
+    /// Samples of sound so far, until the estimate is as slow as it gets.
     heard: u64,
     smoothing: f64,
     until_update: u32,
@@ -78,8 +78,10 @@ impl LoudnessMatch {
             self.until_update = GRID;
             let [from, to] = self.mean_square;
             self.gain = if from > GATE && to > GATE {
-                self.heard = self.heard.saturating_add(u64::from(GRID));
-                self.smoothing = Self::smoothing(self.heard, self.sample_rate);
+                if GROWTH * self.heard as f64 <= INTEGRATION_SECONDS * self.sample_rate {
+                    self.heard += u64::from(GRID);
+                    self.smoothing = Self::smoothing(self.heard, self.sample_rate);
+                }
                 (to / from).sqrt().clamp(1.0 / MAX_GAIN, MAX_GAIN) as f32
             } else {
                 1.0

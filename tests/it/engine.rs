@@ -12,7 +12,7 @@ use uncook::{
     profile::edit::MusicEdit,
     worker::{
         engine::{Engine, Instance},
-        options::{CaptureMode, Options, Quality, RegeneratorChoice},
+        options::{CaptureMode, Options, Quality},
         pipeline,
         road::InProcess,
         session::{Edits, Session},
@@ -20,7 +20,7 @@ use uncook::{
     },
 };
 
-use super::support::{LIMIT, overdriven_band, wait_for};
+use super::support::{LIMIT, options, overdriven_band, wait_for};
 #[cfg(feature = "ml")]
 use super::support::{install_tiny_model, with_data_of_its_own};
 
@@ -41,14 +41,6 @@ fn track(engine: &Arc<Engine>, rate: u32) -> Track {
         tap,
         patches,
         instance,
-    }
-}
-
-fn options() -> Options {
-    Options {
-        quality: Quality::Draft,
-        regenerator: RegeneratorChoice::Everywhere,
-        ..Options::default()
     }
 }
 

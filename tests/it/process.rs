@@ -15,7 +15,6 @@ use uncook::{
     audio::AudioBuffer,
     cache::Cache,
     worker::{
-        options::{Options, Quality, RegeneratorChoice},
         pipeline::{self, Outcome, PipelineError},
         process::{Place, Remote, Settings},
         progress::Progress,
@@ -23,7 +22,7 @@ use uncook::{
     },
 };
 
-use super::support::{LIMIT, overdriven_band, wait_for};
+use super::support::{LIMIT, options, overdriven_band, wait_for};
 
 /// A host with a worker of its own in a folder of its own.
 struct Host {
@@ -85,14 +84,6 @@ fn pid(place: &Place) -> Option<i32> {
 fn signal(pid: i32, signal: i32) -> bool {
     // SAFETY: no memory is touched.
     unsafe { libc::kill(pid, signal) == 0 }
-}
-
-fn options() -> Options {
-    Options {
-        quality: Quality::Draft,
-        regenerator: RegeneratorChoice::Everywhere,
-        ..Options::default()
-    }
 }
 
 /// A take, and what this process makes of it.

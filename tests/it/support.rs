@@ -1,11 +1,14 @@
 //! What several rooms' tests share: deterministic signals and measures.
 
-#[cfg(feature = "ml")]
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use std::time::{Duration, Instant};
-
-use uncook::audio::AudioBuffer;
+use uncook::{
+    audio::AudioBuffer,
+    worker::options::{Options, Quality, RegeneratorChoice},
+};
 
 /// How long a test waits for what must happen, on a machine that does much else.
 pub const LIMIT: Duration = Duration::from_secs(600);
@@ -19,6 +22,15 @@ pub fn wait_for<T>(mut ready: impl FnMut() -> Option<T>) -> T {
         }
         assert!(start.elapsed() < LIMIT, "nothing happened");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Fast, and with something rebuilt.
+pub fn options() -> Options {
+    Options {
+        quality: Quality::Draft,
+        regenerator: RegeneratorChoice::Everywhere,
+        ..Options::default()
     }
 }
 
@@ -36,7 +48,6 @@ pub fn install_tiny_model(data: &Path, name: &str, file: &str, golden: &str) {
 
 /// Runs `body` in a process of its own whose data folder `prepare` has filled: the folder belongs to a process.
 /// `test` is the whole name of the test that calls this and does nothing else; `body` gets the folder.
-#[cfg(feature = "ml")]
 pub fn with_data_of_its_own(test: &str, prepare: impl FnOnce(&Path), body: impl FnOnce(&Path)) {
     use uncook::worker::engine::DATA_DIR_VARIABLE;
     const CHILD: &str = "UNCOOK_TEST_CHILD";

@@ -4,6 +4,7 @@
 use std::{f64::consts::TAU, fs, path::Path, process::Command};
 
 use uncook::audio::{AudioBuffer, BitDepth};
+use xtask::render::split_mix;
 
 const RATE: u32 = 44_100;
 const SECONDS: usize = 5;
@@ -13,11 +14,7 @@ struct Noise(u64);
 
 impl Noise {
     fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+        (split_mix(&mut self.0) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use uncook::audio::AudioBuffer;
 use xtask::{
     host::{HostedPlugin, state_field, state_json},
-    render::{Blocks, Pace, Pass, play},
+    render::{Blocks, Pace, Pass, play, split_mix},
     song::song,
 };
 
@@ -76,11 +76,7 @@ struct Dice(u64);
 
 impl Dice {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        split_mix(&mut self.0)
     }
 }
 

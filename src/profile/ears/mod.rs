@@ -180,13 +180,8 @@ impl Ears {
         }
         let mut out = in_sections(&self.strokes, &input, progress)?;
         let own_hits = match &own {
-            Some(own) => in_sections(&self.hits, own, progress)?,
-            None => Vec::new(),
-        };
-        let own_hits = if own.is_some() {
-            &own_hits
-        } else {
-            &heard.hits
+            Some(own) => &in_sections(&self.hits, own, progress)?,
+            None => &heard.hits,
         };
         let both = heard
             .hits

@@ -585,20 +585,20 @@ struct Engine<'a> {
     device: Option<Device>,
     on_device: Option<Box<DeviceNet>>,
     on_processor: Option<(Box<Net>, Option<Workspace>)>,
-    pool: Pool,
-    scratch: PerWorker<Scratch>,
+    threads: usize,
+    /// Not started where every piece lies on the shelf.
+    pool: Option<(Pool, PerWorker<Scratch>)>,
 }
 
 impl<'a> Engine<'a> {
-    fn new(file: &'a ModelFile, threads: usize, device: Option<Device>) -> Self {
-        let pool = Pool::new(threads);
+    const fn new(file: &'a ModelFile, threads: usize, device: Option<Device>) -> Self {
         Self {
             file,
             device,
             on_device: None,
             on_processor: None,
-            scratch: PerWorker::new(pool.threads(), Scratch::default),
-            pool,
+            threads,
+            pool: None,
         }
     }
 
@@ -610,10 +610,15 @@ impl<'a> Engine<'a> {
         notes: &mut Vec<String>,
     ) -> Result<Vec<Signal>, ModelError> {
         let cancelled = || progress.is_cancelled();
+        let (pool, scratch) = self.pool.get_or_insert_with(|| {
+            let pool = Pool::new(self.threads);
+            let scratch = PerWorker::new(pool.threads(), Scratch::default);
+            (pool, scratch)
+        });
         let context = Context {
-            pool: &self.pool,
+            pool,
             cancelled: &cancelled,
-            scratch: &self.scratch,
+            scratch,
         };
         let hyper = &self.file.hyper;
         if let Some(device) = &self.device {

@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, DirBuilder, File},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, Read, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
@@ -88,9 +88,11 @@ pub fn write(folder: &Path, name: &str, audio: &AudioBuffer) -> io::Result<()> {
 /// # Errors
 /// If the file can't be read, or its length is not what `shape` says.
 pub fn read(folder: &Path, name: &str, shape: Shape) -> io::Result<AudioBuffer> {
-    let path = folder.join(name);
-    check_len(&File::open(&path)?, shape)?;
-    parse(&fs::read(path)?, shape)
+    let mut file = File::open(folder.join(name))?;
+    check_len(&file, shape)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    parse(&bytes, shape)
 }
 
 /// As [`read`], through a map: for a process that may end.

@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 pub use client::Remote;
 pub use server::serve;
-pub use system::{close_inherited, limit_memory};
+pub use system::{close_inherited, limit_memory, stay_loaded};
 
 use crate::worker::{
     pipeline,

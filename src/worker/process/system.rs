@@ -1,11 +1,13 @@
 // [worker] What the standard library doesn't ask of the system: who owns what, who is at the other end, limits.
 
 use std::{
+    ffi::{CStr, OsStr},
     fs::{self, DirBuilder},
     io,
     os::{
         fd::{AsFd, AsRawFd},
         unix::{
+            ffi::OsStrExt,
             fs::{DirBuilderExt, MetadataExt},
             net::UnixStream,
         },
@@ -160,21 +162,31 @@ pub fn close_inherited() {
     }
 }
 
-/// The file that holds this very code: the plugin's library inside its bundle, or a program.
-pub fn own_file() -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStrExt;
-    let place = own_file as fn() -> Option<PathBuf> as *const libc::c_void;
+/// The name under which the system has loaded this very code: the plugin's library, or a program.
+fn own_name() -> Option<&'static CStr> {
+    let place = own_name as fn() -> Option<&'static CStr> as *const libc::c_void;
     let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
-    // SAFETY: `info` is written where the answer isn't 0; its name lives as long as the library is loaded.
-    let name = unsafe {
+    // SAFETY: `info` is written where the answer isn't 0; its name lives as long as the library is loaded, and with it
+    // this code.
+    unsafe {
         if libc::dladdr(place, info.as_mut_ptr()) == 0 {
             return None;
         }
         let name = info.assume_init().dli_fname;
-        if name.is_null() {
-            return None;
-        }
-        std::ffi::CStr::from_ptr(name)
-    };
-    fs::canonicalize(std::ffi::OsStr::from_bytes(name.to_bytes())).ok()
+        (!name.is_null()).then(|| CStr::from_ptr(name))
+    }
+}
+
+/// The file that holds this very code: the plugin's library inside its bundle, or a program.
+pub fn own_file() -> Option<PathBuf> {
+    fs::canonicalize(OsStr::from_bytes(own_name()?.to_bytes())).ok()
+}
+
+/// This library is never unloaded from now on: for threads that nobody waits for. Does nothing in a program.
+pub fn stay_loaded() {
+    if let Some(name) = own_name() {
+        let flags = libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+        // SAFETY: a C string; what is loaded already runs no code of its own again.
+        unsafe { libc::dlopen(name.as_ptr(), flags) };
+    }
 }

@@ -4,7 +4,6 @@ use std::{
     io::{Read, Write},
     os::unix::net::{UnixListener, UnixStream},
     path::Path,
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -30,7 +29,7 @@ use uncook::{
 use super::{
     Host, as_host_in_a_child, assert_same, options, pid, place, reference, settings, signal,
 };
-use crate::support::{LIMIT, Noise, overdriven_band, wait_for};
+use crate::support::{LIMIT, Noise, overdriven_band, wait_for, with_data_of_its_own};
 
 /// Kills in the suite; `UNCOOK_KILLS` asks for another number.
 const KILLS: usize = 30;
@@ -414,51 +413,38 @@ fn a_program_that_is_not_there_or_does_something_else_is_said() {
 /// Many hosts restore the signal's default, with which a write to nobody ends the process.
 #[test]
 fn a_worker_that_goes_does_not_take_its_host_along() {
-    if let Some(folder) = std::env::var_os("UNCOOK_TEST_PIPE") {
-        // SAFETY: no memory is touched.
-        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-        let folder = std::path::PathBuf::from(folder);
-        let (mut here, there) = UnixStream::pair().unwrap();
-        drop(there);
-        assert!(here.write_all(b"to nobody").is_err());
-        let remote = uncook::worker::process::Remote::new(
-            settings(&folder),
-            env!("CARGO_BIN_EXE_uncook").into(),
-        );
-        let place = place(&folder);
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    std::thread::sleep(Duration::from_millis(40));
-                    if let Some(pid) = pid(&place) {
-                        signal(pid, libc::SIGKILL);
+    let test = "process::faults::a_worker_that_goes_does_not_take_its_host_along";
+    with_data_of_its_own(
+        test,
+        |_| {},
+        |folder| {
+            // SAFETY: no memory is touched.
+            unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+            let (mut here, there) = UnixStream::pair().unwrap();
+            drop(there);
+            assert!(here.write_all(b"to nobody").is_err());
+            let remote = uncook::worker::process::Remote::new(
+                settings(folder),
+                env!("CARGO_BIN_EXE_uncook").into(),
+            );
+            let place = place(folder);
+            let stop = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        std::thread::sleep(Duration::from_millis(40));
+                        if let Some(pid) = pid(&place) {
+                            signal(pid, libc::SIGKILL);
+                        }
                     }
+                });
+                for _ in 0..3 {
+                    let outcome = remote.run(&reference().take, &options(), None, &Progress::new());
+                    assert_same(&outcome.unwrap(), &reference().outcome);
                 }
+                stop.store(true, Ordering::Relaxed);
             });
-            for _ in 0..3 {
-                let outcome = remote.run(&reference().take, &options(), None, &Progress::new());
-                assert_same(&outcome.unwrap(), &reference().outcome);
-            }
-            stop.store(true, Ordering::Relaxed);
-        });
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let run = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "process::faults::a_worker_that_goes_does_not_take_its_host_along",
-        ])
-        .args(["--nocapture", "--test-threads=1"])
-        .env("UNCOOK_TEST_PIPE", folder.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&run.stdout);
-    let erred = String::from_utf8_lossy(&run.stderr);
-    assert!(
-        run.status.success() && said.contains("1 passed"),
-        "{said}\n{erred}"
+        },
     );
 }
 

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::render::split_mix;
 use serde_json::Value;
 use uncook::{
     audio::AudioBuffer,
@@ -19,11 +20,7 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        (split_mix(&mut self.0) >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// Normally distributed (Box and Muller), standard deviation 1.
