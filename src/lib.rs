@@ -23,6 +23,7 @@ pub mod profile;
 pub mod realtime;
 pub mod regeneration;
 pub mod separation;
+pub mod system;
 pub mod worker;
 
 #[cfg(feature = "plugin")]

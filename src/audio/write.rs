@@ -4,12 +4,12 @@ use std::{
     fs::{self, File},
     io::{BufWriter, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use flac_codec::encode::{FlacSampleWriter, Options};
 
 use super::{AudioBuffer, AudioError};
+use crate::system;
 
 /// How samples are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,19 +178,14 @@ fn aside(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&File>) -> Result<(), String>,
 ) -> Result<(), AudioError> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
     let failed = |e: String| AudioError::file(path, format!("cannot write the file: {e}"));
-    let name = path
-        .file_name()
-        .ok_or_else(|| AudioError::file(path, "this names no file; give a file name"))?;
-    let mut aside = std::ffi::OsString::from(".");
-    aside.push(name);
-    aside.push(format!(
-        ".{}-{}.part",
-        std::process::id(),
-        COUNTER.fetch_add(1, Ordering::Relaxed)
-    ));
-    let aside = path.with_file_name(aside);
+    if path.file_name().is_none() {
+        return Err(AudioError::file(
+            path,
+            "this names no file; give a file name",
+        ));
+    }
+    let aside = system::aside(path);
     let file = File::create(&aside).map_err(|e| failed(e.to_string()))?;
     let mut unfinished = Unfinished(Some(aside.clone()));
     let mut writer = BufWriter::new(&file);

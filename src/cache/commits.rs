@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     codec::{CodecError, Reader, check_samples, pack_samples, unpack_samples},
-    hex, write_aside,
+    hex,
 };
 use crate::{
     damage::Stem,
@@ -21,6 +21,7 @@ use crate::{
         SamplePos,
         patch::{Patch, StereoSamples},
     },
+    system::write_aside,
 };
 
 /// Ending of a sidecar's name.
@@ -179,7 +180,9 @@ pub fn save(
     let there = fs::metadata(&path).is_ok_and(|m| m.len() == bytes.len() as u64)
         && fs::read(&path).is_ok_and(|old| old == bytes);
     if !there {
-        write_aside(&path, &[&bytes], true).map_err(|source| CommitError::Io { path, source })?;
+        fs::create_dir_all(dir)
+            .and_then(|()| write_aside(&path, &[&bytes], true))
+            .map_err(|source| CommitError::Io { path, source })?;
     }
     Ok(CommitRef {
         hash,

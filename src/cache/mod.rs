@@ -8,8 +8,7 @@ pub mod codec;
 pub mod commits;
 
 use std::{
-    fs,
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
@@ -17,6 +16,8 @@ use std::{
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+
+use crate::system::{ASIDE_EXTENSION, write_aside};
 
 pub use codec::{CodecError, decode_audio, decode_value, encode_audio, encode_value};
 
@@ -29,7 +30,6 @@ const MAGIC: [u8; 8] = *b"UNCKCA\x00\x01";
 const HEADER_BYTES: usize = 8 + 8 + 32;
 /// Entries end on this, files being written on [`ASIDE_EXTENSION`].
 const ENTRY_EXTENSION: &str = "entry";
-const ASIDE_EXTENSION: &str = "aside";
 /// A file that was left aside by a process that died: after this it is swept.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 /// An eviction goes down to 9/10 of the limit, so that the next one is not due at the next write.
@@ -275,10 +275,10 @@ impl Cache {
         header[8..16].copy_from_slice(&(payload.len() as u64).to_le_bytes());
         header[16..].copy_from_slice(&Sha256::digest(payload));
         // No fsync: an entry lost or torn in a power cut fails its hash and is rebuilt.
-        write_aside(&path, &[&header, payload], false).map_err(|source| CacheError::Io {
-            path: path.clone(),
-            source,
-        })?;
+        path.parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| write_aside(&path, &[&header, payload], false))
+            .map_err(|source| CacheError::Io { path, source })?;
         let mut size = self.size.lock();
         size.bytes = size.bytes.saturating_add(bytes);
         size.since_count = size.since_count.saturating_add(bytes);
@@ -361,42 +361,4 @@ fn is_intact(bytes: &[u8]) -> bool {
     header[..8] == MAGIC
         && header[8..16] == (payload.len() as u64).to_le_bytes()
         && header[16..] == Sha256::digest(payload)[..]
-}
-
-/// Writes `parts` into a file of a unique name in `path`'s folder (created if missing), then renames it
-/// to `path`: readers see the old file, the new one or none, never half of one. `durable` waits until
-/// the disk has it.
-fn write_aside(path: &Path, parts: &[&[u8]], durable: bool) -> io::Result<()> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
-    let nanos = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |d| d.as_nanos());
-    // Process, counter and time: unique among threads, processes, and machines on one share.
-    let aside = dir.join(format!(
-        "{}-{}-{nanos}.{ASIDE_EXTENSION}",
-        std::process::id(),
-        COUNTER.fetch_add(1, Ordering::Relaxed),
-    ));
-    let written = (|| {
-        let mut file = fs::File::create_new(&aside)?;
-        for part in parts {
-            file.write_all(part)?;
-        }
-        if durable {
-            file.sync_all()?;
-        }
-        drop(file);
-        fs::rename(&aside, path)
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&aside);
-    } else if durable {
-        // The rename itself is on disk once its folder is; folders can't be opened on every system.
-        if let Ok(folder) = fs::File::open(dir) {
-            let _ = folder.sync_all();
-        }
-    }
-    written
 }

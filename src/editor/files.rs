@@ -13,14 +13,15 @@ use std::{
 
 use egui::{RichText, TextEdit, Ui, vec2};
 
-use crate::editor::{
-    model::Command,
-    presets::{self, Preset},
-    state::State,
-    theme,
+use crate::{
+    editor::{
+        model::Command,
+        presets::{self, Preset},
+        state::State,
+        theme,
+    },
+    system::{stay_loaded, write_aside},
 };
-#[cfg(unix)]
-use crate::worker::process::stay_loaded;
 
 /// Nobody cancels a dialog that fast: there was none. (The crate tells neither from the other.)
 const SOONEST: Duration = Duration::from_millis(300);
@@ -145,24 +146,6 @@ impl Dialog {
     }
 }
 
-/// This library is never unloaded from now on: a host may let go of the plugin while a dialog's thread runs in it.
-#[cfg(windows)]
-fn stay_loaded() {
-    use windows_sys::Win32::System::LibraryLoader::{
-        GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_PIN, GetModuleHandleExW,
-    };
-    let mut module = std::ptr::null_mut();
-    let here = stay_loaded as fn() as *const u16;
-    // SAFETY: with this flag the second argument is any address inside the module.
-    unsafe {
-        GetModuleHandleExW(
-            GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN,
-            here,
-            &mut module,
-        );
-    }
-}
-
 /// A path that is typed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
@@ -240,17 +223,12 @@ pub fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<(), String> {
             path.display()
         ));
     }
-    // Beside it, under a name that no other file has.
-    let aside = path.with_added_extension("part");
-    std::fs::write(&aside, bytes)
-        .and_then(|()| std::fs::rename(&aside, path))
-        .map_err(|error| {
-            let _ = std::fs::remove_file(&aside);
-            format!(
-                "{} can't be written: {error}. Choose a folder that exists and is yours, or free some space",
-                path.display()
-            )
-        })
+    write_aside(path, &[bytes], false).map_err(|error| {
+        format!(
+            "{} can't be written: {error}. Choose a folder that exists and is yours, or free some space",
+            path.display()
+        )
+    })
 }
 
 #[cfg(test)]

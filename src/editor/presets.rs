@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     editor::model::{Command, Gesture},
     params::UncookParams,
+    system::write_aside,
 };
 
 /// Ending of a preset's file.
@@ -272,13 +273,8 @@ pub fn text(preset: &Preset) -> io::Result<String> {
 /// If its name can't be a file's, or the file can't be written.
 pub fn save(folder: &Path, preset: &Preset) -> Result<(), PresetError> {
     let path = file(folder, &preset.name)?;
-    let written = fs::create_dir_all(folder).and_then(|()| {
-        let text = text(preset)?;
-        // Whole or not at all.
-        let aside = path.with_extension("part");
-        fs::write(&aside, text)?;
-        fs::rename(&aside, &path)
-    });
+    let written = fs::create_dir_all(folder)
+        .and_then(|()| write_aside(&path, &[text(preset)?.as_bytes()], true));
     written.map_err(|source| PresetError::Io { path, source })
 }
 

@@ -9,7 +9,6 @@ use std::{
     collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
     time::UNIX_EPOCH,
 };
 
@@ -19,6 +18,7 @@ use super::{
     checkpoint::{Checkpoint, CheckpointError, DType, Limits},
     hash,
 };
+use crate::system::{aside, write_aside};
 
 /// Why a checkpoint could not be converted.
 #[derive(Debug, thiserror::Error)]
@@ -121,10 +121,7 @@ pub fn convert_once(
             Checkpoint::open(&path, limits)?
         }
     };
-    let aside = aside(&note);
-    fs::write(&aside, &sum)
-        .and_then(|()| fs::rename(&aside, &note))
-        .map_err(failed(&note))?;
+    write_aside(&note, &[sum.as_bytes()], false).map_err(failed(&note))?;
     Ok(file)
 }
 
@@ -143,15 +140,6 @@ fn stamp(source: &Path, metadata: &fs::Metadata) -> String {
     let path = fs::canonicalize(source).unwrap_or_else(|_| source.to_owned());
     let text = format!("{}\n{}\n{changed}", path.display(), metadata.len());
     hash::sha256(text.as_bytes())[..32].to_owned()
-}
-
-/// A name of its own beside `path`, for a file that is not whole yet.
-pub(super) fn aside(path: &Path) -> PathBuf {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}-{count}.aside", std::process::id()));
-    path.with_file_name(name)
 }
 
 fn write(original: &Checkpoint, path: &Path) -> Result<(), ConvertError> {

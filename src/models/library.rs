@@ -18,11 +18,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     checkpoint::{Checkpoint, Limits},
-    convert::{self, ConvertError, aside},
+    convert::{self, ConvertError},
     fetch::{Checked, Downloader, FetchError, Request, Token},
     hash,
     manifest::{Manifest, ManifestError, Model, ModelFile},
 };
+use crate::system::{aside, write_aside};
 
 /// Environment variable that moves everything that Uncook keeps.
 pub const DATA_DIR_VARIABLE: &str = "UNCOOK_DATA_DIR";
@@ -438,10 +439,7 @@ impl Library {
         let text = serde_json::to_vec_pretty(value)
             .map_err(io::Error::from)
             .map_err(failed(path))?;
-        let aside = aside(path);
-        fs::write(&aside, text)
-            .and_then(|()| fs::rename(&aside, path))
-            .map_err(failed(path))
+        write_aside(path, &[&text], true).map_err(failed(path))
     }
 }
 

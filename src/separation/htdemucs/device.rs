@@ -383,10 +383,7 @@ impl DeviceNet {
         let (mut encoders, mut decoders) = (Vec::new(), Vec::new());
         for level in 0..hyper.depth {
             let channels = hyper.encoder_channels(level);
-            let below = |first: usize| match level {
-                0 => first,
-                _ => hyper.encoder_channels(level - 1),
-            };
+            let below = |first: usize| hyper.outer_channels(level, first);
             let at = |name: &str, i: usize| root.at(&format!("{name}.{i}"));
             encoders.push([
                 at("encoder", level).encoder(below(2 * audio), channels, 1, &hyper)?,

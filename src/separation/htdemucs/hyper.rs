@@ -278,6 +278,14 @@ impl Hyper {
         self.channels * self.growth.pow(level as u32)
     }
 
+    /// Channels on the outer side of level `level`, of which the outermost has `first`.
+    pub fn outer_channels(&self, level: usize, first: usize) -> usize {
+        match level {
+            0 => first,
+            _ => self.encoder_channels(level - 1),
+        }
+    }
+
     /// Hidden channels of a residual branch over `channels`.
     pub fn dconv_channels(&self, channels: usize) -> usize {
         // The reference: int(channels / compress), at least 1 in what it builds.

@@ -78,10 +78,7 @@ impl Net {
         let (mut decoders, mut decoders_t) = (Vec::new(), Vec::new());
         for level in 0..hyper.depth {
             let channels = hyper.encoder_channels(level);
-            let below = |first: usize| match level {
-                0 => first,
-                _ => hyper.encoder_channels(level - 1),
-            };
+            let below = |first: usize| hyper.outer_channels(level, first);
             let scope = |name: &str, at: usize| root.at(&format!("{name}.{at}"));
             encoders.push(Encoder::load(
                 &scope("encoder", level),

@@ -21,11 +21,14 @@ use serde::Deserialize;
 
 pub use client::Remote;
 pub use server::serve;
-pub use system::{close_inherited, limit_memory, stay_loaded};
+pub use system::{close_inherited, limit_memory};
 
-use crate::worker::{
-    pipeline,
-    road::{InProcess, Road},
+use crate::{
+    system::own_file,
+    worker::{
+        pipeline,
+        road::{InProcess, Road},
+    },
 };
 
 /// Environment variable that names the program, or says `off`.
@@ -174,7 +177,7 @@ fn remote(data: &Path) -> Result<Remote, String> {
     let binary = match named {
         Some(path) if path.is_file() => path,
         Some(path) => return Err(format!("there is no {}", path.display())),
-        None => beside(&system::own_file().ok_or("the plugin's place is unknown")?).ok_or(format!(
+        None => beside(&own_file().ok_or("the plugin's place is unknown")?).ok_or(format!(
             "the program `{PROGRAM}` is not beside the plugin; install both together, or name it in {}",
             data.join(SETTINGS_FILE).display()
         ))?,
@@ -246,7 +249,7 @@ mod tests {
 
     #[test]
     fn this_code_knows_its_file() {
-        let own = system::own_file().unwrap();
+        let own = own_file().unwrap();
         assert_eq!(
             own,
             std::env::current_exe().unwrap().canonicalize().unwrap()

@@ -1,18 +1,16 @@
 // [worker] What the standard library doesn't ask of the system: who owns what, who is at the other end, limits.
 
 use std::{
-    ffi::{CStr, OsStr},
     fs::{self, DirBuilder},
     io,
     os::{
         fd::{AsFd, AsRawFd},
         unix::{
-            ffi::OsStrExt,
             fs::{DirBuilderExt, MetadataExt},
             net::UnixStream,
         },
     },
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -159,34 +157,5 @@ pub fn close_inherited() {
     // SAFETY: called before this process opens anything itself; 0 to 2 stay.
     unsafe {
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
-    }
-}
-
-/// The name under which the system has loaded this very code: the plugin's library, or a program.
-fn own_name() -> Option<&'static CStr> {
-    let place = own_name as fn() -> Option<&'static CStr> as *const libc::c_void;
-    let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
-    // SAFETY: `info` is written where the answer isn't 0; its name lives as long as the library is loaded, and with it
-    // this code.
-    unsafe {
-        if libc::dladdr(place, info.as_mut_ptr()) == 0 {
-            return None;
-        }
-        let name = info.assume_init().dli_fname;
-        (!name.is_null()).then(|| CStr::from_ptr(name))
-    }
-}
-
-/// The file that holds this very code: the plugin's library inside its bundle, or a program.
-pub fn own_file() -> Option<PathBuf> {
-    fs::canonicalize(OsStr::from_bytes(own_name()?.to_bytes())).ok()
-}
-
-/// This library is never unloaded from now on: for threads that nobody waits for. Does nothing in a program.
-pub fn stay_loaded() {
-    if let Some(name) = own_name() {
-        let flags = libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
-        // SAFETY: a C string; what is loaded already runs no code of its own again.
-        unsafe { libc::dlopen(name.as_ptr(), flags) };
     }
 }

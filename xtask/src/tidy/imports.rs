@@ -3,15 +3,16 @@
 /// `module → what it may import`, besides itself and crates. An entry with two parts opens only that
 /// part. `plugin.rs` passes plain settings to the audio thread, so `realtime` never sees parameters;
 /// the editor sees views of the worker's results (a profile's words among them), never its jobs.
-const TABLE: [(&str, &[&str]); 18] = [
+const TABLE: [(&str, &[&str]); 19] = [
+    ("system", &[]),
     ("damage", &[]),
     ("dense", &[]),
-    ("audio", &[]),
+    ("audio", &["system"]),
     ("exchange", &["damage"]),
     ("realtime", &["damage", "exchange"]),
     ("metrics", &["audio", "damage", "realtime"]),
-    ("models", &["worker::progress"]),
-    ("cache", &["audio", "damage", "exchange"]),
+    ("models", &["system", "worker::progress"]),
+    ("cache", &["audio", "damage", "exchange", "system"]),
     ("mastering", KERNELS),
     (
         "separation",
@@ -54,6 +55,7 @@ const TABLE: [(&str, &[&str]); 18] = [
             "realtime",
             "regeneration",
             "separation",
+            "system",
         ],
     ),
     (
@@ -69,6 +71,7 @@ const TABLE: [(&str, &[&str]); 18] = [
             "metrics::Quality",
             "params",
             "profile",
+            "system",
             "worker::options",
             "worker::picture",
             "worker::progress",

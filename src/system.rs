@@ -1,0 +1,110 @@
+// [any] What is asked of the system in several rooms: whole files, and where this code was loaded from.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
+};
+
+/// The extension of a file that is being written.
+pub const ASIDE_EXTENSION: &str = "aside";
+
+/// A hidden name of its own beside `path`, for a file that is not whole yet.
+pub fn aside(path: &Path) -> PathBuf {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let nanos = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos());
+    // Process, counter and time: unique among threads, processes, and machines on one share.
+    path.with_file_name(format!(
+        ".{}-{}-{nanos}.{ASIDE_EXTENSION}",
+        std::process::id(),
+        COUNTER.fetch_add(1, Ordering::Relaxed),
+    ))
+}
+
+/// Writes `parts` into a file [`aside`], then renames it to `path`: readers see the old file, the new one or
+/// none, never half of one. `durable` waits until the disk has it.
+///
+/// # Errors
+/// If the folder is missing or the disk refuses; then nothing is left behind and what was there stays.
+pub fn write_aside(path: &Path, parts: &[&[u8]], durable: bool) -> io::Result<()> {
+    let aside = aside(path);
+    let written = (|| {
+        let mut file = fs::File::create_new(&aside)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        if durable {
+            file.sync_all()?;
+        }
+        drop(file);
+        fs::rename(&aside, path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+    } else if durable {
+        // The rename itself is on disk once its folder is; folders can't be opened on every system.
+        let dir = match path.parent() {
+            Some(dir) if dir != Path::new("") => dir,
+            _ => Path::new("."),
+        };
+        if let Ok(folder) = fs::File::open(dir) {
+            let _ = folder.sync_all();
+        }
+    }
+    written
+}
+
+/// The name under which the system has loaded this very code: the plugin's library, or a program.
+#[cfg(unix)]
+fn own_name() -> Option<&'static std::ffi::CStr> {
+    let place = own_name as fn() -> Option<&'static std::ffi::CStr> as *const libc::c_void;
+    let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: `info` is written where the answer isn't 0; its name lives as long as the library is loaded, and with it
+    // this code.
+    unsafe {
+        if libc::dladdr(place, info.as_mut_ptr()) == 0 {
+            return None;
+        }
+        let name = info.assume_init().dli_fname;
+        (!name.is_null()).then(|| std::ffi::CStr::from_ptr(name))
+    }
+}
+
+/// The file that holds this very code: the plugin's library inside its bundle, or a program.
+#[cfg(unix)]
+pub fn own_file() -> Option<PathBuf> {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    fs::canonicalize(OsStr::from_bytes(own_name()?.to_bytes())).ok()
+}
+
+/// This library is never unloaded from now on: for threads that nobody waits for. Does nothing in a program.
+#[cfg(unix)]
+pub fn stay_loaded() {
+    if let Some(name) = own_name() {
+        let flags = libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+        // SAFETY: a C string; what is loaded already runs no code of its own again.
+        unsafe { libc::dlopen(name.as_ptr(), flags) };
+    }
+}
+
+/// This library is never unloaded from now on: for threads that nobody waits for.
+#[cfg(windows)]
+pub fn stay_loaded() {
+    use windows_sys::Win32::System::LibraryLoader::{
+        GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_PIN, GetModuleHandleExW,
+    };
+    let mut module = std::ptr::null_mut();
+    let here = stay_loaded as fn() as *const u16;
+    // SAFETY: with this flag the second argument is any address inside the module.
+    unsafe {
+        GetModuleHandleExW(
+            GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN,
+            here,
+            &mut module,
+        );
+    }
+}
