@@ -49,6 +49,9 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Com
     ui.separator();
     let folder = format!("Kept in {}", shelf.folder.display());
     ui.label(RichText::new(folder).small().color(p.dim));
+    if !model.view.place.is_empty() {
+        ui.label(RichText::new(&*model.view.place).small().color(p.dim));
+    }
     licences(ui);
 }
 

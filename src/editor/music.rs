@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use egui::{DragValue, RichText, TextEdit, Ui, WidgetInfo};
+use egui::{DragValue, PointerButton, RichText, TextEdit, Ui, WidgetInfo};
 
 use crate::{
     editor::{
@@ -263,10 +263,21 @@ pub fn change(
     new: impl IntoIterator<Item = MusicEdit>,
     out: &mut Vec<Command>,
 ) {
-    let before = Edits::clone(&model.view.edits);
-    let mut after = before.clone();
+    let mut after = Edits::clone(&model.view.edits);
     edit::push_all(after.music_mut(take), new);
+    settle(state, model, name, after, out);
+}
+
+/// Makes `after` the edits in force.
+fn settle(
+    state: &mut State,
+    model: &Model<'_>,
+    name: String,
+    mut after: Edits,
+    out: &mut Vec<Command>,
+) {
     after.music.retain(|m| !m.edits.is_empty());
+    let before = Edits::clone(&model.view.edits);
     state
         .history
         .apply(name, Change::Edits { before, after }, out);
@@ -392,13 +403,28 @@ impl Shown<'_> {
             );
             let response = response.on_hover_text(
                 "Beats a minute. Drag or type: the first beat stays where it is, the others follow \
-                 evenly",
+                 evenly. Double-click: back to what was heard",
             );
             response.widget_info(|| {
                 let mut info = WidgetInfo::labeled(egui::Role::SpinButton, true, "Tempo");
                 info.value = Some(now);
                 info
             });
+            let edits = model.view.edits.music_of(take.start);
+            let edited = edits.iter().any(|e| matches!(e, MusicEdit::Tempo { .. }));
+            // The first click has put a text field in the number's place: only the pointer knows of both.
+            let doubled = ui.input(|i| {
+                i.pointer.button_double_clicked(PointerButton::Primary)
+                    && (i.pointer.interact_pos()).is_some_and(|at| response.rect.contains(at))
+            });
+            if edited && doubled {
+                response.surrender_focus();
+                let mut after = Edits::clone(&model.view.edits);
+                let music = after.music_mut(take.start);
+                music.retain(|e| !matches!(e, MusicEdit::Tempo { .. }));
+                settle(state, model, "tempo as heard".to_owned(), after, out);
+                return;
+            }
             // Leaving the field without a change gives back what it showed, a decimal: that is no edit.
             if response.changed() && (bpm - now).abs() >= 0.05 {
                 let milli_bpm = (bpm * 1e3).round() as u32;
@@ -652,14 +678,11 @@ impl Shown<'_> {
                 .on_hover_text("Back to what was heard; undo brings the edits back")
                 .on_disabled_hover_text("Nothing was edited here");
             if forget.clicked() {
-                let before = Edits::clone(&model.view.edits);
-                let mut after = before.clone();
-                after.music.retain(|m| m.start != take.start);
                 let name = format!("forget {} edits", edits.len());
+                let mut after = Edits::clone(&model.view.edits);
+                after.music_mut(take.start).clear();
                 state.music.picked = None;
-                state
-                    .history
-                    .apply(name, Change::Edits { before, after }, out);
+                settle(state, model, name, after, out);
             }
         });
         if let Some(path) = state.music.saved.clone() {

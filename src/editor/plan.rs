@@ -334,6 +334,9 @@ pub fn next_step(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Ve
             info.current_text_value = Some(text.clone());
             info
         });
+        if !model.view.place.is_empty() {
+            bar.on_hover_text(&*model.view.place);
+        }
         return;
     }
     if takes.is_empty() && capture.value() == CaptureMode::Off {

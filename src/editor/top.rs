@@ -30,6 +30,14 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Com
     });
 }
 
+fn built_in() -> Vec<Preset> {
+    let default = Preset {
+        name: DEFAULT.to_owned(),
+        ..Preset::default()
+    };
+    [default].into_iter().chain(presets::factory()).collect()
+}
+
 fn preset_menu(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
     if let Some(mut draft) = state.preset_draft.take() {
         let field = ui.add(
@@ -40,11 +48,16 @@ fn preset_menu(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<
         let field = field
             .accessible_name("Preset name")
             .on_hover_text("1 to 48 letters, digits, spaces, dots or dashes");
-        let fine = Preset::is_name(&draft);
+        let taken = built_in().iter().any(|p| p.name == draft.trim());
+        let fine = Preset::is_name(&draft) && !taken;
         let save = ui
             .add_enabled(fine, egui::Button::new("Keep"))
             .on_hover_text("Keeps the present settings under this name; the same name is replaced")
-            .on_disabled_hover_text("1 to 48 letters, digits, spaces, dots or dashes");
+            .on_disabled_hover_text(if taken {
+                "A factory preset has this name: choose another"
+            } else {
+                "1 to 48 letters, digits, spaces, dots or dashes"
+            });
         let enter = field.lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter));
         let give_up = ui.button("Don't").on_hover_text("Keeps nothing").clicked()
             || ui.input(|i| i.key_pressed(egui::Key::Escape));
@@ -65,11 +78,6 @@ fn preset_menu(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<
         }
         return;
     }
-    let default = Preset {
-        name: DEFAULT.to_owned(),
-        ..Preset::default()
-    };
-    let factory: Vec<Preset> = [default].into_iter().chain(presets::factory()).collect();
     let shown = if state.preset.is_empty() {
         DEFAULT
     } else {
@@ -92,7 +100,7 @@ fn preset_menu(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<
                     }
                 }
             };
-            group(ui, "Factory", &factory);
+            group(ui, "Factory", &built_in());
             if !model.presets.is_empty() {
                 ui.separator();
                 group(ui, "Yours", model.presets);

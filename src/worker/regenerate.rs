@@ -34,7 +34,9 @@ pub(super) fn choose(choice: RegeneratorChoice, separator: SeparatorChoice) -> O
         RegeneratorChoice::Resynthesis | RegeneratorChoice::Everywhere => plain(Vec::new()),
         choice => match open(choice, separator) {
             Ok(chosen) => Some(chosen),
-            Err(reason) => plain(vec![format!("stems rebuilt without a model ({reason})")]),
+            Err(reason) => plain(vec![format!(
+                "what is rebuilt is rebuilt without a model ({reason})"
+            )]),
         },
     }
 }

@@ -599,6 +599,8 @@ fn a_and_b_are_equally_loud() {
         integrated_lufs(&audio).expect("it is loud enough to be measured")
     };
     for (from, to) in [
+        (0, 8),
+        (0, 4),
         (1, 8),
         (4, 8),
         (4, 14),

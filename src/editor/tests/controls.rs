@@ -118,6 +118,16 @@ fn every_dial_can_be_dragged_set_and_typed() {
             "{name}: {fine} of {coarse}"
         );
 
+        // Two quick clicks bring back what the plugin begins with.
+        let asked = stage.double_click(Role::Slider, name);
+        let values: Vec<f32> = asked
+            .split_inclusive(|c| matches!(c, Command::Gesture(Gesture::End(_))))
+            .flat_map(|gesture| one_gesture(gesture, ptr))
+            .collect();
+        // SAFETY: the parameters live as long as the stage.
+        let default = unsafe { ptr.default_normalized_value() };
+        assert_eq!(values.last(), Some(&default), "{name}");
+
         // A value can be typed, with its unit or without.
         let value = format!("{name} value");
         assert_eq!(stage.click(Role::Button, &value), []);
@@ -643,6 +653,13 @@ fn presets_are_loaded_kept_and_deleted() {
     assert!(gestures > 3 && gestures == ends);
 
     stage.button("Save preset");
+    // A built-in preset's name could not be told from it in the list.
+    for taken in ["Default", "Gentle"] {
+        stage.event(Event::Text(taken.to_owned()));
+        assert_eq!(stage.button("Keep"), []);
+        stage.click(Role::TextInput, "Preset name");
+        stage.key(Key::A, Modifiers::COMMAND);
+    }
     stage.event(Event::Text("Cellar".to_owned()));
     let asked = stage.button("Keep");
     let kept = asked

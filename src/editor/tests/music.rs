@@ -254,6 +254,11 @@ fn a_tempo_field_that_is_left_as_it_was_changes_nothing() {
     stage.key(Key::Enter, Modifiers::NONE);
     let typed = MusicEdit::Tempo { milli_bpm: 121_500 };
     assert_eq!(edits(&mut stage), [typed]);
+    assert!(stage.shows("121.5 BPM"));
+    // Two quick clicks bring back what was heard.
+    stage.double_click(Role::SpinButton, "Tempo");
+    assert_eq!(edits(&mut stage), []);
+    assert!(stage.shows("120.0 BPM"));
 }
 
 #[test]
