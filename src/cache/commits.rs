@@ -11,17 +11,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{
-    codec::{CodecError, Reader, check_samples, pack_samples, unpack_samples},
-    hex,
-};
+use super::codec::{CodecError, Reader, check_samples, pack_samples, unpack_samples};
 use crate::{
     damage::Stem,
     exchange::{
         SamplePos,
         patch::{Patch, StereoSamples},
     },
-    system::write_aside,
+    system::{hash::hex, write_aside},
 };
 
 /// Ending of a sidecar's name.

@@ -5,6 +5,8 @@
 static ALLOCATOR: assert_no_alloc::AllocDisabler = assert_no_alloc::AllocDisabler;
 
 mod audio;
+#[cfg(feature = "cli")]
+mod batch;
 mod cache;
 mod chain;
 mod cli;
