@@ -39,4 +39,5 @@ mod separation;
 mod sidecars;
 mod support;
 mod tone;
+mod transport;
 mod undo;
