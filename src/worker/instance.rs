@@ -26,7 +26,7 @@ use crate::{
     worker::{
         ahead,
         edits::{self, Sources},
-        jobs::Notes,
+        jobs::{self, Notes, Unsaved},
         options::{CaptureMode, Options},
         picture::{Painter, Picture},
         session::{CommitRef, Edits, Listening, Regenerate, Session},
@@ -109,6 +109,8 @@ pub(super) struct Commit {
     /// The separated stems, for listening to them alone.
     stems: Option<Arc<[StereoSamples; Stem::COUNT]>>,
     problem: Option<String>,
+    /// What is to be written as soon as it can be.
+    unsaved: Option<Unsaved>,
     /// The last take that was compared with the patch, by revision, and the answer: takes are long.
     compared: Cell<Option<(u64, bool)>>,
 }
@@ -199,7 +201,7 @@ impl Commit {
         patch: Arc<Patch>,
         notes: Notes,
         stems: Option<Arc<[StereoSamples; Stem::COUNT]>>,
-        problem: Option<String>,
+        unsaved: Option<Unsaved>,
     ) -> Self {
         let take = [&patch.take[0][..], &patch.take[1][..]];
         Self {
@@ -218,7 +220,26 @@ impl Commit {
             options: notes.options,
             findings: Arc::new(notes.findings),
             stems,
-            problem,
+            problem: unsaved.as_ref().map(|u| u.problem.clone()),
+            unsaved,
+            compared: Cell::new(None),
+        }
+    }
+
+    /// A reference whose sidecar can't be read now.
+    fn absent(reference: CommitRef, problem: String) -> Self {
+        Self {
+            reference: Some(reference),
+            patch: None,
+            options: Options::default(),
+            seed: 0,
+            findings: Arc::default(),
+            before: Picture::default(),
+            after: Arc::default(),
+            cells: DamageCells::default(),
+            stems: None,
+            problem: Some(problem),
+            unsaved: None,
             compared: Cell::new(None),
         }
     }
@@ -691,28 +712,79 @@ impl State {
     }
 
     fn load_commit(&mut self, reference: &CommitRef, folders: &[&Path]) -> Commit {
-        match commits::load(folders, reference) {
-            Ok((patch, meta)) => {
-                // Notes of another version say less; the audio still plays.
-                let notes: Notes = serde_json::from_str(&meta).unwrap_or_default();
-                Commit::new(Some(reference.clone()), Arc::new(patch), notes, None, None)
+        read(reference, folders).unwrap_or_else(|error| {
+            self.report(error.to_string());
+            Commit::absent(reference.clone(), error.to_string())
+        })
+    }
+
+    /// Reads what was missing from the first of `folders` that has it. Returns how many were found.
+    pub fn find_missing(&mut self, folders: &[&Path]) -> usize {
+        let mut found = 0;
+        let mut solved = Vec::new();
+        for commit in self.commits.iter_mut().chain(&mut self.others) {
+            let (None, Some(reference)) = (&commit.patch, &commit.reference) else {
+                continue;
+            };
+            if let Ok(read) = read(reference, folders) {
+                solved.push(reference.file.clone());
+                *commit = read;
+                found += 1;
             }
-            Err(error) => {
-                self.report(error.to_string());
-                Commit {
-                    reference: Some(reference.clone()),
-                    patch: None,
-                    options: Options::default(),
-                    seed: 0,
-                    findings: Arc::default(),
-                    before: Picture::default(),
-                    after: Arc::default(),
-                    cells: DamageCells::default(),
-                    stems: None,
-                    problem: Some(error.to_string()),
-                    compared: Cell::new(None),
+        }
+        self.solved(&solved);
+        self.drop_covered();
+        self.patches_changed = true;
+        self.publish_patches();
+        found
+    }
+
+    /// References of what is in the session and can't be read.
+    pub fn missing(&self) -> Vec<CommitRef> {
+        let all = self.commits.iter().chain(&self.others);
+        all.filter(|commit| commit.patch.is_none())
+            .filter_map(|commit| commit.reference.clone())
+            .collect()
+    }
+
+    /// Tries again to write what could not be written into `folder`; returns why some still can't be.
+    pub fn save_unsaved(&mut self, folder: &Path) -> Vec<String> {
+        let (mut solved, mut faults) = (Vec::new(), Vec::new());
+        for commit in self.commits.iter_mut().chain(&mut self.others) {
+            let (Some(unsaved), Some(patch)) = (&commit.unsaved, &commit.patch) else {
+                continue;
+            };
+            let Patch {
+                start, sample_rate, ..
+            } = **patch;
+            let (take, base, layers) = (&patch.take, &patch.base, &patch.layers);
+            match commits::save(
+                folder,
+                start,
+                sample_rate,
+                take,
+                base,
+                layers,
+                &unsaved.meta,
+            ) {
+                Ok(reference) => {
+                    commit.reference = Some(reference);
+                    commit.unsaved = None;
+                    solved.extend(commit.problem.take());
                 }
+                Err(error) => faults.push(jobs::unsaved(&error)),
             }
+        }
+        self.solved(&solved);
+        faults
+    }
+
+    /// Forgets problems that are none any more: those with these words.
+    fn solved(&mut self, solved: &[String]) {
+        if !solved.is_empty() {
+            self.problems
+                .retain(|problem| !solved.iter().any(|words| problem.contains(words)));
+            self.view_changed = true;
         }
     }
 
@@ -728,6 +800,15 @@ impl State {
         }
         self.publisher.collect();
     }
+}
+
+/// A commit from its sidecar.
+fn read(reference: &CommitRef, folders: &[&Path]) -> Result<Commit, commits::CommitError> {
+    let (patch, meta) = commits::load(folders, reference)?;
+    // Notes of another version say less; the audio still plays.
+    let notes: Notes = serde_json::from_str(&meta).unwrap_or_default();
+    let reference = Some(reference.clone());
+    Ok(Commit::new(reference, Arc::new(patch), notes, None, None))
 }
 
 /// What plays with every blend up, drawn.
