@@ -63,6 +63,8 @@ pub fn run(args: &Args) -> Result<()> {
     while life.seconds < seconds {
         life.live()?;
         if life.seconds >= LOOK_SECONDS * memory.len() as f64 {
+            // Always in the same condition: patches and rates take their part.
+            life.settle()?;
             memory.push(resident_mb().context("this system doesn't tell how much memory is used")?);
         }
     }
@@ -264,12 +266,18 @@ impl<'a> Life<'a> {
         Ok(())
     }
 
-    /// The song with the first state, whatever was before.
-    fn bounce(&mut self) -> Result<AudioBuffer> {
+    /// The first state at the song's rate, whatever was before.
+    fn settle(&mut self) -> Result<()> {
         self.plugin.deactivate();
         self.plugin.select_channels(self.input.channels.len())?;
         self.plugin.state_load(&self.states[0])?;
-        self.plugin.activate(self.input.sample_rate, 512)?;
+        self.rate = self.input.sample_rate;
+        self.plugin.activate(self.rate, 512)
+    }
+
+    /// The song, after all that.
+    fn bounce(&mut self) -> Result<AudioBuffer> {
+        self.settle()?;
         Ok(play(&mut self.plugin, self.input, &pass(Pace::Free))?.audio)
     }
 }
