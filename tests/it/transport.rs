@@ -70,18 +70,16 @@ fn play(chain: &mut Chain, moves: &[Move], block: usize) -> Vec<Vec<f32>> {
 }
 
 /// Plays moves with and without the patch: where the audio is what the patch was made of, and the player has settled,
-/// the patch has to be heard; where `never` says so, exactly what is heard without a patch.
+/// the patch has to be heard; in the moves that `never` names, exactly what is heard without a patch. Returns how many
+/// samples were judged so and so.
 fn judge(patch: &Patch, moves: &[Move], never: impl Fn(usize) -> bool) -> (usize, usize) {
     let channels = moves[0].audio.len();
     let heard = |with: bool| {
-        let mut rig = rig(RATE, channels);
-        if with {
-            let set = PatchSet::new(vec![patch.clone().into()]);
-            rig.publisher.publish(set);
-        }
+        let patch = with.then_some(patch);
         // Whatever the host's blocks are.
+        let mut rig = fresh(patch, channels);
         let out = play(&mut rig.chain, moves, 480);
-        assert!(out == play(&mut fresh(with.then_some(patch), channels).chain, moves, 37));
+        assert!(out == play(&mut fresh(patch, channels).chain, moves, 37));
         (out, rig.chain.latency())
     };
     let ((with, latency), (without, _)) = (heard(true), heard(false));

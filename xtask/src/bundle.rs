@@ -80,7 +80,7 @@ pub fn bundle_built(build_args: &[String]) -> Result<Vec<PathBuf>> {
             bundle.display()
         );
     }
-    let name = format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX);
+    let name = program_name();
     let built = target_dir.join(output_folder(build_args)).join(&name);
     let program = workspace::bundles_dir()?.join(&name);
     if built.is_file() {
@@ -94,13 +94,17 @@ pub fn bundle_built(build_args: &[String]) -> Result<Vec<PathBuf>> {
     Ok(bundles)
 }
 
+/// The program's file name on this system.
+fn program_name() -> String {
+    format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX)
+}
+
 /// The program beside the bundles, if there is one.
 ///
 /// # Errors
 /// If the target folder is unknown.
 pub fn program() -> Result<Option<PathBuf>> {
-    let program =
-        workspace::bundles_dir()?.join(format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX));
+    let program = workspace::bundles_dir()?.join(program_name());
     Ok(program.is_file().then_some(program))
 }
 
