@@ -5,11 +5,22 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
+pub mod hash;
+
 /// The extension of a file that is being written.
-pub const ASIDE_EXTENSION: &str = "aside";
+const ASIDE_EXTENSION: &str = "aside";
+
+/// A file aside that nobody has written to for so long was left by a process that died.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
+
+/// Whether `path`, last written at `modified`, was left aside by a process that died.
+pub fn is_abandoned(path: &Path, modified: SystemTime) -> bool {
+    path.extension().is_some_and(|e| e == ASIDE_EXTENSION)
+        && modified.elapsed().is_ok_and(|age| age > ABANDONED_AFTER)
+}
 
 /// A hidden name of its own beside `path`, for a file that is not whole yet.
 pub fn aside(path: &Path) -> PathBuf {

@@ -12,6 +12,8 @@ use uncook::worker::{
 mod analyze;
 #[path = "uncook/files.rs"]
 mod files;
+#[path = "uncook/manifest.rs"]
+mod manifest;
 #[cfg(feature = "ml")]
 #[path = "uncook/models.rs"]
 mod models;
@@ -23,13 +25,16 @@ mod rebuild;
 mod restore;
 #[path = "uncook/run.rs"]
 mod run;
+#[path = "uncook/shard.rs"]
+mod shard;
 #[cfg(unix)]
 #[path = "uncook/worker.rs"]
 mod worker;
 
 /// Finds what is damaged in a band recording, repairs it and rebuilds the drums and the bass.
 ///
-/// Exit code: 0 if every file succeeded, 1 if any failed, 2 for a wrong command line.
+/// Exit code: 0 if every file is done, now or before; 1 if any failed; 2 if nothing was begun, because the command
+/// line, a folder or the manifest can't be used.
 #[derive(Parser)]
 #[command(name = "uncook", version)]
 struct Cli {
@@ -56,7 +61,7 @@ enum Command {
 /// What both commands take.
 #[derive(Args)]
 struct CommonArgs {
-    /// Recordings: WAV, AIFF, FLAC, MP3, Ogg Vorbis or M4A, mono or stereo
+    /// Recordings: WAV, AIFF, FLAC, MP3, Ogg Vorbis or M4A, mono or stereo; `restore` takes folders of them, too
     #[arg(required = true, value_name = "IN")]
     inputs: Vec<PathBuf>,
 
@@ -118,6 +123,15 @@ struct RestoreArgs {
     #[arg(long, value_name = "PERCENT", default_value_t = 100, conflicts_with = "only",
           value_parser = clap::value_parser!(u8).range(0..=100))]
     blend: u8,
+
+    /// Write one line of JSON a file here, and skip what it says is done: same input, settings, version and outputs, by
+    /// hash. Run the same command again to go on; several processes may share it
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+
+    /// Only part I of N of the inputs, sorted by name, so that N processes or machines share the work
+    #[arg(long, value_name = "I/N", value_parser = shard::parse)]
+    shard: Option<shard::Shard>,
 
     /// Rebuild only this span of this stem, damaged or not, in seconds: bass:12.5-18
     #[arg(long, value_name = "STEM:FROM-TO", value_parser = rebuild::parse)]

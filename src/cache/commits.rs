@@ -11,17 +11,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{
-    codec::{CodecError, Reader, check_samples, pack_samples, unpack_samples},
-    hex,
-};
+use super::codec::{CodecError, Reader, check_samples, pack_samples, unpack_samples};
 use crate::{
     damage::Stem,
     exchange::{
         SamplePos,
         patch::{Patch, StereoSamples},
     },
-    system::write_aside,
+    system::{hash::hex, write_aside},
 };
 
 /// Ending of a sidecar's name.
@@ -200,10 +197,39 @@ pub fn save(
 /// first copy's fault is told).
 pub fn load(dirs: &[&Path], commit: &CommitRef) -> Result<(Patch, String), CommitError> {
     check_name(commit)?;
+    first(dirs, commit, |path| {
+        let bytes = intact(path, commit)?;
+        bytes.map(|bytes| parse(path, &bytes, commit)).transpose()
+    })
+}
+
+/// Sees to it that `to` (created if missing) holds an intact copy of a sidecar: what is there, or one from the first of
+/// `from` that has one. Waits until it is on disk.
+///
+/// # Errors
+/// As [`load`]; if the disk refuses.
+pub fn copy(from: &[&Path], commit: &CommitRef, to: &Path) -> Result<(), CommitError> {
+    check_name(commit)?;
+    let path = to.join(&commit.file);
+    if let Ok(Some(_)) = intact(&path, commit) {
+        return Ok(());
+    }
+    let bytes = first(from, commit, |path| intact(path, commit))?;
+    fs::create_dir_all(to)
+        .and_then(|()| write_aside(&path, &[&bytes], true))
+        .map_err(|source| CommitError::Io { path, source })
+}
+
+/// What `read` makes of the first copy of a sidecar that it accepts.
+fn first<T>(
+    dirs: &[&Path],
+    commit: &CommitRef,
+    read: impl Fn(&Path) -> Result<Option<T>, CommitError>,
+) -> Result<T, CommitError> {
     let mut first_fault = None;
     for dir in dirs {
-        match load_from(&dir.join(&commit.file), commit) {
-            Ok(Some(loaded)) => return Ok(loaded),
+        match read(&dir.join(&commit.file)) {
+            Ok(Some(read)) => return Ok(read),
             Ok(None) => {}
             Err(fault) => {
                 first_fault.get_or_insert(fault);
@@ -238,8 +264,8 @@ fn check_name(commit: &CommitRef) -> Result<(), CommitError> {
     }
 }
 
-/// `None` if there is no such file.
-fn load_from(path: &Path, commit: &CommitRef) -> Result<Option<(Patch, String)>, CommitError> {
+/// The bytes of a sidecar, which hash to its name; `None` if there is no such file.
+fn intact(path: &Path, commit: &CommitRef) -> Result<Option<Vec<u8>>, CommitError> {
     let io_fault = |source| CommitError::Io {
         path: path.to_owned(),
         source,
@@ -261,7 +287,7 @@ fn load_from(path: &Path, commit: &CommitRef) -> Result<Option<(Patch, String)>,
     if hash != commit.hash {
         return Err(damaged(format!("its {} bytes hash to {hash}", bytes.len())));
     }
-    parse(path, &bytes, commit).map(Some)
+    Ok(Some(bytes))
 }
 
 fn parse(path: &Path, bytes: &[u8], commit: &CommitRef) -> Result<(Patch, String), CommitError> {

@@ -11,13 +11,13 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-use crate::system::{ASIDE_EXTENSION, write_aside};
+use crate::system::{hash::hex, is_abandoned, write_aside};
 
 pub use codec::{CodecError, decode_audio, decode_value, encode_audio, encode_value};
 
@@ -28,10 +28,8 @@ pub const DEFAULT_LIMIT_BYTES: u64 = 4_000_000_000;
 const MAGIC: [u8; 8] = *b"UNCKCA\x00\x01";
 /// Magic, payload length (u64), SHA-256 of the payload.
 const HEADER_BYTES: usize = 8 + 8 + 32;
-/// Entries end on this, files being written on [`ASIDE_EXTENSION`].
+/// Entries end on this.
 const ENTRY_EXTENSION: &str = "entry";
-/// A file that was left aside by a process that died: after this it is swept.
-const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 /// An eviction goes down to 9/10 of the limit, so that the next one is not due at the next write.
 const EVICT_TO_TENTHS: u64 = 9;
 /// The directory is counted anew after this share of the limit was written here: what other processes
@@ -122,16 +120,6 @@ impl KeyBuilder {
     pub fn finish(self) -> Key {
         Key(hex(&self.0.finalize()))
     }
-}
-
-/// Lower-case hex.
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]])
-        .map(char::from)
-        .collect()
 }
 
 /// What happened since the store was opened.
@@ -334,18 +322,14 @@ impl Cache {
                     continue;
                 };
                 let used = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                match path.extension().and_then(|e| e.to_str()) {
-                    Some(ENTRY_EXTENSION) => out.push(Listed {
+                if path.extension().is_some_and(|e| e == ENTRY_EXTENSION) {
+                    out.push(Listed {
                         used,
                         path,
                         bytes: meta.len(),
-                    }),
-                    Some(ASIDE_EXTENSION)
-                        if used.elapsed().is_ok_and(|age| age > ABANDONED_AFTER) =>
-                    {
-                        let _ = fs::remove_file(&path);
-                    }
-                    _ => {}
+                    });
+                } else if is_abandoned(&path, used) {
+                    let _ = fs::remove_file(&path);
                 }
             }
         }

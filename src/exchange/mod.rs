@@ -7,5 +7,6 @@ pub mod capture;
 pub mod clock;
 pub mod meters;
 pub mod patch;
+mod slot;
 
 pub use clock::SamplePos;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crossbeam::atomic::AtomicCell;
-
-use crate::{damage::Stem, exchange::SamplePos};
+use crate::{
+    damage::Stem,
+    exchange::{SamplePos, slot::Slot},
+};
 
 /// Stereo samples, planar. Both channels have the same length. Mono material has two equal channels.
 pub type StereoSamples = [Vec<f32>; 2];
@@ -85,13 +86,13 @@ const RETURN_CAPACITY: usize = 8;
 
 /// The worker's end of the snapshot.
 pub struct PatchPublisher {
-    slot: Arc<AtomicCell<Option<Box<PatchSet>>>>,
+    slot: Arc<Slot<PatchSet>>,
     returned: rtrb::Consumer<Box<PatchSet>>,
 }
 
 /// The audio thread's end of the snapshot.
 pub struct PatchReader {
-    slot: Arc<AtomicCell<Option<Box<PatchSet>>>>,
+    slot: Arc<Slot<PatchSet>>,
     returned: rtrb::Producer<Box<PatchSet>>,
     current: Box<PatchSet>,
     next: Option<Box<PatchSet>>,
@@ -101,9 +102,7 @@ pub struct PatchReader {
 /// reader: replaced sets travel back and are dropped by [`PatchPublisher::publish`] or
 /// [`PatchPublisher::collect`].
 pub fn patch_snapshot() -> (PatchPublisher, PatchReader) {
-    // `Option<Box<_>>` is one pointer wide: the cell swaps it with one atomic instruction.
-    debug_assert!(AtomicCell::<Option<Box<PatchSet>>>::is_lock_free());
-    let slot = Arc::new(AtomicCell::new(None));
+    let slot = Arc::new(Slot::empty());
     let (producer, consumer) = rtrb::RingBuffer::new(RETURN_CAPACITY);
     (
         PatchPublisher {
@@ -122,7 +121,7 @@ pub fn patch_snapshot() -> (PatchPublisher, PatchReader) {
 impl PatchPublisher {
     /// Makes `set` the one the audio thread takes next; an unseen older one is dropped here.
     pub fn publish(&mut self, set: PatchSet) {
-        drop(self.slot.swap(Some(Box::new(set))));
+        drop(self.slot.swap(Box::new(set)));
         self.collect();
     }
 

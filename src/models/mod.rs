@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod convert;
 pub mod fetch;
-pub mod hash;
 pub mod library;
 pub mod manifest;
+
+pub use crate::system::hash;

@@ -15,7 +15,7 @@ use parking_lot::{Condvar, Mutex};
 #[cfg(unix)]
 use crate::worker::process;
 use crate::{
-    cache::{Cache, CacheCounts, DEFAULT_LIMIT_BYTES},
+    cache::{Cache, CacheCounts, DEFAULT_LIMIT_BYTES, commits},
     exchange::{capture::CaptureReader, patch::PatchPublisher},
     worker::{
         instance::{Job, Shared},
@@ -23,7 +23,7 @@ use crate::{
         options::Options,
         pipeline, regenerate,
         road::{InProcess, Road},
-        session::{Edits, Listening, Regenerate, Session},
+        session::{CommitRef, Edits, Listening, Regenerate, Session},
         view::View,
     },
 };
@@ -256,9 +256,65 @@ impl Instance {
         self.shared.view.load_full()
     }
 
-    /// What the project stores.
+    /// What the project stores. What could not be written before is tried again.
     pub fn session(&self) -> Session {
-        self.shared.state.lock().session()
+        let mut state = self.shared.state.lock();
+        state.save_unsaved(&self.engine.inner.commits);
+        state.session()
+    }
+
+    /// Copies every sidecar of the project into `folder` (created if missing), to go with it to another machine or an
+    /// archive. Returns how many are there now; what can't be copied is reported in [`View::problems`] too.
+    ///
+    /// # Errors
+    /// With every sidecar that can't be copied, one a line; the others are there.
+    pub fn collect(&self, folder: &Path) -> Result<usize, String> {
+        let own = &self.engine.inner.commits;
+        let (session, mut faults) = {
+            let mut state = self.shared.state.lock();
+            let faults = state.save_unsaved(own);
+            (state.session(), faults)
+        };
+        let all: Vec<CommitRef> = session.commits.into_iter().chain(session.others).collect();
+        faults.extend(self.copy(&all, &[own], folder));
+        told(all.len(), &faults)
+    }
+
+    /// Looks for the project's missing sidecars in `folder` and the folders in it, and keeps copies of what it finds
+    /// where the next opening looks. Returns how many play again.
+    ///
+    /// # Errors
+    /// With every sidecar that was found nowhere, one a line; the others play.
+    pub fn relink(&self, folder: &Path) -> Result<usize, String> {
+        let missing = self.shared.state.lock().missing();
+        let inside = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let inside = inside
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir());
+        let folders: Vec<PathBuf> = std::iter::once(folder.to_owned()).chain(inside).collect();
+        let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+        let own = &self.engine.inner.commits;
+        let faults = self.copy(&missing, &folders, own);
+        // Where no copy could be kept, from where it was found.
+        let folders = [&[own.as_path()][..], &folders].concat();
+        let mut state = self.shared.state.lock();
+        let found = state.find_missing(&folders);
+        self.shared.publish_view(&mut state, None, false);
+        told(found, &faults)
+    }
+
+    /// Copies sidecars; returns, and reports, why some can't be.
+    fn copy(&self, all: &[CommitRef], from: &[&Path], to: &Path) -> Vec<String> {
+        let faults: Vec<String> = all
+            .iter()
+            .filter_map(|commit| commits::copy(from, commit, to).err())
+            .map(|fault| fault.to_string())
+            .collect();
+        let mut state = self.shared.state.lock();
+        for fault in &faults {
+            state.report(fault.clone());
+        }
+        faults
     }
 
     /// Replaces the commits by those of a loaded project: reads the sidecars and publishes the patches
@@ -299,6 +355,15 @@ impl Drop for Instance {
         self.cancel();
         let mut instances = self.engine.inner.instances.lock();
         instances.retain(|s| s.id != self.shared.id);
+    }
+}
+
+/// `count`, or the faults, one a line.
+fn told(count: usize, faults: &[String]) -> Result<usize, String> {
+    if faults.is_empty() {
+        Ok(count)
+    } else {
+        Err(faults.join("\n"))
     }
 }
 

@@ -1,11 +1,11 @@
 // [worker] What the engine knows of one instance: takes, commits, options, problems.
 
+mod kept;
 mod shown;
 
 use std::{
     cell::Cell,
     ops::Range,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,7 +15,6 @@ use parking_lot::Mutex;
 
 use crate::{
     audio::AudioBuffer,
-    cache::commits,
     damage::Stem,
     exchange::{
         SamplePos,
@@ -26,10 +25,10 @@ use crate::{
     worker::{
         ahead,
         edits::{self, Sources},
-        jobs::Notes,
+        jobs::{Notes, Unsaved},
         options::{CaptureMode, Options},
         picture::{Painter, Picture},
-        session::{CommitRef, Edits, Listening, Regenerate, Session},
+        session::{CommitRef, Edits, Listening, Regenerate},
         takes::{Take, Takes},
         view::{
             AheadView, DamageCells, Findings, JobView, ModelView, Rebuild, TakeState, View,
@@ -109,6 +108,8 @@ pub(super) struct Commit {
     /// The separated stems, for listening to them alone.
     stems: Option<Arc<[StereoSamples; Stem::COUNT]>>,
     problem: Option<String>,
+    /// What is to be written as soon as it can be.
+    unsaved: Option<Unsaved>,
     /// The last take that was compared with the patch, by revision, and the answer: takes are long.
     compared: Cell<Option<(u64, bool)>>,
 }
@@ -199,7 +200,7 @@ impl Commit {
         patch: Arc<Patch>,
         notes: Notes,
         stems: Option<Arc<[StereoSamples; Stem::COUNT]>>,
-        problem: Option<String>,
+        unsaved: Option<Unsaved>,
     ) -> Self {
         let take = [&patch.take[0][..], &patch.take[1][..]];
         Self {
@@ -218,7 +219,8 @@ impl Commit {
             options: notes.options,
             findings: Arc::new(notes.findings),
             stems,
-            problem,
+            problem: unsaved.as_ref().map(|u| u.problem.clone()),
+            unsaved,
             compared: Cell::new(None),
         }
     }
@@ -658,62 +660,6 @@ impl State {
         self.patches_changed = true;
         self.view_changed = true;
         self.publish_patches();
-    }
-
-    pub fn session(&self) -> Session {
-        let references = |commits: &[Commit]| {
-            (commits.iter())
-                .filter_map(|c| c.reference.clone())
-                .collect()
-        };
-        Session {
-            commits: references(&self.commits),
-            others: references(&self.others),
-            edits: Edits::clone(&self.edits),
-        }
-    }
-
-    pub fn load(&mut self, session: &Session, folders: &[&Path]) {
-        let mut load = |references: &[CommitRef]| -> Vec<Commit> {
-            (references.iter())
-                .map(|reference| self.load_commit(reference, folders))
-                .collect()
-        };
-        let (commits, others) = (load(&session.commits), load(&session.others));
-        self.commits = commits;
-        self.others = others;
-        self.drop_covered();
-        self.edits = Arc::new(session.edits.clone());
-        self.listening = Listening::default();
-        self.patches_changed = true;
-        self.view_changed = true;
-        self.publish_patches();
-    }
-
-    fn load_commit(&mut self, reference: &CommitRef, folders: &[&Path]) -> Commit {
-        match commits::load(folders, reference) {
-            Ok((patch, meta)) => {
-                // Notes of another version say less; the audio still plays.
-                let notes: Notes = serde_json::from_str(&meta).unwrap_or_default();
-                Commit::new(Some(reference.clone()), Arc::new(patch), notes, None, None)
-            }
-            Err(error) => {
-                self.report(error.to_string());
-                Commit {
-                    reference: Some(reference.clone()),
-                    patch: None,
-                    options: Options::default(),
-                    seed: 0,
-                    findings: Arc::default(),
-                    before: Picture::default(),
-                    after: Arc::default(),
-                    cells: DamageCells::default(),
-                    stems: None,
-                    problem: Some(error.to_string()),
-                    compared: Cell::new(None),
-                }
-            }
-        }
     }
 
     /// Hands the patches to the audio thread if they changed, and frees what it gave back.

@@ -364,13 +364,14 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
         &layers,
         &meta,
     );
-    let (reference, problem) = match saved {
+    let (reference, unsaved) = match saved {
         Ok(reference) => (Some(reference), None),
         Err(error) => (
             None,
-            Some(format!(
-                "The repair plays, but could not be saved with the project: {error}"
-            )),
+            Some(Unsaved {
+                meta,
+                problem: unsaved(&error),
+            }),
         ),
     };
     let patch = Patch {
@@ -388,8 +389,23 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
         Arc::new(patch),
         notes,
         stems,
-        problem,
+        unsaved,
     ))
+}
+
+/// What is missing of a commit that could not be written, to write it later.
+pub(super) struct Unsaved {
+    /// Its notes.
+    pub meta: String,
+    /// Why, in words for the user.
+    pub problem: String,
+}
+
+/// Why a repair isn't kept, and what helps.
+pub(super) fn unsaved(error: &commits::CommitError) -> String {
+    format!(
+        "The repair plays, but could not be saved with the project: {error}. Saving the project again tries it again"
+    )
 }
 
 /// The options of a job about one span: the span decides where, not the damage.

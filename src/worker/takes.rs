@@ -5,7 +5,11 @@ use std::ops::Range;
 use crate::{
     audio::AudioBuffer,
     damage::{DamageMap, FRAMES_PER_SECOND},
-    exchange::{SamplePos, capture::CaptureChunk, patch::StereoSamples},
+    exchange::{
+        SamplePos,
+        capture::{CHUNK_FRAMES, CaptureChunk},
+        patch::StereoSamples,
+    },
     realtime::detect::Detector,
     worker::{
         picture::{Painter, Picture},
@@ -168,11 +172,25 @@ impl Take {
     }
 }
 
+/// Playback must have run on for so long before it replaces what was captured, in seconds. Scrubbing, varispeed and
+/// fast winding give pieces of a block or two, each at a place that it wasn't recorded for.
+const REPLACES_AFTER_SECONDS: f64 = 0.25;
+
+/// Frames of a chunk.
+fn frames(chunk: &CaptureChunk) -> usize {
+    usize::from(chunk.len).min(CHUNK_FRAMES)
+}
+
 /// All takes of an instance: sorted by start; takes of one rate never overlap or touch.
 #[derive(Default)]
 pub struct Takes {
     takes: Vec<Take>,
     revision: u64,
+    /// Where the next chunk goes on, if it follows, and frames since the last jump.
+    next: Option<(SamplePos, u32)>,
+    run: usize,
+    /// Chunks of this run that would replace other audio, and what follows them, until it has run on for long enough.
+    held: Vec<CaptureChunk>,
 }
 
 impl Takes {
@@ -188,16 +206,58 @@ impl Takes {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.takes.clear();
+        *self = Self {
+            revision: self.revision,
+            ..Self::default()
+        };
     }
 
-    /// Adds a chunk. Audio that is already there in the same form changes nothing; other audio at the
-    /// same place replaces it. Takes that come to touch are joined.
+    /// Adds a chunk, or the end of playback. Audio that is already there in the same form changes nothing; other audio
+    /// at the same place replaces it, once it is no mere piece ([`REPLACES_AFTER_SECONDS`]). Takes that come to touch
+    /// are joined.
     pub fn add(&mut self, chunk: &CaptureChunk) {
-        let len = usize::from(chunk.len).min(chunk.samples[0].len());
-        if len == 0 {
+        if chunk.len == 0 {
+            self.next = None;
             return;
         }
+        let len = frames(chunk);
+        if self.next != Some((chunk.pos, chunk.sample_rate)) {
+            self.run = 0;
+            self.held.clear();
+        }
+        self.next = Some((chunk.pos.offset(len as i64), chunk.sample_rate));
+        self.run += len;
+        if self.run as f64 >= REPLACES_AFTER_SECONDS * f64::from(chunk.sample_rate) {
+            for held in std::mem::take(&mut self.held) {
+                self.put(&held);
+            }
+            self.put(chunk);
+        } else if !self.held.is_empty() || self.replaces(chunk) {
+            self.held.push(*chunk);
+        } else {
+            self.put(chunk);
+        }
+    }
+
+    /// Whether other audio is there already.
+    fn replaces(&self, chunk: &CaptureChunk) -> bool {
+        let (start, end) = (chunk.pos, chunk.pos.offset(frames(chunk) as i64));
+        self.takes.iter().any(|take| {
+            let (from, to) = (start.max(take.start), end.min(take.end()));
+            let len = to.since(from).max(0) as usize;
+            let differs = |(old, new): (&Vec<f32>, &[f32; CHUNK_FRAMES])| {
+                let old = &old[from.since(take.start) as usize..][..len];
+                let new = &new[from.since(start) as usize..][..len];
+                old.iter().zip(new).any(|(a, b)| a.to_bits() != b.to_bits())
+            };
+            len > 0
+                && take.sample_rate == chunk.sample_rate
+                && take.samples.iter().zip(&chunk.samples).any(differs)
+        })
+    }
+
+    fn put(&mut self, chunk: &CaptureChunk) {
+        let len = frames(chunk);
         self.revision += 1;
         let (start, end) = (chunk.pos, chunk.pos.offset(len as i64));
         let touching =

@@ -16,13 +16,13 @@ use uncook::{
 
 use super::support::Noise;
 
-struct Rig {
-    chain: Chain,
-    publisher: PatchPublisher,
-    capture: CaptureReader,
+pub struct Rig {
+    pub chain: Chain,
+    pub publisher: PatchPublisher,
+    pub capture: CaptureReader,
 }
 
-fn rig(rate: f64, channels: usize) -> Rig {
+pub fn rig(rate: f64, channels: usize) -> Rig {
     let (tap, capture) = capture_ring(1 << 20);
     let (publisher, patches) = patch_snapshot();
     let link = AudioLink {
@@ -38,7 +38,7 @@ fn rig(rate: f64, channels: usize) -> Rig {
 }
 
 /// A plucked bass, a beat and a pad: broad, dynamic, undamaged, different on both sides.
-fn music(frames: usize, rate: f64, seed: u64) -> Vec<Vec<f32>> {
+pub fn music(frames: usize, rate: f64, seed: u64) -> Vec<Vec<f32>> {
     let mut noise = Noise(seed);
     let mut sides = vec![Vec::with_capacity(frames), Vec::with_capacity(frames)];
     let tau = std::f64::consts::TAU;
@@ -188,7 +188,7 @@ fn turned_down_or_bypassed_it_is_a_delay_even_on_damaged_audio_with_a_patch() {
 }
 
 /// A patch over all of `take` whose base and drum layer are noise.
-fn patch(take: &[Vec<f32>], start: i64) -> Arc<Patch> {
+pub fn patch(take: &[Vec<f32>], start: i64) -> Arc<Patch> {
     let mut noise = Noise(99);
     let mut stereo = || {
         let mut one = || {

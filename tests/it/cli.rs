@@ -18,27 +18,32 @@ use super::support::Noise;
 const RATE: u32 = 22_050;
 
 /// A folder with everything a run reads and writes.
-struct Desk(TempDir);
+pub struct Desk(TempDir);
 
 impl Desk {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(TempDir::new().expect("a temporary folder"))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn run(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_uncook"))
+    /// The program in this folder, with its data and its cache there.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_uncook"));
+        command
             .args(args)
             .current_dir(self.0.path())
-            .env("UNCOOK_DATA_DIR", self.path("data"))
-            .output()
-            .expect("the program starts")
+            .env("UNCOOK_DATA_DIR", self.path("data"));
+        command
     }
 
-    fn write(&self, name: &str, audio: &AudioBuffer) {
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("the program starts")
+    }
+
+    pub fn write(&self, name: &str, audio: &AudioBuffer) {
         let path = self.path(name);
         audio.write(&path, BitDepth::Int24).expect("written");
     }
@@ -48,12 +53,12 @@ impl Desk {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A chord with a hit twice a second; `drive` times too loud for full scale, cut there.
-fn song(seconds: f64, channels: usize, drive: f32) -> AudioBuffer {
+pub fn song(seconds: f64, channels: usize, drive: f32) -> AudioBuffer {
     let frames = (seconds * f64::from(RATE)) as usize;
     let mut noise = Noise(7);
     let mono: Vec<f32> = (0..frames)
@@ -87,10 +92,8 @@ fn a_reader_that_goes_causes_no_panic() {
     ] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        let output = Command::new(env!("CARGO_BIN_EXE_uncook"))
-            .args(args)
-            .current_dir(desk.0.path())
-            .env("UNCOOK_DATA_DIR", desk.path("data"))
+        let output = desk
+            .command(args)
             .stdout(writer)
             .output()
             .expect("the program starts");

@@ -5,6 +5,8 @@
 static ALLOCATOR: assert_no_alloc::AllocDisabler = assert_no_alloc::AllocDisabler;
 
 mod audio;
+#[cfg(feature = "cli")]
+mod batch;
 mod cache;
 mod chain;
 mod cli;
@@ -37,4 +39,5 @@ mod separation;
 mod sidecars;
 mod support;
 mod tone;
+mod transport;
 mod undo;

@@ -27,7 +27,7 @@ use uncook::{
     },
 };
 
-use super::support::{Noise, wait_for};
+use super::support::{LIMIT, Noise, options, overdriven_band, wait_for};
 
 /// Processes that are killed while they save.
 const KILLS: usize = 200;
@@ -294,6 +294,129 @@ fn links_and_pipes_are_judged_by_what_they_hold() {
     let mut track = track(&engine);
     assert_eq!(track.load(&session(commits.clone())), 1);
     assert_eq!(track.instance.session(), session(commits));
+}
+
+/// A folder in which nothing can be written, whoever asks: it is a file.
+#[test]
+fn a_repair_that_can_not_be_saved_plays_is_said_and_saved_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("commits");
+    fs::write(&dir, "no folder").unwrap();
+    let band = overdriven_band(3.0, 22_050);
+    let session = {
+        let engine = Engine::in_folder(folder.path().to_owned());
+        let (mut tap, capture) = capture_ring(1 << 20);
+        tap.set_sample_rate(22_050);
+        let (publisher, mut patches) = patch_snapshot();
+        let instance = engine.connect(capture, publisher);
+        instance.set_sample_rate(22_050);
+        instance.set_options(&options());
+        for n in 0..band.frames() {
+            tap.push(
+                SamplePos(n as i64),
+                band.channels[0][n],
+                band.channels[1][n],
+            );
+        }
+        tap.stop();
+        assert!(instance.wait_idle(LIMIT));
+        assert!(patches.has_next() && patches.advance(), "nothing plays");
+        let said = |text: &str| instance.view().problems.iter().any(|p| p.contains(text));
+        wait_for(|| said("could not be saved").then_some(()));
+        assert!(said("permissions") && said("Saving the project again"));
+        assert_eq!(instance.session(), Session::default());
+        // Nor can it be collected, and that is said.
+        let error = instance
+            .collect(&folder.path().join("collected"))
+            .unwrap_err();
+        assert!(error.contains("could not be saved"), "{error}");
+
+        fs::remove_file(&dir).unwrap();
+        let session = instance.session();
+        assert_eq!(session.commits.len(), 1);
+        wait_for(|| (!said("could not be saved")).then_some(()));
+        assert_eq!(instance.session(), session);
+        session
+    };
+    let engine = Engine::in_folder(folder.path().to_owned());
+    let mut track = track(&engine);
+    assert_eq!(track.load(&session), 1);
+    assert_eq!(
+        track.patches.current().patches()[0].take[0],
+        band.channels[0]
+    );
+}
+
+#[test]
+fn a_collected_project_plays_elsewhere_once_it_is_relinked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let dir = path("here/commits");
+    let mut project = session(
+        (0..3)
+            .map(|n| save(&dir, 10_000 * n, 3_000).unwrap())
+            .collect(),
+    );
+    // An earlier rebuild of the first.
+    let again = [None, Some(stereo(7, 3_000)), None, None];
+    let (take, base) = (stereo(0, 3_000), stereo(1_000_000, 3_000));
+    let other = commits::save(&dir, SamplePos(0), 44_100, &take, &base, &again, "{}").unwrap();
+    project.others.push(other);
+    let references = || project.commits.iter().chain(&project.others);
+    let collected = path("moved/My Song/Uncook");
+    {
+        let engine = Engine::in_folder(path("here"));
+        let mut track = track(&engine);
+        assert_eq!(track.load(&project), 3);
+        assert_eq!(track.instance.collect(&collected), Ok(4));
+        let written = |commit: &CommitRef| fs::metadata(collected.join(&commit.file)).unwrap();
+        let before: Vec<_> = references()
+            .map(|c| written(c).modified().unwrap())
+            .collect();
+        for commit in references() {
+            let bytes = |dir: &Path| fs::read(dir.join(&commit.file)).unwrap();
+            assert!(bytes(&collected) == bytes(&dir));
+        }
+        // Again: nothing is written. One of them damaged: it is mended.
+        assert_eq!(track.instance.collect(&collected), Ok(4));
+        let after: Vec<_> = references()
+            .map(|c| written(c).modified().unwrap())
+            .collect();
+        assert_eq!(before, after);
+        let first = collected.join(&project.commits[0].file);
+        fs::write(&first, "torn").unwrap();
+        assert_eq!(track.instance.collect(&collected), Ok(4));
+        assert!(fs::read(&first).unwrap() != b"torn");
+        // One is gone here: said, and the others are collected.
+        fs::remove_file(dir.join(&project.commits[1].file)).unwrap();
+        let error = track.instance.collect(&path("half")).unwrap_err();
+        assert!(error.contains(&project.commits[1].file), "{error}");
+        assert_eq!(fs::read_dir(path("half")).unwrap().count(), 3);
+    }
+    {
+        let engine = Engine::in_folder(path("there"));
+        let mut track = track(&engine);
+        assert_eq!(track.load(&project), 0);
+        wait_for(|| (track.instance.view().problems.len() == 4).then_some(()));
+        // Where there is nothing, everything stays as it is.
+        let error = track.instance.relink(&path("here")).unwrap_err();
+        assert!(error.contains(&project.commits[1].file), "{error}");
+        let error = track.instance.relink(&path("nowhere")).unwrap_err();
+        assert_eq!(track.instance.session(), project);
+        assert!(error.contains(&project.commits[1].file), "{error}");
+        // The project's own folder will do.
+        assert_eq!(track.instance.relink(&path("moved/My Song")), Ok(1));
+        while track.patches.has_next() && track.patches.advance() {}
+        assert_eq!(track.patches.current().patches().len(), 3);
+        assert_eq!(track.instance.session(), project);
+        wait_for(|| (track.instance.view().problems.is_empty()).then_some(()));
+        // Nothing is missing any more.
+        assert_eq!(track.instance.relink(&path("nowhere")), Ok(0));
+    }
+    // From now on it is found by itself.
+    fs::remove_dir_all(path("moved")).unwrap();
+    let engine = Engine::in_folder(path("there"));
+    assert_eq!(track(&engine).load(&project), 3);
 }
 
 /// Names and numbers as a project of ours would never have them.

@@ -18,6 +18,9 @@ pub struct Args {
     /// With optimisation; without it the dev profile, which is fast enough to play.
     #[arg(long)]
     pub release: bool,
+    /// For both processors of macOS at once; on macOS only.
+    #[arg(long)]
+    pub universal: bool,
     /// Further arguments for `cargo build`, like --features or --target.
     #[arg(last = true)]
     pub cargo: Vec<String>,
@@ -32,8 +35,34 @@ pub fn run(args: &Args) -> Result<Vec<PathBuf>> {
     if args.release {
         build_args.push("--release".to_owned());
     }
+    if args.universal {
+        return universal(&build_args);
+    }
     in_root(|| nice_plug_xtask::build(&[PACKAGE.to_owned()], &build_args))?;
     bundle_built(&build_args)
+}
+
+/// Builds for both processors of macOS and joins what comes of it.
+fn universal(build_args: &[String]) -> Result<Vec<PathBuf>> {
+    ensure!(
+        cfg!(target_os = "macos") && value(build_args, "--target").is_none(),
+        "--universal is for macOS, on macOS, without --target"
+    );
+    let target_dir = workspace::target_dir()?;
+    let mut programs = Vec::new();
+    for target in ["x86_64-apple-darwin", "aarch64-apple-darwin"] {
+        let args = [build_args, &[format!("--target={target}")]].concat();
+        in_root(|| nice_plug_xtask::build(&[PACKAGE.to_owned()], &args))?;
+        programs.push(target_dir.join(output_folder(&args)).join(PROGRAM));
+    }
+    in_root(|| nice_plug_xtask::bundle(&target_dir, PACKAGE, build_args, true))?;
+    let program = workspace::bundles_dir()?.join(PROGRAM);
+    let mut lipo = std::process::Command::new("lipo");
+    lipo.args(["-create", "-output"])
+        .arg(&program)
+        .args(programs);
+    workspace::run(&mut lipo)?;
+    bundles()
 }
 
 /// Bundles what cargo has built with `build_args`; returns the bundles.
@@ -51,8 +80,9 @@ pub fn bundle_built(build_args: &[String]) -> Result<Vec<PathBuf>> {
             bundle.display()
         );
     }
-    let built = target_dir.join(output_folder(build_args)).join(PROGRAM);
-    let program = workspace::bundles_dir()?.join(PROGRAM);
+    let name = program_name();
+    let built = target_dir.join(output_folder(build_args)).join(&name);
+    let program = workspace::bundles_dir()?.join(&name);
     if built.is_file() {
         install::replace(&built, &program)
             .context("the program can't be put beside the bundles")?;
@@ -64,26 +94,33 @@ pub fn bundle_built(build_args: &[String]) -> Result<Vec<PathBuf>> {
     Ok(bundles)
 }
 
+/// The program's file name on this system.
+fn program_name() -> String {
+    format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX)
+}
+
 /// The program beside the bundles, if there is one.
 ///
 /// # Errors
 /// If the target folder is unknown.
 pub fn program() -> Result<Option<PathBuf>> {
-    let program = workspace::bundles_dir()?.join(PROGRAM);
+    let program = workspace::bundles_dir()?.join(program_name());
     Ok(program.is_file().then_some(program))
+}
+
+/// What `--name value` or `--name=value` says.
+pub(crate) fn value(build_args: &[String], name: &str) -> Option<String> {
+    let mut args = build_args.iter();
+    args.find_map(|arg| match arg.strip_prefix(name)? {
+        "" => Some(None),
+        rest => Some(Some(rest.strip_prefix('=')?.to_owned())),
+    })
+    .and_then(|value| value.or_else(|| args.next().cloned()))
 }
 
 /// Where cargo puts what it builds with these arguments, inside the target folder.
 fn output_folder(build_args: &[String]) -> PathBuf {
-    let value = |name: &str| {
-        let mut args = build_args.iter();
-        args.find_map(|arg| match arg.strip_prefix(name)? {
-            "" => Some(None),
-            rest => Some(Some(rest.strip_prefix('=')?.to_owned())),
-        })
-        .and_then(|value| value.or_else(|| args.next().cloned()))
-    };
-    let profile = match value("--profile").as_deref() {
+    let profile = match value(build_args, "--profile").as_deref() {
         None | Some("dev" | "test") if build_args.iter().any(|a| a == "--release") => {
             "release".to_owned()
         }
@@ -91,7 +128,7 @@ fn output_folder(build_args: &[String]) -> PathBuf {
         Some("bench") => "release".to_owned(),
         Some(other) => other.to_owned(),
     };
-    value("--target")
+    value(build_args, "--target")
         .map_or_else(PathBuf::new, PathBuf::from)
         .join(profile)
 }

@@ -33,7 +33,7 @@ const BLOCK: usize = 512;
 /// Decides the block sizes of the second bounce.
 const RANDOM_BLOCKS_SEED: u64 = 20;
 /// Where the plugin keeps sidecars and cache.
-const DATA_DIR: &str = "UNCOOK_DATA_DIR";
+pub(crate) const DATA_DIR: &str = "UNCOOK_DATA_DIR";
 
 /// Shows what Uncook does: builds the plugin, plays a damaged song once, waits for the analysis, bounces.
 #[derive(clap::Args, Clone, Debug)]

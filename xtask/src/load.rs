@@ -144,7 +144,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Memory that the process occupies now, in MB.
-fn resident_mb() -> Option<u64> {
+pub(crate) fn resident_mb() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|l| l.starts_with("VmRSS:"))?;
     let kb: u64 = line.split_whitespace().nth(1)?.parse().ok()?;

@@ -22,13 +22,16 @@ enum Task {
     Hosts(xtask::hosts::Args),
     Quality(xtask::quality::Args),
     Rebuild(xtask::rebuild::Args),
+    Release(xtask::release::Args),
     Render(Box<xtask::render::Args>),
     /// Checks the house rules that no compiler checks.
     Tidy,
     Test(xtask::test::Args),
     Install(xtask::install::Args),
+    Licences(xtask::licences::Args),
     Listen(xtask::listen::Args),
     Load(xtask::load::Args),
+    Soak(xtask::soak::Args),
     /// Opens the real window, uses it with the mouse, writes pictures of it.
     #[cfg(target_os = "linux")]
     Screenshots(xtask::screenshots::Args),
@@ -45,12 +48,15 @@ fn main() -> ExitCode {
         Task::Hosts(args) => xtask::hosts::run(&args),
         Task::Quality(args) => xtask::quality::run(&args),
         Task::Rebuild(args) => xtask::rebuild::run(&args),
+        Task::Release(args) => xtask::release::run(&args),
         Task::Render(args) => xtask::render::run(&args),
         Task::Tidy => xtask::tidy::run(),
         Task::Test(args) => xtask::test::run(&args),
         Task::Install(args) => xtask::install::run(&args),
+        Task::Licences(args) => xtask::licences::run(&args),
         Task::Listen(args) => xtask::listen::run(&args),
         Task::Load(args) => xtask::load::run(&args),
+        Task::Soak(args) => xtask::soak::run(&args),
         #[cfg(target_os = "linux")]
         Task::Screenshots(args) => xtask::screenshots::run(&args),
     };

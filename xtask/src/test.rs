@@ -39,6 +39,7 @@ pub fn run(args: &Args) -> Result<()> {
         bundle::run(&bundle::Args {
             release: false,
             cargo: vec!["--features".into(), "assert_process_allocs".into()],
+            ..Default::default()
         })?;
     } else {
         bundle::bundle_built(&[])?;

@@ -48,6 +48,7 @@ pub fn run(args: &AnalyzeArgs) -> Result<bool> {
             }
             Ok((report, input.seconds()))
         },
+        |_, done, _| done,
     );
     for (path, result) in common.inputs.iter().zip(&results) {
         let Some((report, seconds)) = result else {

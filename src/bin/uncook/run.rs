@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Mutex,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow};
@@ -14,6 +14,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use uncook::{
     cache::{Cache, DEFAULT_LIMIT_BYTES},
     profile::{MusicalProfile, midi},
+    system::write_aside,
     worker::{engine::DATA_DIR_VARIABLE, progress::Progress, report::ProfileReport},
 };
 
@@ -30,7 +31,15 @@ const LOOK: Duration = Duration::from_millis(100);
 /// If the file can't be written.
 pub fn write_midi(report: &ProfileReport, path: &Path) -> Result<()> {
     let profile = MusicalProfile::from(report);
-    std::fs::write(path, midi::midi_file(&profile))
+    write_whole(path, &midi::midi_file(&profile))
+}
+
+/// Writes a small file whole or not at all.
+///
+/// # Errors
+/// If it can't be written.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_aside(path, &[bytes], true)
         .with_context(|| format!("{}: can't be written; choose another place", path.display()))
 }
 
@@ -50,13 +59,14 @@ pub fn cache(args: &CommonArgs) -> Option<Cache> {
         .ok()
 }
 
-/// Runs `work` on every item, `jobs` at a time, and says on stderr what failed. Results come in the
-/// items' order; `None` where an item failed.
+/// Runs `work` on every item, `jobs` at a time, and says on stderr what failed; `finish` hears how each ended, panics
+/// included, and after how long. Results come in the items' order; `None` where an item failed.
 pub fn all<T: Sync, R: Send>(
     items: &[T],
     jobs: usize,
     name: impl Fn(&T) -> &Path + Sync,
     work: impl Fn(&T, &Progress) -> Result<R> + Sync,
+    finish: impl Fn(&T, Result<R>, Duration) -> Result<R> + Sync,
 ) -> Vec<Option<R>> {
     let bars = MultiProgress::with_draw_target(if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
@@ -77,8 +87,9 @@ pub fn all<T: Sync, R: Send>(
             scope.spawn(|| {
                 while let Some(i) = next() {
                     let path = name(&items[i]);
+                    let began = Instant::now();
                     let done = watched(&bars, path, |progress| work(&items[i], progress));
-                    match done {
+                    match finish(&items[i], done, began.elapsed()) {
                         Ok(result) => {
                             let mut slot = results[i].lock().unwrap_or_else(|e| e.into_inner());
                             *slot = Some(result);

@@ -102,6 +102,7 @@ const TABLE: [(&str, &[&str]); 19] = [
             "realtime",
             "regeneration",
             "separation",
+            "system",
             "worker",
         ],
     ),

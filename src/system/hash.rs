@@ -1,4 +1,4 @@
-// [worker] SHA-256 of files, as lower-case hex.
+// [any] SHA-256 of files, as lower-case hex.
 
 use std::{fs::File, io, io::Read, path::Path};
 
@@ -37,7 +37,8 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
         .iter()
