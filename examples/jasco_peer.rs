@@ -1,19 +1,24 @@
 //! Evaluates JASCO's velocity field with the sizes of the 400M model for `benches/peers/jasco.py`: THREADS OUTPUT.
 //! Weights and inputs are the same hash of names and places there and here. Two terms: one that hears text and
 //! conditions, one that hears nothing. Writes both velocities as float32 and prints seconds and memory as JSON.
+//! `load STATE`: opens that model's state_dict.bin twice instead and prints the seconds of each.
 
 #[path = "../benches/peers/usage.rs"]
 mod usage;
 
-use std::{error::Error, fs, time::Instant};
+use std::{error::Error, fs, path::Path, time::Instant};
+
+use candle_core::Device;
 
 use uncook::{
     dense::pool::Pool,
     regeneration::{
         encodec::Weights,
         jasco::{
+            JascoFiles,
             config::FlowConfig,
             flow::{Row, Rows, Session, cpu::CpuFlow},
+            model::Model,
         },
     },
 };
@@ -60,11 +65,29 @@ impl Weights for Hashed {
     }
 }
 
+fn load(state: &Path) -> Result<(), Box<dyn Error>> {
+    let folder = state.parent().ok_or("a file in a folder")?;
+    for name in ["first", "second"] {
+        // T5 is only opened for a prompt.
+        let files = JascoFiles::in_folders(folder, folder);
+        let (start, before) = (Instant::now(), usage().0);
+        let model = Model::open(files, &Device::Cpu, 2)?;
+        let wall = start.elapsed().as_secs_f64();
+        let cpu = usage().0 - before;
+        println!("{name}: {wall:.3} s, {cpu:.3} processor seconds");
+        drop(model);
+    }
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [threads, output] = args.as_slice() else {
-        return Err("THREADS OUTPUT".into());
+        return Err("THREADS OUTPUT, or load STATE".into());
     };
+    if threads == "load" {
+        return load(Path::new(output));
+    }
     let config = FlowConfig {
         dim: 1024,
         heads: 16,

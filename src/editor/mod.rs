@@ -3,6 +3,8 @@
 //! [`ui`] draws a [`Model`] with what the editor remembers ([`State`]) and returns [`Command`]s; it knows
 //! neither window nor host, so it can be drawn in tests. This file owns the window: it gathers the model, and carries the commands out.
 
+#[cfg(target_os = "linux")]
+mod access;
 pub mod controls;
 pub mod files;
 pub mod harte;
@@ -437,7 +439,10 @@ impl NiceEguiApp for App {
     ) -> Result<(), baseview::HandlerError> {
         // Elsewhere windows live on the host's own thread.
         #[cfg(target_os = "linux")]
-        self.running.mark_this_thread();
+        {
+            self.running.mark_this_thread();
+            access::Reader::add_to(&egui_ctx, self.repaint.clone());
+        }
         theme::apply(&egui_ctx, self.params.light.load());
         self.context = Some(context);
         self.state.lock().new_window();

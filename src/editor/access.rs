@@ -1,0 +1,146 @@
+// [main] Screen readers: what is drawn, by name and value, goes to the system; what they ask for comes back as input.
+//
+// The window library hands neither on. Under Linux this does it, over AT-SPI; elsewhere nobody does yet.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use accesskit_unix::Adapter;
+use egui::{
+    Context, Event, FullOutput, Plugin, RawInput,
+    accesskit::{ActionHandler, ActionRequest, ActivationHandler, DeactivationHandler, TreeUpdate},
+};
+use nice_plug_egui::RepaintNotifier;
+use parking_lot::Mutex;
+
+use crate::system::stay_loaded;
+
+/// What the window's thread and the bus' thread tell each other.
+struct Desk {
+    /// Not the picture's context: that holds the reader, and would never go.
+    repaint: RepaintNotifier,
+    /// Whether anybody reads. Until then no tree is made.
+    active: AtomicBool,
+    asked: Mutex<Vec<ActionRequest>>,
+}
+
+#[derive(Clone)]
+struct Shared(Arc<Desk>);
+
+impl Shared {
+    fn set_active(&self, active: bool) {
+        self.0.active.store(active, Ordering::Relaxed);
+        self.0.repaint.request_repaint();
+    }
+}
+
+impl ActivationHandler for Shared {
+    fn request_initial_tree(&mut self) -> Option<TreeUpdate> {
+        // The next picture brings it.
+        self.set_active(true);
+        None
+    }
+}
+
+impl DeactivationHandler for Shared {
+    fn deactivate_accessibility(&mut self) {
+        self.set_active(false);
+    }
+}
+
+impl ActionHandler for Shared {
+    fn do_action(&mut self, request: ActionRequest) {
+        self.0.asked.lock().push(request);
+        self.0.repaint.request_repaint();
+    }
+}
+
+/// The way to the system's screen readers, for as long as the window lives.
+pub struct Reader {
+    shared: Shared,
+    adapter: Adapter,
+}
+
+impl Reader {
+    /// Makes the pictures of `context` known. Without a session bus nothing ever comes of it.
+    pub fn add_to(context: &Context, repaint: RepaintNotifier) {
+        // The bus' thread is never joined.
+        stay_loaded();
+        let shared = Shared(Arc::new(Desk {
+            repaint,
+            active: AtomicBool::new(false),
+            asked: Mutex::default(),
+        }));
+        let adapter = Adapter::new(shared.clone(), shared.clone(), shared.clone());
+        context.add_plugin(Self { shared, adapter });
+    }
+}
+
+impl Plugin for Reader {
+    fn debug_name(&self) -> &'static str {
+        "screen readers"
+    }
+
+    fn input_hook(&mut self, context: &Context, input: &mut RawInput) {
+        if self.shared.0.active.load(Ordering::Relaxed) {
+            context.enable_accesskit();
+        } else {
+            context.disable_accesskit();
+        }
+        let asked = std::mem::take(&mut *self.shared.0.asked.lock());
+        (input.events).extend(asked.into_iter().map(Event::AccessKitActionRequest));
+        self.adapter.update_window_focus_state(input.focused);
+    }
+
+    fn output_hook(&mut self, _context: &Context, output: &mut FullOutput) {
+        if let Some(update) = output.platform_output.accesskit_update.take() {
+            self.adapter.update_if_active(|| update);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use egui::accesskit::{Action, TreeId};
+
+    #[test]
+    fn what_a_reader_asks_for_is_done_and_a_tree_is_made_only_for_readers() {
+        let context = Context::default();
+        let shared = Shared(Arc::new(Desk {
+            repaint: RepaintNotifier::new(),
+            active: AtomicBool::new(false),
+            asked: Mutex::default(),
+        }));
+        let mut system = shared.clone();
+        let adapter = Adapter::new(shared.clone(), shared.clone(), shared.clone());
+        context.add_plugin(Reader { shared, adapter });
+        // Whether the button was pressed, whether it is in a tree, and its place there.
+        let picture = || {
+            let mut seen = None;
+            let mut output = context.run_ui(RawInput::default(), |ui| {
+                let button = ui.button("Analyse");
+                let in_tree = ui.ctx().accesskit_node_builder(button.id, |_| ()).is_some();
+                seen = Some((button.clicked(), in_tree, button.id.accesskit_id()));
+            });
+            output.textures_delta.clear();
+            seen.expect("it was drawn")
+        };
+        let (pressed, in_tree, target_node) = picture();
+        assert!(!pressed && !in_tree);
+        assert!(system.request_initial_tree().is_none());
+        assert!(picture().1);
+        system.do_action(ActionRequest {
+            action: Action::Click,
+            target_tree: TreeId::ROOT,
+            target_node,
+            data: None,
+        });
+        assert!(picture().0);
+        assert!(!picture().0, "once");
+        system.deactivate_accessibility();
+        assert!(!picture().1);
+    }
+}
