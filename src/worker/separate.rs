@@ -58,16 +58,12 @@ fn first_that_works(
 ) -> Result<Separation, PipelineError> {
     let mut reasons = Vec::new();
     for candidate in candidates {
-        let tried =
-            candidate.and_then(
-                |separator| match with(separator.as_ref(), base, cache, progress) {
-                    Err(SeparationError::Cancelled) => Ok(Err(PipelineError::Cancelled)),
-                    Err(error) => Err(format!("{} can't be used: {error}", separator.id())),
-                    Ok(separation) => Ok(Ok(separation)),
-                },
-            );
-        match tried {
-            Ok(done) => return done.map(|separation| because(separation, &reasons)),
+        match candidate {
+            Ok(separator) => match with(separator.as_ref(), base, cache, progress) {
+                Ok(separation) => return Ok(because(separation, &reasons)),
+                Err(SeparationError::Cancelled) => return Err(PipelineError::Cancelled),
+                Err(error) => reasons.push(format!("{} can't be used: {error}", separator.id())),
+            },
             Err(reason) => reasons.push(reason),
         }
     }
