@@ -6,7 +6,6 @@
 pub mod audio;
 pub mod cache;
 pub mod damage;
-#[cfg(feature = "ml")]
 pub mod dense;
 #[cfg(feature = "plugin")]
 pub mod editor;

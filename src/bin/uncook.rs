@@ -205,11 +205,13 @@ enum Regenerator {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Separator {
-    /// The best installed model, else spectral
+    /// The best installed model, else learned
     Automatic,
     /// htdemucs_6s where it is installed, else as automatic: with --stems, guitar and piano get files of their own
     SixStems,
-    /// No model
+    /// The small built-in network
+    Learned,
+    /// No network
     Spectral,
 }
 
@@ -238,6 +240,7 @@ impl CommonArgs {
             separator: match self.separator {
                 Separator::Automatic => SeparatorChoice::Automatic,
                 Separator::SixStems => SeparatorChoice::SixStems,
+                Separator::Learned => SeparatorChoice::Learned,
                 Separator::Spectral => SeparatorChoice::Spectral,
             },
             seed: self.seed,

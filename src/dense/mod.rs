@@ -11,9 +11,11 @@
 
 pub mod act;
 pub mod aligned;
+#[cfg(feature = "ml")]
 pub mod device;
 pub mod gemm;
 mod kernels;
 pub mod level;
 pub mod norm;
 pub mod pool;
+pub mod weights;

@@ -2,7 +2,9 @@
 
 #[cfg(feature = "ml")]
 pub mod htdemucs;
+pub mod learned;
 pub mod spectral;
+mod stft;
 
 use std::ops::Range;
 
@@ -16,6 +18,9 @@ pub type Stems = [AudioBuffer; Stem::COUNT];
 pub enum SeparationError {
     #[error("cancelled")]
     Cancelled,
+    /// Another separator has to do it.
+    #[error("its result is not finite")]
+    NotFinite,
     /// Another separator has to do it.
     #[cfg(feature = "ml")]
     #[error("{0}")]
@@ -130,6 +135,60 @@ impl Shelf for NoShelf {
     }
 
     fn keep(&self, _: &Piece<'_>, _: &[AudioBuffer]) {}
+}
+
+/// Takes are worked on in pieces of this length: it bounds memory, and gives repetition enough to look at.
+const PIECE_SECONDS: f64 = 24.0;
+/// Neighbouring pieces are crossfaded over this.
+const OVERLAP_SECONDS: f64 = 2.0;
+
+/// Separates a mix piece by piece, and puts the rest into `other`: `work` gets a piece's channels, with 0 where
+/// the mix is not finite, and returns the channels of each stem; those of `other` are not looked at.
+pub(crate) fn in_pieces(
+    mix: &AudioBuffer,
+    mut work: impl FnMut(&[Vec<f32>]) -> Result<[Vec<Vec<f32>>; Stem::COUNT], SeparationError>,
+) -> Result<Stems, SeparationError> {
+    let frames = mix.frames();
+    let rate = mix.sample_rate;
+    let mut stems: Stems =
+        std::array::from_fn(|_| AudioBuffer::silence(mix.channels.len(), frames, rate));
+    let length = (PIECE_SECONDS * f64::from(rate)) as usize;
+    let overlap = (OVERLAP_SECONDS * f64::from(rate)) as usize;
+    let mut start = 0;
+    while start < frames {
+        // A short last piece joins the one before.
+        let end = if frames - start <= length + overlap {
+            frames
+        } else {
+            start + length
+        };
+        let finite = |x: &f32| if x.is_finite() { *x } else { 0.0 };
+        let piece: Vec<Vec<f32>> = mix
+            .channels
+            .iter()
+            .map(|c| c[start..end].iter().map(finite).collect())
+            .collect();
+        let separated = work(&piece)?;
+        for (stem, channels) in stems.iter_mut().zip(&separated) {
+            for (to, from) in stem.channels.iter_mut().zip(channels) {
+                for (n, x) in from.iter().enumerate() {
+                    let o = &mut to[start + n];
+                    if start > 0 && n < overlap {
+                        let w = (n as f32 + 0.5) / overlap as f32;
+                        *o += w * (x - *o);
+                    } else {
+                        *o = *x;
+                    }
+                }
+            }
+        }
+        if end == frames {
+            break;
+        }
+        start = end - overlap;
+    }
+    rest_into_other(mix, &mut stems);
+    Ok(stems)
 }
 
 /// Sets `other` to what the other stems leave of the mix; 0 where the mix is not finite.

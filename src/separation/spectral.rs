@@ -9,21 +9,17 @@ mod hits;
 mod median;
 mod pitch;
 mod repeat;
-mod stft;
 
 use crate::{
     audio::AudioBuffer,
     damage::Stem,
-    separation::{SeparationError, Separator, Stems, rest_into_other},
+    separation::{
+        SeparationError, Separator, Stems, in_pieces,
+        stft::{Plane, Stft},
+    },
     worker::progress::Progress,
 };
 use pitch::Register;
-use stft::{Plane, Stft};
-
-/// Takes are worked on in pieces of this length: it bounds memory, and gives repetition enough to look at.
-const SEGMENT_SECONDS: f64 = 24.0;
-/// Neighbouring pieces are crossfaded over this.
-const OVERLAP_SECONDS: f64 = 2.0;
 
 /// Half the median window along time: longer than a hit's ring, shorter than most notes.
 const HALF_TIME_S: f32 = 0.18;
@@ -51,57 +47,14 @@ impl Separator for Spectral {
     }
 
     fn separate(&self, mix: &AudioBuffer, progress: &Progress) -> Result<Stems, SeparationError> {
-        let frames = mix.frames();
-        let rate = mix.sample_rate;
-        let mut stems: Stems =
-            std::array::from_fn(|_| AudioBuffer::silence(mix.channels.len(), frames, rate));
-        let length = (SEGMENT_SECONDS * f64::from(rate)) as usize;
-        let overlap = (OVERLAP_SECONDS * f64::from(rate)) as usize;
-        let mut start = 0;
-        while start < frames {
-            // A short last piece joins the one before.
-            let end = if frames - start <= length + overlap {
-                frames
-            } else {
-                start + length
-            };
-            let piece: Vec<Vec<f32>> = mix
-                .channels
-                .iter()
-                .map(|c| {
-                    c[start..end]
-                        .iter()
-                        .map(|x| if x.is_finite() { *x } else { 0.0 })
-                        .collect()
-                })
-                .collect();
-            let separated =
-                separate_piece(&piece, rate, progress).ok_or(SeparationError::Cancelled)?;
-            for (stem, channels) in separated.iter().enumerate() {
-                for (to, from) in stems[stem].channels.iter_mut().zip(channels) {
-                    for (n, x) in from.iter().enumerate() {
-                        let o = &mut to[start + n];
-                        if start > 0 && n < overlap {
-                            let w = (n as f32 + 0.5) / overlap as f32;
-                            *o += w * (x - *o);
-                        } else {
-                            *o = *x;
-                        }
-                    }
-                }
-            }
-            if end == frames {
-                break;
-            }
-            start = end - overlap;
-        }
-        rest_into_other(mix, &mut stems);
-        Ok(stems)
+        in_pieces(mix, |piece| {
+            separate_piece(piece, mix.sample_rate, progress).ok_or(SeparationError::Cancelled)
+        })
     }
 }
 
 /// Drums, bass, (nothing), vocals of a piece; `other` is left to the caller. `None` if cancelled.
-fn separate_piece(
+pub(super) fn separate_piece(
     mix: &[Vec<f32>],
     rate: u32,
     progress: &Progress,

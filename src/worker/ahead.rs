@@ -12,7 +12,7 @@ use crate::{
     cache::Cache,
     separation::{Growing, SeparationError, Separator, spectral::Spectral},
     worker::{
-        options::{Options, SeparatorChoice},
+        options::Options,
         pipeline::{self, PipelineError},
         progress::{Progress, Step},
         segments::{self, Layout},
@@ -67,27 +67,30 @@ pub fn work(
     base.restored(base.before..base.settled())?;
     progress.set(Step::Separating, 0.5);
     let progress = progress.part(0.5, 1.0);
-    if options.separator != SeparatorChoice::Spectral
-        && let Ok(model) = separate::model(options.separator)
+    for separator in separate::candidates(options.separator)
+        .into_iter()
+        .flatten()
     {
-        match model.separate_ahead(&base, &CacheShelf(Some(cache)), &progress) {
-            Ok(_) => return Ok(()),
-            Err(SeparationError::Cancelled) => return Err(PipelineError::Cancelled),
+        match separate_with(separator.as_ref(), &base, cache, &progress) {
             // The analysis won't be able to use it either, and will say so.
-            #[cfg(feature = "ml")]
-            Err(SeparationError::Model(_)) => {}
+            Err(error) if !matches!(error, SeparationError::Cancelled) => {}
+            done => return Ok(done?),
         }
     }
-    separate_segments(&Spectral, &base, cache, &progress)
+    Ok(separate_with(&Spectral, &base, cache, &progress)?)
 }
 
-/// As [`work`]'s second half, for a separator that hears segments.
-fn separate_segments(
+/// As [`work`]'s second half, with one separator.
+fn separate_with(
     separator: &dyn Separator,
     base: &Base<'_>,
     cache: &Cache,
     progress: &Progress,
-) -> Result<(), PipelineError> {
+) -> Result<(), SeparationError> {
+    if separator.wants_whole() {
+        separator.separate_ahead(base, &CacheShelf(Some(cache)), progress)?;
+        return Ok(());
+    }
     let rate = base.take.sample_rate;
     let before = Layout::settled(base.before, rate, usize::MAX).count();
     let layout = Layout::settled(base.settled(), rate, usize::MAX);

@@ -32,13 +32,15 @@ pub enum Quality {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SeparatorChoice {
-    /// The best model that is installed, else [`Self::Spectral`].
+    /// The best model that is installed, else [`Self::Learned`].
     #[default]
     Automatic,
     /// The model that can tell guitar and piano from the rest, else as [`Self::Automatic`].
     SixStems,
     /// Model-free masks in the spectrum.
     Spectral,
+    /// The small network that is built in, else [`Self::Spectral`].
+    Learned,
 }
 
 /// Who rebuilds damaged stems.

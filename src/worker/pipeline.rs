@@ -63,6 +63,7 @@ impl From<SeparationError> for PipelineError {
         match error {
             SeparationError::Cancelled => Self::Cancelled,
             // The model-free separator never says this.
+            SeparationError::NotFinite => Self::Cancelled,
             #[cfg(feature = "ml")]
             SeparationError::Model(_) => Self::Cancelled,
         }

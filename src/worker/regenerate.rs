@@ -117,7 +117,6 @@ mod installed {
             jasco::{Jasco, JascoFiles, best_device},
             multiband_diffusion::{DiffusionRegenerator, MultiBandDiffusion},
         },
-        separation::{Separator, spectral::Spectral},
         worker::separate,
     };
 
@@ -179,13 +178,17 @@ mod installed {
             .map(|group| model(&library, group))
             .collect::<Result<_, _>>()?;
         let files = |i: usize| models.get(i).map_or(&[][..], |(_, files)| files.as_slice());
+        // Who takes stems out of what a model makes.
+        let mut stems_by = String::new();
         let regenerator: Box<dyn super::Regenerator> = match choice {
             RegeneratorChoice::Diffusion => Box::new(DiffusionRegenerator::new(Arc::new(
                 diffusion(files(0), files(1))?,
             ))),
             _ => {
                 let paths = JascoFiles::in_folders(&folder(files(0)), &folder(files(1)));
-                let jasco = Jasco::open(paths, of_stems(separator)).map_err(|error| {
+                let separator = separate::best(separator);
+                stems_by += separator.id();
+                let jasco = Jasco::open(paths, separator).map_err(|error| {
                     let name = models.first().map_or("", |(model, _)| &model.name);
                     format!("{name} can't be used: {error}")
                 })?;
@@ -208,7 +211,7 @@ mod installed {
             })
             .collect();
         // The files say which weights; the device and the separator take part in the result.
-        let mut identity = format!("{choice:?} {separator:?} {:?}", best_device().location());
+        let mut identity = format!("{choice:?} {stems_by} {:?}", best_device().location());
         for (model, _) in &models {
             for file in library.receipt(&model.name).iter().flat_map(|r| &r.files) {
                 identity += &format!(" {}", file.sha256);
@@ -224,14 +227,6 @@ mod installed {
     fn folder(files: &[PathBuf]) -> PathBuf {
         let parent = files.first().and_then(|path| path.parent());
         parent.map(Path::to_owned).unwrap_or_default()
-    }
-
-    /// Who takes stems out of what a model makes.
-    fn of_stems(choice: SeparatorChoice) -> Box<dyn Separator> {
-        match choice {
-            SeparatorChoice::Spectral => Box::new(Spectral),
-            choice => separate::model(choice).unwrap_or_else(|_| Box::new(Spectral)),
-        }
     }
 
     /// MultiBand Diffusion and its codec, from the first file of each.

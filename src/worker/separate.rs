@@ -1,9 +1,12 @@
-// [worker] Who separates a take: the best model that is installed, else the model-free separator.
+// [worker] Who separates a take: the best model that is installed, else the built-in network, else masks
+// without a network.
 
 use crate::{
     audio::AudioBuffer,
     cache::{Cache, Key, KeyBuilder},
-    separation::{Piece, SeparationError, Separator, Shelf, Stems, spectral::Spectral},
+    separation::{
+        Piece, SeparationError, Separator, Shelf, Stems, learned::Learned, spectral::Spectral,
+    },
     worker::{
         options::SeparatorChoice,
         pipeline::{self, PipelineError},
@@ -34,7 +37,7 @@ pub struct Separation {
     pub lines: Vec<String>,
 }
 
-/// Separates `base`: a model if one is wanted, installed and works, else [`Spectral`].
+/// Separates `base`: a model if one is wanted, installed and works, else the built-in network, else [`Spectral`].
 ///
 /// # Errors
 /// If cancelled.
@@ -44,25 +47,57 @@ pub(super) fn separated(
     cache: Option<&Cache>,
     progress: &Progress,
 ) -> Result<Separation, PipelineError> {
-    let reason = match choice {
-        SeparatorChoice::Spectral => None,
-        SeparatorChoice::Automatic | SeparatorChoice::SixStems => match model(choice) {
-            Ok(model) => match with(model.as_ref(), base, cache, progress) {
-                Ok(separation) => return Ok(separation),
+    first_that_works(candidates(choice), base, cache, progress)
+}
+
+fn first_that_works(
+    candidates: Vec<Result<Box<dyn Separator>, String>>,
+    base: &AudioBuffer,
+    cache: Option<&Cache>,
+    progress: &Progress,
+) -> Result<Separation, PipelineError> {
+    let mut reasons = Vec::new();
+    for candidate in candidates {
+        match candidate {
+            Ok(separator) => match with(separator.as_ref(), base, cache, progress) {
+                Ok(separation) => return Ok(because(separation, &reasons)),
                 Err(SeparationError::Cancelled) => return Err(PipelineError::Cancelled),
-                #[cfg(feature = "ml")]
-                Err(SeparationError::Model(error)) => {
-                    Some(format!("{} can't be used: {error}", model.id()))
-                }
+                Err(error) => reasons.push(format!("{} can't be used: {error}", separator.id())),
             },
-            Err(reason) => Some(reason),
-        },
-    };
-    let mut separation = with(&Spectral, base, cache, progress)?;
-    if let (Some(reason), Some(line)) = (reason, separation.lines.first_mut()) {
-        *line += &format!(" ({reason})");
+            Err(reason) => reasons.push(reason),
+        }
     }
-    Ok(separation)
+    Ok(because(with(&Spectral, base, cache, progress)?, &reasons))
+}
+
+/// Who is asked before [`Spectral`], best first, or why somebody can't be.
+pub(super) fn candidates(choice: SeparatorChoice) -> Vec<Result<Box<dyn Separator>, String>> {
+    let learned = || -> Result<Box<dyn Separator>, String> {
+        match Learned::built_in() {
+            Ok(learned) => Ok(Box::new(learned)),
+            Err(error) => Err(format!("the built-in network can't be used: {error}")),
+        }
+    };
+    match choice {
+        SeparatorChoice::Automatic | SeparatorChoice::SixStems => vec![model(choice), learned()],
+        SeparatorChoice::Learned => vec![learned()],
+        SeparatorChoice::Spectral => Vec::new(),
+    }
+}
+
+/// The best separator that can be opened.
+#[cfg(feature = "ml")]
+pub(super) fn best(choice: SeparatorChoice) -> Box<dyn Separator> {
+    let opened = candidates(choice).into_iter().find_map(Result::ok);
+    opened.unwrap_or_else(|| Box::new(Spectral))
+}
+
+/// A separation that says why it wasn't a better separator's.
+fn because(mut separation: Separation, reasons: &[String]) -> Separation {
+    if let (Some(line), false) = (separation.lines.first_mut(), reasons.is_empty()) {
+        *line += &format!(" ({})", reasons.join("; "));
+    }
+    separation
 }
 
 /// Separates with one separator.
@@ -112,7 +147,7 @@ pub(super) fn separated_part(
 
 /// The best model that is installed, or why there is none.
 #[cfg(feature = "ml")]
-pub(super) fn model(choice: SeparatorChoice) -> Result<Box<dyn Separator>, String> {
+fn model(choice: SeparatorChoice) -> Result<Box<dyn Separator>, String> {
     use crate::{
         models::library::Library,
         separation::htdemucs::{HtDemucs, Settings},
@@ -133,7 +168,7 @@ pub(super) fn model(choice: SeparatorChoice) -> Result<Box<dyn Separator>, Strin
 }
 
 #[cfg(not(feature = "ml"))]
-pub(super) fn model(_: SeparatorChoice) -> Result<Box<dyn Separator>, String> {
+fn model(_: SeparatorChoice) -> Result<Box<dyn Separator>, String> {
     Err("this build has no models".to_owned())
 }
 
@@ -166,5 +201,54 @@ impl Shelf for CacheShelf<'_> {
             // A cache that can't be written costs time, never a result.
             let _ = cache.put(&key(piece), &pipeline::encode_all(buffers));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A network whose answer is no number.
+    struct Lost;
+
+    impl Separator for Lost {
+        fn id(&self) -> &str {
+            "lost"
+        }
+
+        fn separate(&self, _: &AudioBuffer, _: &Progress) -> Result<Stems, SeparationError> {
+            Err(SeparationError::NotFinite)
+        }
+    }
+
+    fn mix() -> AudioBuffer {
+        let tone = |n: i32| 0.3 * (0.03 * n as f32).sin();
+        AudioBuffer::new(vec![(0..20_000).map(tone).collect()], 22_050)
+    }
+
+    #[test]
+    fn whoever_fails_is_followed_by_the_next_and_the_user_reads_why() {
+        let candidates = vec![Err("none is installed".to_owned()), Ok(Box::new(Lost) as _)];
+        let done = first_that_works(candidates, &mix(), None, &Progress::new()).unwrap();
+        assert_eq!(done.id, Spectral.id());
+        assert_eq!(
+            done.lines,
+            [
+                "stems separated by spectral-1 (none is installed; lost can't be used: its result is not \
+                 finite)"
+            ]
+        );
+        let cancelled = Progress::new();
+        cancelled.cancel();
+        let stopped = first_that_works(vec![Ok(Box::new(Lost))], &mix(), None, &cancelled);
+        assert!(matches!(stopped, Err(PipelineError::Cancelled)));
+    }
+
+    #[test]
+    fn the_built_in_network_comes_before_the_masks_without_one() {
+        let separate = |choice| separated(&mix(), choice, None, &Progress::new()).unwrap();
+        let learned = separate(SeparatorChoice::Learned);
+        assert_eq!(learned.lines, ["stems separated by learned-1"]);
+        assert_eq!(separate(SeparatorChoice::Spectral).id, "spectral-1");
     }
 }

@@ -209,11 +209,13 @@ fn six_stems_are_six_files() {
     let mut names = six.map(|name| format!("{name}.wav"));
     names.sort();
     assert_eq!(written, names);
-    // Both separate the same restored mix.
-    let (written, other_sum) = sum_of("spectral", &["drums", "bass", "other", "vocals"]);
-    assert_eq!(written.len(), 4);
-    for (a, b) in sum.iter().zip(&other_sum) {
-        assert!((a - b).abs() < 1e-5, "{a} {b}");
+    // All separate the same restored mix.
+    for separator in ["learned", "spectral"] {
+        let (written, other_sum) = sum_of(separator, &["drums", "bass", "other", "vocals"]);
+        assert_eq!(written.len(), 4);
+        for (a, b) in sum.iter().zip(&other_sum) {
+            assert!((a - b).abs() < 1e-5, "{separator}: {a} {b}");
+        }
     }
 }
 

@@ -1,9 +1,9 @@
-//! The model-free separator on songs whose stems are known because they are made here.
+//! The separators that are built in, on songs whose stems are known because they are made here.
 
 use uncook::{
     audio::AudioBuffer,
     damage::Stem,
-    separation::{SeparationError, Separator, Stems, spectral::Spectral},
+    separation::{SeparationError, Separator, Stems, learned::Learned, spectral::Spectral},
     worker::progress::Progress,
 };
 
@@ -11,6 +11,12 @@ use super::support::Noise;
 
 fn separate(mix: &AudioBuffer) -> Stems {
     Spectral.separate(mix, &Progress::new()).unwrap()
+}
+
+/// Both that need no file.
+fn built_in() -> [Box<dyn Separator>; 2] {
+    let learned = Learned::built_in().expect("the weights are whole");
+    [Box::new(Spectral), Box::new(learned)]
 }
 
 /// A little song of `seconds`: kick and hats, a bass line, a pad, a lead with vibrato. Its stems.
@@ -166,6 +172,13 @@ fn a_bass_alone_does_not_become_drums() {
 
 #[test]
 fn stems_sum_to_the_mix_at_any_rate_length_and_channel_count() {
+    for separator in built_in() {
+        sums(separator.as_ref());
+    }
+}
+
+fn sums(separator: &dyn Separator) {
+    let separate = |mix: &AudioBuffer| separator.separate(mix, &Progress::new()).unwrap();
     for (rate, seconds) in [(8000u32, 3.0), (48_000, 2.0), (96_000, 1.0), (192_000, 0.6)] {
         let left = mix_of(&song(rate, seconds));
         let right: Vec<f32> = left.iter().rev().map(|x| 0.7 * x).collect();
@@ -193,9 +206,15 @@ fn stems_sum_to_the_mix_at_any_rate_length_and_channel_count() {
 
 #[test]
 fn pieces_join_without_a_seam() {
+    for separator in built_in() {
+        joins(separator.as_ref());
+    }
+}
+
+fn joins(separator: &dyn Separator) {
     // 8 kHz keeps 53 s short to compute; the seams lie at 22 and 44 s.
     let mix = AudioBuffer::new(vec![mix_of(&song(8000, 53.0))], 8000);
-    let stems = separate(&mix);
+    let stems = separator.separate(&mix, &Progress::new()).unwrap();
     assert!(sum_error(&mix, &stems) <= 1e-6);
     let step = |x: &[f32], from: usize, to: usize| {
         x[from..to]
@@ -224,6 +243,13 @@ fn pieces_join_without_a_seam() {
 
 #[test]
 fn silence_and_rubbish_stay_finite() {
+    for separator in built_in() {
+        stays_finite(separator.as_ref());
+    }
+}
+
+fn stays_finite(separator: &dyn Separator) {
+    let separate = |mix: &AudioBuffer| separator.separate(mix, &Progress::new()).unwrap();
     let silent = AudioBuffer::silence(2, 60_000, 44_100);
     for stem in &separate(&silent) {
         assert!(stem.channels.iter().flatten().all(|&x| x == 0.0));
@@ -239,9 +265,30 @@ fn silence_and_rubbish_stay_finite() {
 #[test]
 fn two_runs_are_equal_and_a_cancelled_one_stops() {
     let mix = AudioBuffer::new(vec![mix_of(&song(22_050, 4.0))], 22_050);
-    assert_eq!(separate(&mix), separate(&mix));
-    let progress = Progress::new();
-    progress.cancel();
-    let stopped = Spectral.separate(&mix, &progress);
-    assert!(matches!(stopped, Err(SeparationError::Cancelled)));
+    for separator in built_in() {
+        let separate = |progress: &Progress| separator.separate(&mix, progress);
+        let [one, two] = [0, 1].map(|_| separate(&Progress::new()).unwrap());
+        assert_eq!(one, two);
+        let progress = Progress::new();
+        progress.cancel();
+        let stopped = separate(&progress);
+        assert!(matches!(stopped, Err(SeparationError::Cancelled)));
+    }
+}
+
+#[test]
+fn the_network_hears_the_same_at_other_rates() {
+    let truth = song(44_100, 6.0);
+    let mix = AudioBuffer::new(vec![mix_of(&truth)], 44_100);
+    let learned = Learned::built_in().unwrap();
+    let separate = |mix: &AudioBuffer| learned.separate(mix, &Progress::new()).unwrap();
+    let here = separate(&mix);
+    for rate in [48_000, 96_000] {
+        let there = separate(&mix.resampled(rate));
+        for stem in [Stem::Drums, Stem::Bass] {
+            let back = there[stem as usize].resampled(44_100);
+            let near = si_sdr(&here[stem as usize].channels[0], &back.channels[0]);
+            assert!(near > 10.0, "{} at {rate} Hz: {near:.1} dB", stem.name());
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! `damaged/PRESET.flac` (mono, from the mix's start). `damage.json[PRESET]` gives `stored_gain`, by which the
 //! reference is multiplied, and what was done. Damage that a folder lacks is made here, from seeds. Each
 //! kind of damage is repaired by its own stages alone: offline by the worker's kernels, live by the plugin's
-//! chain in blocks. The model-free separator is measured on the clean mixes. Rows are means over songs; a row
+//! chain in blocks. The built-in separators are measured on the clean mixes. Rows are means over songs; a row
 //! below its floor fails the task.
 
 mod damage;

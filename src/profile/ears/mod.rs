@@ -14,19 +14,15 @@ use super::{
     chroma, onsets,
     spectra::{BandSpectra, RATE, Source, sections_of},
 };
-use crate::worker::progress::Progress;
+use crate::{dense::weights::WeightsError, worker::progress::Progress};
 pub(super) use features::PITCH_FPS;
-use net::{Net, Reader, sigmoid, softmax};
+use net::{Net, Nets, sigmoid, softmax};
 
 /// A file of weights that can't be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum EarsError {
-    #[error("not a file of weights for the ears")]
-    NotWeights,
-    #[error("the weights end after {actual} bytes, {expected} are needed")]
-    Short { expected: usize, actual: usize },
-    #[error("the weights ask for a size of {actual}, at most {expected} is allowed")]
-    TooLarge { expected: usize, actual: usize },
+    #[error(transparent)]
+    File(#[from] WeightsError),
     #[error("a network of the ears has {actual} inputs or outputs instead of {expected}")]
     Shape { expected: usize, actual: usize },
 }
@@ -95,7 +91,7 @@ impl Ears {
     }
 
     pub fn read(bytes: &[u8]) -> Result<Self, EarsError> {
-        let mut reader = Reader::new(bytes)?;
+        let mut reader = Nets::new(bytes)?;
         let checked = |net: Net, inputs: usize, outputs: usize| {
             for (expected, actual) in [(inputs, net.inputs), (outputs, net.outputs)] {
                 if expected != actual {

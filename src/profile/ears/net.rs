@@ -4,7 +4,7 @@
 // Kolter & Koltun, "An empirical evaluation of generic convolutional and recurrent networks for sequence
 // modeling", 2018 (not causal here). Weights come from `models/training/profile/train.py`.
 
-use super::EarsError;
+use crate::dense::weights::{Reader, WeightsError};
 
 /// First bytes of a file of weights.
 const MAGIC: &[u8; 8] = b"UNEARS01";
@@ -53,80 +53,38 @@ pub(super) struct Net {
 }
 
 /// Reads nets one after the other from a file of weights.
-pub(super) struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
+pub(super) struct Nets<'a>(Reader<'a>);
 
-impl<'a> Reader<'a> {
-    pub fn new(bytes: &'a [u8]) -> Result<Self, EarsError> {
-        if bytes.get(..MAGIC.len()) != Some(MAGIC) {
-            return Err(EarsError::NotWeights);
-        }
-        Ok(Self {
-            bytes,
-            at: MAGIC.len(),
-        })
+impl<'a> Nets<'a> {
+    pub fn new(bytes: &'a [u8]) -> Result<Self, WeightsError> {
+        Ok(Self(Reader::new(bytes, MAGIC)?))
     }
 
-    fn take(&mut self, count: usize) -> Result<&'a [u8], EarsError> {
-        let end = self.at.saturating_add(count);
-        let part = self.bytes.get(self.at..end).ok_or(EarsError::Short {
-            expected: end,
-            actual: self.bytes.len(),
-        })?;
-        self.at = end;
-        Ok(part)
-    }
-
-    fn number(&mut self, limit: usize) -> Result<usize, EarsError> {
-        let bytes = self.take(4)?;
-        let value = bytes
-            .iter()
-            .rev()
-            .fold(0usize, |n, &b| n << 8 | usize::from(b));
-        if value > limit {
-            return Err(EarsError::TooLarge {
-                expected: limit,
-                actual: value,
-            });
-        }
-        Ok(value)
-    }
-
-    /// Half-precision numbers.
-    fn values(&mut self, count: usize) -> Result<Vec<f32>, EarsError> {
-        let bytes = self.take(2 * count)?;
-        Ok(bytes
-            .chunks_exact(2)
-            .map(|b| half(u16::from_le_bytes([b[0], b[1]])))
-            .collect())
-    }
-
-    pub fn net(&mut self) -> Result<Net, EarsError> {
-        let inputs = self.number(MAX_WIDTH)?;
-        let width = self.number(MAX_WIDTH)?;
-        let outputs = self.number(MAX_WIDTH)?;
-        let count = self.number(MAX_BLOCKS)?;
+    pub fn net(&mut self) -> Result<Net, WeightsError> {
+        let file = &mut self.0;
+        let inputs = file.number(MAX_WIDTH)?;
+        let width = file.number(MAX_WIDTH)?;
+        let outputs = file.number(MAX_WIDTH)?;
+        let count = file.number(MAX_BLOCKS)?;
         let first = Dense {
-            weights: self.values(inputs * width)?,
-            bias: self.values(width)?,
+            weights: file.values(inputs * width)?,
+            bias: file.values(width)?,
         };
         let mut blocks = Vec::with_capacity(count);
         for _ in 0..count {
             blocks.push(Block {
-                dilation: self.number(1 << 16)?,
+                dilation: file.number(1 << 16)?,
                 taps: [
-                    self.values(width * width)?,
-                    self.values(width * width)?,
-                    self.values(width * width)?,
+                    file.values(width * width)?,
+                    file.values(width * width)?,
+                    file.values(width * width)?,
                 ],
-                bias: self.values(width)?,
+                bias: file.values(width)?,
             });
         }
         let last = Dense {
-            weights: self.values(width * outputs)?,
-            bias: self.values(outputs)?,
+            weights: file.values(width * outputs)?,
+            bias: file.values(outputs)?,
         };
         Ok(Net {
             inputs,
@@ -136,19 +94,6 @@ impl<'a> Reader<'a> {
             blocks,
             last,
         })
-    }
-}
-
-/// IEEE 754 binary16 to binary32.
-fn half(bits: u16) -> f32 {
-    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
-    let exponent = i32::from(bits >> 10 & 0x1F);
-    let fraction = f32::from(bits & 0x3FF) / 1024.0;
-    match exponent {
-        0 => sign * fraction * (-14f32).exp2(),
-        31 if fraction == 0.0 => sign * f32::INFINITY,
-        31 => f32::NAN,
-        _ => sign * (1.0 + fraction) * ((exponent - 15) as f32).exp2(),
     }
 }
 
@@ -216,18 +161,7 @@ pub(super) fn softmax(x: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn to_half(x: f32) -> [u8; 2] {
-        // Exact for the small dyadic numbers of these tests.
-        let bits = x.to_bits();
-        let sign = (bits >> 16) & 0x8000;
-        if x == 0.0 {
-            return [0, 0];
-        }
-        let exponent = ((bits >> 23) & 0xFF) as i32 - 127 + 15;
-        let fraction = (bits >> 13) & 0x3FF;
-        ((sign | ((exponent as u32) << 10) | fraction) as u16).to_le_bytes()
-    }
+    use crate::dense::weights::tests::to_half;
 
     fn file(numbers: &[f32]) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
@@ -257,7 +191,7 @@ mod tests {
         numbers.extend([0.0, 0.0]);
         numbers.extend([1.0, -2.0, 0.5]);
         let bytes = file(&numbers);
-        let net = Reader::new(&bytes).unwrap().net().unwrap();
+        let net = Nets::new(&bytes).unwrap().net().unwrap();
         let mut input = vec![0.0; 2 * 6];
         input[0] = 4.0; // frame 0, channel 0
         input[3] = -1.0; // frame 1, channel 1: cut by the ReLU
@@ -267,17 +201,9 @@ mod tests {
 
     #[test]
     fn a_broken_file_is_an_error() {
-        assert!(Reader::new(b"nothing").is_err());
+        assert!(Nets::new(b"nothing").is_err());
         let bytes = file(&[0.0; 64]);
-        let mut reader = Reader::new(&bytes[..bytes.len() - 1]).unwrap();
-        assert!(matches!(reader.net(), Err(EarsError::Short { .. })));
-    }
-
-    #[test]
-    fn half_precision() {
-        for x in [0.0f32, 1.0, -2.5, 0.000061035156, 65504.0] {
-            assert_eq!(half(u16::from_le_bytes(to_half(x))), x);
-        }
-        assert_eq!(half(1), 2f32.powi(-24));
+        let mut nets = Nets::new(&bytes[..bytes.len() - 1]).unwrap();
+        assert!(matches!(nets.net(), Err(WeightsError::Short { .. })));
     }
 }

@@ -5,10 +5,8 @@
 //! with their number. Each hit is then subtracted with its own gain (matching pursuit: Mallat & Zhang,
 //! IEEE TSP 41(12), 1993).
 
-use super::{
-    median::median_of,
-    stft::{Plane, Stft},
-};
+use super::median::median_of;
+use crate::separation::stft::{Plane, Stft};
 
 /// Rate that the lows are worked at, Hz, at least: fine enough to align 250 Hz to a 30th of a period.
 const LOW_RATE: f64 = 5500.0;

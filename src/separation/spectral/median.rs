@@ -1,6 +1,6 @@
 // [worker] Sliding medians over planes of time and frequency.
 
-use super::stft::Plane;
+use crate::separation::stft::Plane;
 
 /// A window of values kept sorted while it slides.
 struct Sorted(Vec<f32>);

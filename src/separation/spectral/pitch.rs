@@ -3,7 +3,7 @@
 //! Salience after Salamon & Gómez, "Melody extraction from polyphonic music signals using pitch contour
 //! characteristics", IEEE TASLP 20(6), 2012; the path is a plain Viterbi search with an unvoiced state.
 
-use super::stft::Plane;
+use crate::separation::stft::Plane;
 
 /// Salience bins a semitone.
 const STEPS: usize = 4;

@@ -2,7 +2,8 @@
 //!
 //! Rafii & Pardo, "Music/voice separation using the similarity matrix", ISMIR 2012.
 
-use super::{median::median_of, stft::Plane};
+use super::median::median_of;
+use crate::separation::stft::Plane;
 
 /// Frames that a background is made of.
 const SIMILAR: usize = 24;

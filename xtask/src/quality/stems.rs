@@ -1,11 +1,11 @@
-// [cli] How well the model-free separator takes a clean mix apart.
+// [cli] How well the separators that are built in take a clean mix apart.
 
 use anyhow::Result;
 use uncook::{
     audio::AudioBuffer,
     damage::Stem,
     metrics::distance::si_sdr_db,
-    separation::{Separator, spectral::Spectral},
+    separation::{Separator, learned::Learned, spectral::Spectral},
     worker::progress::Progress,
 };
 
@@ -17,32 +17,33 @@ pub fn separation(song: &Song, table: &mut Table) -> Result<()> {
     if !table.wants("separation") {
         return Ok(());
     }
-    let before = cpu_seconds()?;
-    let stems = Spectral.separate(&song.mix, &Progress::new())?;
-    let seconds = cpu_seconds()? - before;
     let mix = song.mix.mono();
-    for (stem, separated) in Stem::ALL.into_iter().zip(&stems) {
-        let name = stem.name();
-        let truth = AudioBuffer::read(&song.folder.join(format!("{name}.flac")))?.mono();
-        for (row, heard) in [
-            (format!("separation, {name}"), separated.mono()),
-            (format!("separation, {name}, the mix itself"), mix.clone()),
-        ] {
-            table.add(
-                &song.name,
-                &row,
+    let mut add = |row: String, unit, value| table.add(&song.name, &row, unit, [value, None]);
+    let truth = |stem: Stem| AudioBuffer::read(&song.folder.join(format!("{}.flac", stem.name())));
+    let truths = Stem::ALL
+        .into_iter()
+        .map(|stem| Ok((stem, truth(stem)?.mono())))
+        .collect::<Result<Vec<_>>>()?;
+    let learned = Learned::built_in()?;
+    for (by, separator) in [("", &Spectral as &dyn Separator), (", learned", &learned)] {
+        let before = cpu_seconds()?;
+        let stems = separator.separate(&song.mix, &Progress::new())?;
+        let seconds = cpu_seconds()? - before;
+        for ((stem, truth), separated) in truths.iter().zip(&stems) {
+            let score = si_sdr_db(truth, &separated.mono());
+            add(
+                format!("separation{by}, {}", stem.name()),
                 "dB SI-SDR",
-                [si_sdr_db(&truth, &heard), None],
+                score,
             );
         }
+        let length = song.mix.frames() as f64 / f64::from(song.mix.sample_rate);
+        let speed = Some(length / seconds);
+        add(format!("separation{by}, speed"), "× real time", speed);
     }
-    let length = song.mix.frames() as f64 / f64::from(song.mix.sample_rate);
-    let row = "separation, speed";
-    table.add(
-        &song.name,
-        row,
-        "× real time",
-        [Some(length / seconds), None],
-    );
+    for (stem, truth) in &truths {
+        let row = format!("separation, {}, the mix itself", stem.name());
+        add(row, "dB SI-SDR", si_sdr_db(truth, &mix));
+    }
     Ok(())
 }
