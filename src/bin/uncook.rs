@@ -205,11 +205,11 @@ enum Regenerator {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Separator {
-    /// The best installed model, else learned
+    /// The best installed model, else spectral
     Automatic,
     /// htdemucs_6s where it is installed, else as automatic: with --stems, guitar and piano get files of their own
     SixStems,
-    /// The small built-in network
+    /// The small built-in network: cleaner stems, but kicks and snares are heard less surely in them
     Learned,
     /// No network
     Spectral,

@@ -110,8 +110,8 @@ pub fn analysis(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec
     row(ui, "Separator", &mut |ui| {
         let hint = "Who separates the instruments";
         let meanings = [
-            "An installed model, else the small network that is built in",
-            "Masks in the spectrum, without a network",
+            "An installed model, else the built-in one",
+            "The built-in one, without a model",
         ];
         controls::choice(ui, "Separator", (hint, &meanings), &params.separator, out);
     });

@@ -32,7 +32,7 @@ pub enum Quality {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SeparatorChoice {
-    /// The best model that is installed, else [`Self::Learned`].
+    /// The best model that is installed, else [`Self::Spectral`].
     #[default]
     Automatic,
     /// The model that can tell guitar and piano from the rest, else as [`Self::Automatic`].

@@ -7,6 +7,7 @@ mod hour;
 mod models;
 mod music;
 mod paint;
+mod presets;
 mod snapshots;
 mod stage;
 pub mod still;
