@@ -102,8 +102,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         skips: false,
         output_bias: false,
     };
-    let flow = CpuFlow::load(&Hashed, &config)?;
     let pool = Pool::new(threads.parse()?);
+    let flow = CpuFlow::load(&Hashed, &config, &pool)?;
     let local = |name| hashed(name, FRAMES * config.local_dim()).collect();
     let rows = Rows {
         rows: vec![

@@ -120,13 +120,14 @@ impl Model {
             });
         }
         let mut notices = Vec::new();
-        let engine = engine(&source, &config, device, &mut notices)?;
+        let pool = Pool::new(threads.max(1));
+        let engine = engine(&source, &config, device, &pool, &mut notices)?;
         Ok(Self {
             conditioner: Conditioner::load(&source, &config)?,
             engine: Mutex::new(engine),
             codec,
             config,
-            pool: Pool::new(threads.max(1)),
+            pool,
             heard: Mutex::new(None),
             notices: Mutex::new(notices),
             files,
@@ -241,7 +242,7 @@ impl Model {
                     checkpoint: &checkpoint,
                     prefix: STATE_PREFIX,
                 };
-                *engine = Engine::Cpu(CpuFlow::load(&source, &self.config.flow)?);
+                *engine = Engine::Cpu(CpuFlow::load(&source, &self.config.flow, &self.pool)?);
                 self.fill_on(&engine, task, progress)
             }
             other => other,
@@ -285,6 +286,7 @@ fn engine(
     source: &Stored<'_>,
     config: &ModelConfig,
     device: &Device,
+    pool: &Pool,
     notices: &mut Vec<String>,
 ) -> Result<Engine, JascoError> {
     if !device.is_cpu() {
@@ -296,7 +298,7 @@ fn engine(
             Err(error) => return Err(error),
         }
     }
-    Ok(Engine::Cpu(CpuFlow::load(source, &config.flow)?))
+    Ok(Engine::Cpu(CpuFlow::load(source, &config.flow, pool)?))
 }
 
 fn read_text(path: &Path) -> Result<String, JascoError> {

@@ -70,10 +70,10 @@ impl Model {
         let config = ModelConfig::read(&source, xp).expect("config");
         weights::check(&source, &config.needed()).expect("all tensors");
         let flow = &config.flow;
-        let cpu = CpuFlow::load(&source, flow).expect("weights");
+        let pool = Pool::new(2);
+        let cpu = CpuFlow::load(&source, flow, &pool).expect("weights");
         let device = DeviceFlow::load(&source, flow, &Device::Cpu, DType::F32).expect("weights");
         let conditioner = Conditioner::load(&source, &config).expect("weights");
-        let pool = Pool::new(2);
 
         let t5_config = std::fs::read_to_string(dir.join("t5_config.json")).expect("golden");
         let t5_config = T5Config::parse(&t5_config).expect("golden");

@@ -347,9 +347,10 @@ fn cancel_acts_within_a_step_and_progress_counts_steps() {
         checkpoint: &source,
         prefix: "best_state.",
     };
-    let flow = CpuFlow::load(&source, &model.config.flow).expect("weights");
+    let pool = Pool::new(2);
+    let flow = CpuFlow::load(&source, &model.config.flow, &pool).expect("weights");
     let rows = model.conditioner.rows(&given, task.guidance, false);
-    let (pool, progress) = (Pool::new(2), Progress::new());
+    let progress = Progress::new();
     let mut session = flow.session(&rows, &pool).watching(&progress);
     let mut out = vec![vec![0.0; length * width]; rows.rows.len()];
     let mut layers = 0;

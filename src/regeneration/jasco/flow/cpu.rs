@@ -10,6 +10,8 @@
 // - Frames pass in groups through everything between two attentions, so that the feed-forward's hidden
 //   values never leave the caches.
 
+use std::sync::OnceLock;
+
 use super::{Rows, Session, Trace, embed};
 use crate::{
     dense::{
@@ -64,12 +66,16 @@ struct Layer {
 }
 
 impl CpuFlow {
-    /// Reads the weights, whose presence and shapes were checked, one after the other: beside the packed
-    /// weights only one tensor is in memory.
+    /// Reads the weights, whose presence and shapes were checked, a layer a thread: beside the packed weights only one
+    /// tensor a thread is in memory.
     ///
     /// # Errors
     /// If a tensor can't be read.
-    pub fn load(source: &dyn Tensors, config: &FlowConfig) -> Result<Self, JascoError> {
+    pub fn load(
+        source: &dyn Tensors,
+        config: &FlowConfig,
+        pool: &Pool,
+    ) -> Result<Self, JascoError> {
         let d = config.dim;
         let read = |name: &str, shape: &[usize]| weights::read(source, name, shape);
         let matrix = |name: &str, out: usize, input: usize| -> Result<Linear, JascoError> {
@@ -100,6 +106,11 @@ impl CpuFlow {
                 linear2: matrix(&format!("{p}linear2.weight"), d, config.hidden)?,
             })
         };
+        let layers: Vec<OnceLock<Result<Layer, JascoError>>> =
+            (0..config.layers).map(|_| OnceLock::new()).collect();
+        pool.run(config.layers, |i, _| {
+            layers[i].get_or_init(|| layer(i));
+        });
         let emb = read("emb.weight", &[d, config.input_dim()])?;
         let columns = |first: usize, n: usize| -> Linear {
             let part: Vec<f32> = emb
@@ -114,7 +125,10 @@ impl CpuFlow {
             config: config.clone(),
             emb_latents: columns(0, config.flow_dim),
             emb_local: columns(config.flow_dim, config.local_dim()),
-            layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
+            layers: layers
+                .into_iter()
+                .filter_map(OnceLock::into_inner)
+                .collect::<Result<_, _>>()?,
             skips: (0..skips)
                 .map(|j| affine(&format!("transformer.skip_projections.{j}"), d, 2 * d))
                 .collect::<Result<_, _>>()?,
