@@ -114,17 +114,7 @@ pub fn list(target: &str) -> Result<String> {
 
 /// Everything that the package's normal dependencies lead to, by name and version.
 fn linked(target: &str) -> Result<Vec<Package>> {
-    let output = workspace::cargo()?
-        .args(["metadata", "--format-version", "1", "--locked"])
-        .args(["--filter-platform", target])
-        .output()
-        .context("cargo can't be run")?;
-    ensure!(
-        output.status.success(),
-        "cargo metadata failed:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let metadata = workspace::metadata(&["--locked", "--filter-platform", target])?;
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let packages: BTreeMap<String, Value> = list(&metadata["packages"])

@@ -33,8 +33,21 @@ pub fn root() -> Result<PathBuf> {
 /// # Errors
 /// If cargo can't be asked.
 pub fn target_dir() -> Result<PathBuf> {
+    let json = metadata(&["--no-deps"])?;
+    let dir = json["target_directory"]
+        .as_str()
+        .context("cargo metadata names no target folder")?;
+    Ok(PathBuf::from(dir))
+}
+
+/// What `cargo metadata` says of the workspace.
+///
+/// # Errors
+/// If cargo can't be asked.
+pub fn metadata(args: &[&str]) -> Result<serde_json::Value> {
     let output = cargo()?
-        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .args(["metadata", "--format-version", "1"])
+        .args(args)
         .output()
         .context("cargo can't be run")?;
     ensure!(
@@ -42,11 +55,7 @@ pub fn target_dir() -> Result<PathBuf> {
         "cargo metadata failed:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let dir = json["target_directory"]
-        .as_str()
-        .context("cargo metadata names no target folder")?;
-    Ok(PathBuf::from(dir))
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 /// A cargo to run in the root.

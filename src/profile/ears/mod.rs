@@ -14,9 +14,12 @@ use super::{
     chroma, onsets,
     spectra::{BandSpectra, RATE, Source, sections_of},
 };
-use crate::{dense::weights::WeightsError, worker::progress::Progress};
+use crate::{
+    dense::{act::softmax, weights::WeightsError},
+    worker::progress::Progress,
+};
 pub(super) use features::PITCH_FPS;
-use net::{Net, Nets, sigmoid, softmax};
+use net::{Net, Nets, sigmoid};
 
 /// A file of weights that can't be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -147,17 +147,6 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// Turns scores into probabilities that sum to 1.
-pub(super) fn softmax(x: &mut [f32]) {
-    let top = x.iter().copied().fold(f32::MIN, f32::max);
-    let mut sum = 0.0;
-    for v in x.iter_mut() {
-        *v = (*v - top).exp();
-        sum += *v;
-    }
-    x.iter_mut().for_each(|v| *v /= sum);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use crate::{
     dense::{
+        act::softmax,
         gemm::{Packed, Rows},
         weights::{Reader, WeightsError},
     },
@@ -347,17 +348,6 @@ fn widen(up: &Packed, x: &Grid, y: &mut Grid) {
             }
         }
     }
-}
-
-/// Turns scores into shares that sum to 1.
-fn softmax(x: &mut [f32]) {
-    let top = x.iter().copied().fold(f32::MIN, f32::max);
-    let mut sum = 0.0;
-    for v in x.iter_mut() {
-        *v = (*v - top).exp();
-        sum += *v;
-    }
-    x.iter_mut().for_each(|v| *v /= sum);
 }
 
 #[cfg(test)]

@@ -114,6 +114,7 @@ const TABLE: [(&str, &[&str]); 19] = [
 const KERNELS: &[&str] = &[
     "audio",
     "damage",
+    "dense::act",
     "dense::weights",
     "metrics",
     "models",
