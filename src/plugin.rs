@@ -10,6 +10,8 @@
 
 mod clock;
 mod patience;
+#[cfg(feature = "standalone")]
+pub mod standalone;
 
 use std::{
     path::PathBuf,
@@ -254,6 +256,16 @@ impl Uncook {
         })
     }
 
+    fn open_editor(&self) -> UncookEditor {
+        let backend = EditorBackend {
+            params: self.params.clone(),
+            link: self.link.clone(),
+            #[cfg(feature = "ml")]
+            shelf: OnceLock::new(),
+        };
+        UncookEditor::new(self.params.clone(), Arc::new(backend))
+    }
+
     /// Waits for this instance's jobs. Only while a host renders offline.
     fn wait(&mut self) {
         let Some(instance) = self.link.instance() else {
@@ -303,13 +315,7 @@ impl Plugin for Uncook {
     }
 
     fn editor(&mut self, _executor: AsyncExecutor<Self>) -> Option<UncookEditor> {
-        let backend = EditorBackend {
-            params: self.params.clone(),
-            link: self.link.clone(),
-            #[cfg(feature = "ml")]
-            shelf: OnceLock::new(),
-        };
-        Some(UncookEditor::new(self.params.clone(), Arc::new(backend)))
+        Some(self.open_editor())
     }
 
     fn activate(

@@ -30,6 +30,8 @@ const PIECE: usize = 256;
 const MAX_INPUT: f32 = 1e4;
 /// Silence after which a moved timeline starts from a clean state, on top of the latency.
 const IDLE_SECONDS: f64 = 0.5;
+/// The lowest rate in Hz that the stages' frames and filters are made for.
+const LOWEST_RATE: f64 = 8_000.0;
 
 /// The audio thread's ends of everything it shares.
 pub struct AudioLink {
@@ -101,7 +103,9 @@ struct Scratch {
 }
 
 impl Chain {
-    /// Allocates everything for `channels` (1 or 2) at `sample_rate` Hz (8000 to 192000).
+    /// Allocates everything for `channels` (1 or 2) at `sample_rate` Hz (8000 to 192000). Below, the stages work
+    /// as at 8000 Hz, their frequencies and times scaled with the rate: no recording has such a rate, but some
+    /// hosts ask for it when they test a plugin.
     ///
     /// # Panics
     /// On another number of channels: a defect of the caller.
@@ -111,6 +115,8 @@ impl Chain {
             "{channels} channels"
         );
         link.capture.set_sample_rate(sample_rate.round() as u32);
+        let patch_rate = sample_rate;
+        let sample_rate = sample_rate.max(LOWEST_RATE);
         let unwrap = Unwrapper::live(sample_rate, channels);
         let desaturate = Desaturator::live(sample_rate, channels);
         let declick = Declicker::live(sample_rate, channels);
@@ -121,7 +127,7 @@ impl Chain {
             + declick.latency()
             + declip.latency()
             + denoise.latency();
-        let pad = Player::look_ahead_samples(sample_rate).saturating_sub(repair);
+        let pad = Player::look_ahead_samples(patch_rate).saturating_sub(repair);
         let bass = BassRestorer::live(sample_rate, channels);
         let treble = TrebleRestorer::live(sample_rate, channels);
         let eq = EqMatcher::live(sample_rate, channels);
@@ -143,7 +149,7 @@ impl Chain {
             declip,
             denoise,
             pad: std::array::from_fn(|_| Delay::new(pad)),
-            player: Player::new(sample_rate, repair + pad),
+            player: Player::new(patch_rate, repair + pad),
             bass,
             treble,
             eq,

@@ -17,43 +17,67 @@ use uncook::audio::AudioBuffer;
 use crate::{
     automation::Change,
     bundle,
-    host::{HostedPlugin, RenderMode},
+    host::{HostedPlugin, Param, RenderMode},
+    packages,
     render::{Blocks, Pace, Pass, play},
-    song,
+    song, workspace,
 };
 
 /// Samples in a block, in every host: the scripts have the same number.
 const BLOCK: usize = 512;
+const PYTHON: &str = "python3";
+/// Seconds of the test song.
+const SECONDS: f64 = 6.0;
 /// Largest difference between two hosts' exports, full scale being 1.
 const TOLERANCE: f32 = 1e-6;
 /// What the scripts share.
 const COMMON: &str = include_str!("hosts/common.py");
-/// Hosts that are driven from Python: package and script.
-const PYTHON_HOSTS: [(&str, &str); 2] = [
+/// Hosts that are driven from Python, and their scripts.
+const PYTHON_HOSTS: [(&str, &str); 3] = [
     ("pedalboard", include_str!("hosts/pedalboard.py")),
     ("dawdreamer", include_str!("hosts/dawdreamer.py")),
+    (ARDOUR, include_str!("hosts/ardour.py")),
 ];
+/// Not a Python package: Debian's `ardour`, version 7.
+const ARDOUR: &str = "ardour";
+/// The versions that `--set-up` installs.
+const REQUIREMENTS: &str = include_str!("hosts/requirements.txt");
 /// The plugin's VST3 class, as preset files name it: `org.uncook.fx.01`.
 const CLASS: &str = "6F72672E756E636F6F6B2E66782E3031";
 /// A host that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Plays the bundles in the hosts that are installed: CLAP in clack, VST3 in pedalboard and DawDreamer
-/// (`pip install pedalboard dawdreamer`), and prints a table.
+/// Plays the bundles in the hosts that are installed: CLAP in clack, VST3 in pedalboard, DawDreamer and
+/// Ardour, and prints a table.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// The Python that has the hosts.
-    #[arg(long, default_value = "python3")]
+    /// The Python that has the hosts, or, with `--set-up`, that makes the environment for them.
+    #[arg(long, default_value = PYTHON)]
     pub python: PathBuf,
+    /// Install pedalboard and DawDreamer into an environment under target/ first (from PyPI).
+    #[arg(long)]
+    pub set_up: bool,
     /// Seconds of the test song.
-    #[arg(long, default_value_t = 6.0)]
+    #[arg(long, default_value_t = SECONDS)]
     pub seconds: f64,
-    /// Fail where a host is not installed.
+    /// Fail where a host is not installed (Ardour excepted).
     #[arg(long)]
     pub all: bool,
     /// Keep what the hosts wrote in this folder.
     #[arg(long)]
     pub keep: Option<PathBuf>,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self {
+            python: PYTHON.into(),
+            set_up: false,
+            seconds: SECONDS,
+            all: false,
+            keep: None,
+        }
+    }
 }
 
 /// What is played in every host.
@@ -109,6 +133,11 @@ pub fn run(args: &Args) -> Result<()> {
         clap.exists() && vst3.exists(),
         "the bundles are missing: run `cargo xtask bundle` first"
     );
+    let python = if args.set_up {
+        set_up(&args.python)?
+    } else {
+        args.python.clone()
+    };
     let temporary = std::env::temp_dir().join(format!("uncook-hosts-{}", std::process::id()));
     let folder = args.keep.clone().unwrap_or_else(|| temporary.clone());
     fs::create_dir_all(&folder)?;
@@ -128,13 +157,17 @@ pub fn run(args: &Args) -> Result<()> {
     let mut lines = vec![reference.line];
     let mut missing = Vec::new();
     for (package, script) in PYTHON_HOSTS {
-        if !has(&args.python, package) {
+        let there = match package {
+            ARDOUR => has_ardour(&python),
+            package => has(&python, package),
+        };
+        if !there {
             missing.push(package);
             continue;
         }
         let place = folder.join(package);
         let line = prepare(&place, &input, &scenes, &project)
-            .and_then(|()| python_host(&args.python, package, script, &vst3, &place))
+            .and_then(|()| python_host(&python, package, script, &vst3, &place))
             .map(|report| {
                 let mut line = judge(
                     package,
@@ -167,11 +200,17 @@ pub fn run(args: &Args) -> Result<()> {
         lines.push(line);
     }
     print!("{}", table(&lines));
-    for package in &missing {
-        println!(
-            "{package} is not installed; `pip install {package}` for {}",
-            args.python.display()
-        );
+    for &package in &missing {
+        if package == ARDOUR {
+            println!(
+                "Ardour 7 is not installed; on Debian 12 `apt-get install ardour`, then `--set-up`"
+            );
+        } else {
+            println!(
+                "{package} is not installed for {}; `cargo xtask hosts --set-up` installs it",
+                python.display()
+            );
+        }
     }
     if args.keep.is_none() {
         fs::remove_dir_all(&temporary)?;
@@ -182,6 +221,7 @@ pub fn run(args: &Args) -> Result<()> {
         .filter(|(_, result)| result.is_err())
         .count();
     ensure!(failures == 0, "{failures} check(s) failed");
+    missing.retain(|&package| package != ARDOUR);
     ensure!(
         !args.all || missing.is_empty(),
         "not installed: {}",
@@ -196,7 +236,7 @@ struct Reference {
     /// In the scenes' order, latency taken off.
     renders: Vec<AudioBuffer>,
     latency: usize,
-    parameters: Vec<String>,
+    parameters: Vec<Param>,
 }
 
 fn clack(bundle: &Path, input: &AudioBuffer, scenes: &[Scene]) -> Result<Reference> {
@@ -206,8 +246,7 @@ fn clack(bundle: &Path, input: &AudioBuffer, scenes: &[Scene]) -> Result<Referen
     for scene in scenes {
         let mut plugin = HostedPlugin::load(bundle)?;
         plugin.select_channels(2)?;
-        parameters = plugin.params()?.into_iter().map(|p| p.name).collect();
-        parameters.sort();
+        parameters = plugin.params()?;
         for &(name, value) in &scene.set {
             let (id, value) = plain(&mut plugin, name, value)?;
             plugin.set_params(&[(id, value)])?;
@@ -288,11 +327,66 @@ fn clack_state(bundle: &Path) -> Result<Result<String, String>> {
     })
 }
 
-fn has(python: &Path, package: &str) -> bool {
+/// An environment with the hosts under target/, made once for each list of versions; returns its Python.
+///
+/// # Errors
+/// If Python lacks `venv`, or a package can't be fetched.
+pub(crate) fn set_up(python: &Path) -> Result<PathBuf> {
+    let folder = workspace::target_dir()?.join("hosts");
+    let list = folder.join("requirements.txt");
+    let ready = folder.join(if cfg!(windows) {
+        "Scripts/python.exe"
+    } else {
+        "bin/python"
+    });
+    if fs::read_to_string(&list).is_ok_and(|versions| versions == REQUIREMENTS) {
+        return Ok(ready);
+    }
+    // Debian's Python comes without.
+    if !has(python, "ensurepip") {
+        packages::ensure_for_hosts()?;
+    }
+    let fresh = Command::new(python)
+        .args(["-m", "venv", "--clear"])
+        .arg(&folder)
+        .status()
+        .with_context(|| format!("{} can't be started", python.display()))?;
+    ensure!(
+        fresh.success(),
+        "{} can't make an environment for the hosts",
+        python.display()
+    );
+    // The list is only in its place once everything on it is.
+    let wanted = folder.join("wanted.txt");
+    fs::write(&wanted, REQUIREMENTS)?;
+    let pip = ["-m", "pip", "install", "--quiet", "--only-binary", ":all:"];
+    let installed = Command::new(&ready)
+        .args(pip)
+        .arg("--requirement")
+        .arg(&wanted)
+        .status()?;
+    ensure!(
+        installed.success(),
+        "pedalboard and DawDreamer can't be installed; is PyPI within reach?"
+    );
+    fs::rename(&wanted, &list)?;
+    Ok(ready)
+}
+
+fn has(python: &Path, module: &str) -> bool {
     Command::new(python)
-        .args(["-c", &format!("import {package}")])
+        .args(["-c", &format!("import {module}")])
         .output()
         .is_ok_and(|output| output.status.success())
+}
+
+/// Ardour's interpreter and scanner, and what its script needs of Python.
+fn has_ardour(python: &Path) -> bool {
+    let runs = Command::new("ardour7-lua")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    runs && has(python, "numpy")
 }
 
 /// Writes what a script needs into a folder of its own.
@@ -370,7 +464,7 @@ fn judge(
     folder: &Path,
     renders: &[AudioBuffer],
     input: &AudioBuffer,
-    parameters: &[String],
+    parameters: &[Param],
     latency: usize,
 ) -> Line {
     let version = report["version"].as_str().unwrap_or("?");
@@ -380,9 +474,11 @@ fn judge(
         .flatten()
         .filter_map(Value::as_str)
         .collect();
+    // Ardour shows what can be automated.
     let lacking: Vec<&str> = parameters
         .iter()
-        .map(String::as_str)
+        .filter(|parameter| parameter.is_automatable() || package != ARDOUR)
+        .map(|parameter| parameter.name.as_str())
         .filter(|name| !theirs.contains(name))
         .collect();
     let parameters = if lacking.is_empty() {

@@ -1,4 +1,4 @@
-// [cli] The Debian packages that tests with a window want: looked for, installed where allowed, or named.
+// [cli] The Debian packages that some tests want: looked for, installed where allowed, or named.
 
 use std::process::{Command, Stdio};
 
@@ -21,27 +21,42 @@ const WINDOW_TESTS: [&str; 9] = [
     "libxkbcommon-x11-0",
 ];
 
+/// What makes an environment for the hosts that are driven from Python.
+const HOSTS: [&str; 1] = ["python3-venv"];
+
 /// Sees to it that the packages of window tests are there. Root on Debian and its kin gets them
 /// installed, and is told so; anyone else is given the line to paste. Other systems are left alone.
 ///
 /// # Errors
 /// If packages are missing and can't be installed.
 pub fn ensure_for_window_tests() -> Result<()> {
+    ensure("tests that open a window", &WINDOW_TESTS)
+}
+
+/// The same for `cargo xtask hosts --set-up`.
+///
+/// # Errors
+/// If packages are missing and can't be installed.
+pub fn ensure_for_hosts() -> Result<()> {
+    ensure("tests in other plugin hosts", &HOSTS)
+}
+
+fn ensure(purpose: &str, packages: &[&'static str]) -> Result<()> {
     if !cfg!(target_os = "linux") || !succeeds(Command::new("dpkg-query").arg("--version")) {
         return Ok(());
     }
-    let missing: Vec<&str> = WINDOW_TESTS.into_iter().filter(|p| !installed(p)).collect();
+    let missing: Vec<&str> = packages.iter().copied().filter(|p| !installed(p)).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let list = missing.join(" ");
     if !is_root() {
         bail!(
-            "tests that open a window need packages that are missing; paste this and run again:\n\
+            "{purpose} need packages that are missing; paste this and run again:\n\
              sudo apt-get update && sudo apt-get install -y --no-install-recommends {list}"
         );
     }
-    println!("Installing Debian packages for tests that open a window: {list}");
+    println!("Installing Debian packages for {purpose}: {list}");
     workspace::run(Command::new("apt-get").args(["update", "-q"]))?;
     workspace::run(
         Command::new("apt-get")

@@ -83,8 +83,15 @@ const TABLE: [(&str, &[&str]); 19] = [
     ),
     (
         "plugin",
+        // The stand-alone program plays a file.
         &[
-            "damage", "editor", "exchange", "params", "realtime", "worker",
+            "audio::AudioBuffer",
+            "damage",
+            "editor",
+            "exchange",
+            "params",
+            "realtime",
+            "worker",
         ],
     ),
     (
@@ -98,6 +105,7 @@ const TABLE: [(&str, &[&str]); 19] = [
             "metrics",
             "models",
             "params",
+            "plugin::standalone",
             "profile",
             "realtime",
             "regeneration",
