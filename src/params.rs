@@ -479,6 +479,8 @@ pub enum SeparatorParam {
     Automatic,
     /// Model-free masks in the spectrum.
     Spectral,
+    /// The small network that is built in.
+    Learned,
 }
 
 impl From<SeparatorParam> for SeparatorChoice {
@@ -486,6 +488,7 @@ impl From<SeparatorParam> for SeparatorChoice {
         match choice {
             SeparatorParam::Automatic => Self::default(),
             SeparatorParam::Spectral => Self::Spectral,
+            SeparatorParam::Learned => Self::Learned,
         }
     }
 }
@@ -527,6 +530,7 @@ choice!(Quality {
 choice!(SeparatorParam {
     Automatic = "automatic", "Automatic";
     Spectral = "spectral", "Spectral";
+    Learned = "learned", "Learned";
 });
 choice!(RegeneratorChoice {
     Off = "off", "Off";

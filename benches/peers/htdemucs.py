@@ -2,7 +2,8 @@
 
     pip install demucs==4.1.0 torch==2.11.0 omegaconf
     cargo build --release --example htdemucs_peer --no-default-features --features ml
-    python benches/peers/htdemucs.py [--seconds 20] [--pairs 5] [--threads 2] [--model FILE.th]
+    python benches/peers/htdemucs.py [--kind htdemucs|hdemucs_mmi] [--seconds 20] [--pairs 5] [--threads 2]
+        [--model FILE.th]
 
 Without --model, a network of the released size with random weights is made and saved by demucs' own
 function. The two take turns, each in a process of its own; loading is not counted, memory is each
@@ -23,22 +24,28 @@ from pathlib import Path
 RATE = 44100
 
 
-def make_model(folder):
+def make_model(folder, kind):
     """A random network with the released hyper-parameters, whose branches all matter."""
     import torch
     from demucs import states
+    from demucs.hdemucs import HDemucs
     from demucs.htdemucs import HTDemucs
     from omegaconf import OmegaConf
 
     torch.manual_seed(3)
-    model = HTDemucs(
-        sources=["drums", "bass", "other", "vocals"],
-        segment=Fraction(39, 5),
-        channels=48,
-        dconv_mode=3,
-        bottom_channels=512,
-        t_dropout=0.02,
-    )
+    sources = ["drums", "bass", "other", "vocals"]
+    if kind == "hdemucs_mmi":
+        # What is not named is the class's own default.
+        model = HDemucs(sources=sources, channels=48, hybrid_old=False, segment=44)
+    else:
+        model = HTDemucs(
+            sources=sources,
+            segment=Fraction(39, 5),
+            channels=48,
+            dconv_mode=3,
+            bottom_channels=512,
+            t_dropout=0.02,
+        )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith(".scale"):
@@ -87,12 +94,13 @@ def main():
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--kind", choices=("htdemucs", "hdemucs_mmi"), default="htdemucs")
     parser.add_argument("--ours", default="target/release/examples/htdemucs_peer")
     parser.add_argument("--torch-worker", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--make-model", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.make_model:
-        make_model(args.make_model)
+        make_model(args.make_model, args.kind)
         return
     if args.torch_worker:
         torch_worker(*args.torch_worker, args.threads)
@@ -104,7 +112,7 @@ def main():
         model = args.model
         if not model:
             # In a process of its own: a process begins with the peak of the one that started it.
-            command = [sys.executable, __file__, "--make-model", str(folder)]
+            command = [sys.executable, __file__, "--make-model", str(folder), "--kind", args.kind]
             subprocess.run(command, check=True)
             model = next(folder.glob("random-*.th"))
         song = folder / "song.f32"

@@ -3,6 +3,7 @@
     pip install torch numpy
     cargo build --release --example jasco_peer --no-default-features --features ml
     python benches/peers/jasco.py [--pairs 3] [--threads 2]
+    python benches/peers/jasco.py --make FOLDER && target/release/examples/jasco_peer load FOLDER/state_dict.bin
 
 One evaluation with the sizes of the 400M model, two terms of 500 frames, float32. Weights and inputs are a hash
 of names and places, the same on both sides. PyTorch runs the network as its paper writes it, both terms in one
@@ -120,13 +121,122 @@ def torch_worker(out, threads):
     print(json.dumps({"wall_s": wall / RUNS, "cpu_s": cpu / RUNS, "peak_bytes": peak}))
 
 
+CODEC = "condition_provider.conditioners.self_wav.compression_model.model."
+CONFIG = f"""
+transformer_lm:
+  dim: {DIM}
+  num_heads: {HEADS}
+  num_layers: {LAYERS}
+  hidden_scale: {HIDDEN // DIM}
+  skip_connections: false
+  time_embedding_dim: {TIME_DIM}
+  flow_dim: {FLOW}
+  chords_dim: 16
+  drums_dim: 2
+  melody_dim: 0
+compression_model_latent_mean: -0.0074
+compression_model_latent_std: 4.0102
+compression_model_framerate: 50
+sample_rate: 32000
+conditioners:
+  self_wav:
+    drum_latents:
+      out_dim: 2
+      blurring_factor: 3
+  chords:
+    chords_emb:
+      card: 194
+      out_dim: 16
+dataset:
+  segment_duration: 10
+"""
+
+
+def codec_shapes():
+    """Names and shapes of the 32 kHz codec as the model's file holds it."""
+    yield "encoder.layers.0.conv", (64, 1, 7)
+    yield "decoder.layers.0.conv", (1024, FLOW, 7)
+    layer, width = 1, 64
+    for kernel in (8, 8, 10, 16):
+        yield f"encoder.layers.{layer}.block.1.conv", (width // 2, width, 3)
+        yield f"encoder.layers.{layer}.block.3.conv", (width, width // 2, 1)
+        yield f"encoder.layers.{layer + 2}.conv", (2 * width, width, kernel)
+        layer, width = layer + 3, 2 * width
+    yield "encoder.layers.15.conv", (FLOW, 1024, 7)
+    layer = 3
+    for kernel in (16, 10, 8, 8):
+        yield f"decoder.layers.{layer}.conv", (width, width // 2, kernel)
+        width //= 2
+        yield f"decoder.layers.{layer + 1}.block.1.conv", (width // 2, width, 3)
+        yield f"decoder.layers.{layer + 1}.block.3.conv", (width, width // 2, 1)
+        layer += 3
+    yield "decoder.layers.15.conv", (1, 64, 7)
+
+
+def make(folder):
+    import torch
+
+    torch.manual_seed(4)
+    state = {}
+
+    def add(name, *shape, like=0.0):
+        deep = math.prod(shape[1:]) if len(shape) > 1 else 100
+        state[name] = (like + torch.randn(*shape) / math.sqrt(deep)).half()
+
+    def affine(name, out, inputs):
+        add(f"{name}.weight", out, inputs)
+        add(f"{name}.bias", out)
+
+    for name, shape in codec_shapes():
+        transposed = name.startswith("decoder") and len(name.split(".")) == 4 and shape[2] > 7
+        add(f"{CODEC}{name}.bias", shape[1] if transposed else shape[0])
+        add(f"{CODEC}{name}.weight_g", shape[0], 1, 1, like=1.0)
+        add(f"{CODEC}{name}.weight_v", *shape)
+    for half, layer in (("encoder", 13), ("decoder", 1)):
+        for level in range(2):
+            for what in ("ih", "hh"):
+                lstm = f"{CODEC}{half}.layers.{layer}.lstm."
+                add(f"{lstm}weight_{what}_l{level}", 4096, 1024)
+                add(f"{lstm}bias_{what}_l{level}", 4096)
+    for level in range(4):
+        add(f"{CODEC}quantizer.layers.{level}.codebook.embed", 2048, FLOW)
+    conditioner = "condition_provider.conditioners."
+    affine(conditioner + "self_wav.output_proj", 2, FLOW)
+    affine(conditioner + "description.output_proj", DIM, 768)
+    add(conditioner + "chords.emb.weight", 195, 16)
+    add("emb.weight", DIM, FLOW + LOCAL)
+    for layer in range(LAYERS):
+        prefix = f"transformer.layers.{layer}."
+        for norm in ("norm1", "norm_cross", "norm2"):
+            add(f"{prefix}{norm}.weight", DIM, like=1.0)
+            add(f"{prefix}{norm}.bias", DIM)
+        for attention in ("self_attn", "cross_attention"):
+            add(f"{prefix}{attention}.in_proj_weight", 3 * DIM, DIM)
+            add(f"{prefix}{attention}.out_proj.weight", DIM, DIM)
+        add(f"{prefix}linear1.weight", HIDDEN, DIM)
+        add(f"{prefix}linear2.weight", DIM, HIDDEN)
+    add("out_norm.weight", DIM, like=1.0)
+    add("out_norm.bias", DIM)
+    add("linear.weight", FLOW, DIM)
+    affine("temb.dense.0", TIME_HIDDEN, TIME_DIM)
+    affine("temb.dense.1", TIME_HIDDEN, TIME_HIDDEN)
+    affine("temb_proj", DIM, TIME_HIDDEN)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({"best_state": state, "xp.cfg": CONFIG}, folder / "state_dict.bin")
+    print(f"{sum(x.numel() for x in state.values()) / 1e6:.0f} million numbers")
+
+
 def main():
     parser = argparse.ArgumentParser()
+    parser.add_argument("--make", type=Path, metavar="FOLDER", help="only write a model there")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--ours", default="target/release/examples/jasco_peer")
     parser.add_argument("--torch-worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.make:
+        make(args.make)
+        return
     if args.torch_worker:
         torch_worker(args.torch_worker, args.threads)
         return

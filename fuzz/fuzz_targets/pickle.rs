@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use uncook::models::checkpoint::{Limits, pickle};
+use uncook_fuzz::checkpoint::{Limits, pickle};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(parsed) = pickle::parse(bytes, &Limits::default()) {

@@ -5,7 +5,7 @@
 //! the taps. The right side is packed once into panels of two vectors of columns.
 
 use super::{
-    aligned::Aligned,
+    aligned::{Floats, Lent},
     kernels::{Kernel, Tile, kernels},
     level::Level,
 };
@@ -43,9 +43,9 @@ pub struct Packed {
     depth: usize,
     columns: usize,
     /// Panels of `2 * lanes` columns (the last may have `lanes`), each `[depth][width]`, padded with zeros.
-    panels: Aligned,
+    panels: Floats,
     /// `[columns]`, padded with zeros to whole panels.
-    bias: Aligned,
+    bias: Floats,
 }
 
 /// The left side of a product: row `i` begins at `start + i * stride`, and consists of pieces of
@@ -102,10 +102,11 @@ impl Packed {
         mut weight: impl FnMut(usize, usize) -> f32,
     ) -> Self {
         let mut packed = Self::empty(level, depth, columns);
-        packed.bias[..bias.len()].copy_from_slice(bias);
+        packed.bias.own()[..bias.len()].copy_from_slice(bias);
         let lanes = level.lanes();
+        let numbers = packed.panels.own();
         for (first, width, at) in panels(depth, columns, lanes) {
-            let panel = &mut packed.panels[at..at + depth * width];
+            let panel = &mut numbers[at..at + depth * width];
             for (k, line) in panel.chunks_exact_mut(width).enumerate() {
                 let used = width.min(columns - first);
                 for (j, x) in line[..used].iter_mut().enumerate() {
@@ -132,17 +133,18 @@ impl Packed {
             level,
             depth,
             columns,
-            panels: Aligned::zeroed(depth * padded),
-            bias: Aligned::zeroed(padded),
+            panels: Floats::zeroed(depth * padded),
+            bias: Floats::zeroed(padded),
         }
     }
 
     /// Sets the first `rows` lines of the depth from `source`, row `k` at `k * stride`, and the rest of the
     /// depth to zero.
     pub fn fill_rows(&mut self, source: &[f32], stride: usize) {
+        let numbers = self.panels.own();
         for (first, width, at) in panels(self.depth, self.columns, self.level.lanes()) {
             let used = width.min(self.columns - first);
-            let panel = &mut self.panels[at..at + self.depth * width];
+            let panel = &mut numbers[at..at + self.depth * width];
             for (k, line) in panel.chunks_exact_mut(width).enumerate() {
                 line[..used].copy_from_slice(&source[k * stride + first..][..used]);
             }
@@ -152,9 +154,10 @@ impl Packed {
     /// Sets column `j` from `source[j * stride..][..depth]`, times `scale`: the transpose of
     /// [`Self::fill_rows`].
     pub fn fill_columns(&mut self, source: &[f32], stride: usize, scale: f32) {
+        let numbers = self.panels.own();
         for (first, width, at) in panels(self.depth, self.columns, self.level.lanes()) {
             let used = width.min(self.columns - first);
-            let panel = &mut self.panels[at..at + self.depth * width];
+            let panel = &mut numbers[at..at + self.depth * width];
             for j in 0..used {
                 let column = &source[(first + j) * stride..][..self.depth];
                 for (line, x) in panel.chunks_exact_mut(width).zip(column) {
@@ -162,6 +165,27 @@ impl Packed {
                 }
             }
         }
+    }
+
+    /// The packed numbers and the bias, as this processor's kernels read them, to be kept: see [`Self::lent`].
+    pub fn lend(&self) -> [Lent; 2] {
+        [self.panels.lend(), self.bias.lend()]
+    }
+
+    /// What [`Self::lend`] gave for a product of this size on a processor with vectors of the same width; `None` if
+    /// the lengths are others.
+    pub fn lent(depth: usize, columns: usize, [panels, bias]: [Lent; 2]) -> Option<Self> {
+        let level = Level::best();
+        let padded = columns.next_multiple_of(level.lanes());
+        let fits = (*panels).as_ref().len() == depth.checked_mul(padded)?
+            && (*bias).as_ref().len() == padded;
+        fits.then_some(Self {
+            level,
+            depth,
+            columns,
+            panels: Floats::Lent(panels),
+            bias: Floats::Lent(bias),
+        })
     }
 
     /// Length of the left side's rows.
@@ -242,6 +266,9 @@ impl Packed {
             cut.depth
         };
         let no_bias = [0.0f32; MAX_WIDTH];
+        let (numbers, biases) = (&*self.panels, &*self.bias);
+        let padded = self.columns.next_multiple_of(lanes);
+        assert!(numbers.len() >= self.depth * padded && biases.len() >= padded);
         let blocks = (0..count).step_by(cut.rows);
         for (block, k) in blocks.flat_map(|b| (0..self.depth).step_by(deep).map(move |k| (b, k))) {
             let block_end = (block + cut.rows).min(count);
@@ -271,24 +298,20 @@ impl Packed {
                     } else {
                         (spare.as_mut_ptr(), width)
                     };
-                    let bias = if k == 0 {
-                        &self.bias[first..]
-                    } else {
-                        &no_bias
-                    };
+                    let bias = if k == 0 { &biases[first..] } else { &no_bias };
                     let tile = Tile {
                         a: rows.data[rows.start + row * rows.stride..].as_ptr(),
                         a_stride: rows.stride,
                         segments,
                         segment_len,
-                        b: self.panels[at + k * width..].as_ptr(),
+                        b: numbers[at + k * width..].as_ptr(),
                         bias: bias.as_ptr(),
                         c,
                         c_stride,
                         add,
                     };
-                    // SAFETY: `empty` checked the processor. The asserts above hold every row inside
-                    // `data` and `out`; a panel holds `depth * width` floats, the bias is padded to whole
+                    // SAFETY: `empty` checked the processor, `lent` took what it has. The asserts above hold every
+                    // row inside `data` and `out`; a panel holds `depth * width` floats, the bias is padded to whole
                     // panels (`no_bias` is as wide as any), and a tile that is cut off goes to `spare`, which
                     // holds the largest tile.
                     unsafe { kernel(&tile) };
@@ -458,5 +481,33 @@ mod tests {
         let c = Packed::new(depth, columns, &[], |k, j| source[k * columns + j]);
         assert_eq!(&*a.panels, &*c.panels);
         assert_eq!(&*b.panels, &*c.panels);
+    }
+
+    #[test]
+    fn a_lent_product_is_the_same_and_wrong_lengths_are_refused() {
+        let (depth, columns, count) = (10, 45, 7);
+        let weight = values(depth * columns, 1);
+        let bias = values(columns, 2);
+        let own = Packed::new(depth, columns, &bias, |k, j| weight[k * columns + j]);
+        let mut lent = Packed::lent(depth, columns, own.lend()).unwrap();
+        let x = values(count * depth, 3);
+        let product = |packed: &Packed| {
+            let mut out = vec![0.0; count * columns];
+            packed.multiply(Rows::plain(&x, depth, depth), count, &mut out, columns);
+            out
+        };
+        assert_eq!(product(&own), product(&lent));
+        // Written to, it is a copy: what was lent stays.
+        let before = product(&own);
+        lent.fill_rows(&values(depth * columns, 4), columns);
+        assert_ne!(product(&lent), before);
+        assert_eq!(product(&own), before);
+        for (depth, columns) in [
+            (depth + 1, columns),
+            (depth, columns + 64),
+            (usize::MAX, 45),
+        ] {
+            assert!(Packed::lent(depth, columns, own.lend()).is_none());
+        }
     }
 }

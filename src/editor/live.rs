@@ -112,6 +112,7 @@ pub fn analysis(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec
         let meanings = [
             "An installed model, else the built-in one",
             "The built-in one, without a model",
+            "A small built-in network: cleaner stems, but kicks and snares are heard less surely",
         ];
         controls::choice(ui, "Separator", (hint, &meanings), &params.separator, out);
     });

@@ -3,7 +3,7 @@
 //! ```text
 //! <library>/<model>.json          receipt: where the files are, their hashes, what those were compared with
 //! <library>/<model>/<file>        the files, unless another folder was chosen
-//! <library>/converted/            copies that open at once (see `convert`)
+//! <library>/<model>/cache/        what is made of them, so that they open at once (see `convert`)
 //! <library>/accepted.json         which terms the user accepted, by hash of their words
 //! ```
 
@@ -17,8 +17,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
-    checkpoint::{Checkpoint, Limits},
-    convert::{self, ConvertError},
+    convert,
     fetch::{Checked, Downloader, FetchError, Request, Token},
     hash,
     manifest::{Manifest, ManifestError, Model, ModelFile},
@@ -37,8 +36,6 @@ pub enum LibraryError {
     Manifest(#[from] ManifestError),
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    #[error(transparent)]
-    Convert(#[from] ConvertError),
     #[error("no model is called {name}; `uncook models list` prints the names")]
     Unknown { name: String },
     #[error("{name} is not installed; `uncook models fetch {name}` fetches it")]
@@ -185,32 +182,10 @@ impl Library {
             .collect()
     }
 
-    /// Opens one file of an installed model through its converted copy (see [`convert::convert_once`]).
-    ///
-    /// # Errors
-    /// If the model is not installed, has no such file, or the file can't be used.
-    pub fn checkpoint(
-        &self,
-        name: &str,
-        file: &str,
-        limits: &Limits,
-    ) -> Result<Checkpoint, LibraryError> {
-        let path = self
-            .find(name)
-            .and_then(|paths| paths.into_iter().find(|path| path.ends_with(file)))
-            .ok_or_else(|| LibraryError::NotInstalled {
-                name: name.to_owned(),
-            })?;
-        Ok(convert::convert_once(
-            &path,
-            &self.converted_folder(),
-            limits,
-        )?)
-    }
-
-    /// Where converted copies are kept.
-    pub fn converted_folder(&self) -> PathBuf {
-        self.folder.join("converted")
+    /// Where what is made of an installed model is kept, so that it opens at once: see [`convert`]. It is on the disk
+    /// that was chosen for the model.
+    pub fn copies_folder(&self, name: &str) -> Option<PathBuf> {
+        Some(copies_in(&self.files_folder(&self.receipt(name)?)))
     }
 
     /// Whether the terms of a model were accepted, in their present words, or none have to be.
@@ -361,8 +336,27 @@ impl Library {
     }
 
     fn install(&self, receipt: Receipt) -> Result<Receipt, LibraryError> {
+        let old = self.receipt(&receipt.name);
         self.write_json(&self.receipt_path(&receipt.name), &receipt)?;
+        if let Some(old) = old {
+            let is_there = |sum: &str| receipt.files.iter().any(|file| file.sha256 == sum);
+            self.forget_copies(&old, |sum| !is_there(sum))?;
+        }
         Ok(receipt)
+    }
+
+    /// Removes what was made of those files of a model whose hash `gone` picks. Returns the bytes that this frees.
+    fn forget_copies(
+        &self,
+        receipt: &Receipt,
+        gone: impl Fn(&str) -> bool,
+    ) -> Result<u64, LibraryError> {
+        let sums = receipt.files.iter().map(|file| file.sha256.as_str());
+        let folder = copies_in(&self.files_folder(receipt));
+        let freed = convert::forget(&folder, &sums.filter(|sum| gone(sum)).collect());
+        // Only if nothing else is in it.
+        let _ = fs::remove_dir(&folder);
+        freed.map_err(failed(&folder))
     }
 
     /// Reads every file of an installed model and compares its hash with the receipt and the manifest.
@@ -422,12 +416,7 @@ impl Library {
                 freed += remove_file(&path)?;
             }
         }
-        for file in &receipt.files {
-            freed += remove_file(&convert::converted_path(
-                &self.converted_folder(),
-                &file.sha256,
-            ))?;
-        }
+        freed += self.forget_copies(&receipt, |_| true)?;
         // Only an empty folder goes: what else lies there is not ours.
         let _ = fs::remove_dir(&folder);
         remove_file(&self.receipt_path(name))?;
@@ -441,6 +430,11 @@ impl Library {
             .map_err(failed(path))?;
         write_aside(path, &[&text], true).map_err(failed(path))
     }
+}
+
+/// Where copies are kept, below the folder of a model's files.
+fn copies_in(files: &Path) -> PathBuf {
+    files.join("cache")
 }
 
 /// The words that were accepted, by their hash.

@@ -1,7 +1,8 @@
 // [worker] Models: which there are, where they come from, and how their files are read.
 //!
-//! [`checkpoint`] reads the files, [`convert`] makes them fast to open, [`manifest`] lists what is known,
-//! [`library`] is the folder of what is installed, [`fetch`] the only code of the crate that uses the network.
+//! [`checkpoint`] reads the files, [`convert`] keeps what is made of them, so that they open at once, [`manifest`] lists
+//! what is known, [`library`] is the folder of what is installed, [`fetch`] the only code of the crate that uses the
+//! network.
 
 pub mod checkpoint;
 pub mod convert;

@@ -181,7 +181,7 @@ fn choices_keep_their_place_and_ids() {
     }
     check::<CaptureMode>(&["off", "manual", "automatic"]);
     check::<Quality>(&["draft", "best"]);
-    check::<SeparatorParam>(&["automatic", "spectral"]);
+    check::<SeparatorParam>(&["automatic", "spectral", "learned"]);
     // Later versions append: these ids are in saved projects.
     check::<RegeneratorChoice>(&[
         "off",
@@ -191,6 +191,24 @@ fn choices_keep_their_place_and_ids() {
         "jasco_mbd",
         "mbd",
     ]);
+}
+
+#[test]
+fn the_separators_reach_the_worker() {
+    let params = UncookParams::default();
+    for (index, expected) in [
+        SeparatorChoice::Automatic,
+        SeparatorChoice::Spectral,
+        SeparatorChoice::Learned,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let value = SeparatorParam::from_index(index);
+        // SAFETY: only the framework may do this; here it stands in for the framework.
+        unsafe { InternalParamMut::_internal_set_plain_value(&params.analysis.separator, value) };
+        assert_eq!(params.options().separator, expected);
+    }
 }
 
 /// A store that remembers what it was told.

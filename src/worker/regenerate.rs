@@ -185,7 +185,9 @@ mod installed {
                 diffusion(files(0), files(1))?,
             ))),
             _ => {
-                let paths = JascoFiles::in_folders(&folder(files(0)), &folder(files(1)));
+                let mut paths = JascoFiles::in_folders(&folder(files(0)), &folder(files(1)));
+                paths.copies =
+                    (models.first()).and_then(|(model, _)| library.copies_folder(&model.name));
                 let separator = separate::best(separator);
                 stems_by += separator.id();
                 let jasco = Jasco::open(paths, separator).map_err(|error| {

@@ -204,7 +204,7 @@ fn choices_are_whole_gestures() {
     for (name, option, ptr) in [
         ("Capture mode", "Manual", p.analysis.capture.as_ptr()),
         ("Quality", "Draft", p.analysis.quality.as_ptr()),
-        ("Separator", "Spectral", p.analysis.separator.as_ptr()),
+        ("Separator", "Learned", p.analysis.separator.as_ptr()),
         ("Regenerator", "JASCO", p.analysis.regenerator.as_ptr()),
     ] {
         assert_eq!(stage.click(Role::ComboBox, name), []);

@@ -8,6 +8,8 @@ pub struct Limits {
     pub pickle_bytes: usize,
     /// Length of the header of a `.safetensors` file, in bytes.
     pub header_bytes: usize,
+    /// Notes (pairs of texts) in the header of a `.safetensors` file.
+    pub notes: usize,
     /// Files inside the zip.
     pub entries: usize,
     /// Values in the pickle: nodes, items of containers and remembered places together.
@@ -36,6 +38,7 @@ impl Default for Limits {
         Self {
             pickle_bytes: 8 << 20,
             header_bytes: 2 << 20,
+            notes: 1_000,
             entries: 20_000,
             values: 300_000,
             depth: 128,

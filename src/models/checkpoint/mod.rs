@@ -15,6 +15,7 @@
 
 mod archive;
 mod calls;
+mod census;
 mod limits;
 pub mod pickle;
 mod safe;
@@ -29,6 +30,7 @@ use std::{
     io,
     ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use half::slice::HalfFloatSliceExt;
@@ -140,13 +142,8 @@ impl TensorInfo {
     }
 }
 
-/// The metadata of a converted file that holds the source's pickle, a character a byte.
-pub(super) const PICKLE_KEY: &str = "uncook.pickle";
-
 /// What a reader of a form finds.
 struct Contents {
-    /// Where the pickle lies in the file, if it is a zip.
-    pickle: Option<Range<usize>>,
     root: Value,
     tensors: Vec<TensorInfo>,
     /// Dotted path and index into `tensors`.
@@ -161,7 +158,7 @@ struct Contents {
 /// that Uncook fetched are complete and never written again.
 pub struct Checkpoint {
     path: PathBuf,
-    map: Mmap,
+    map: Arc<Mmap>,
     contents: Contents,
     /// Index into `contents.names`.
     places: BTreeMap<String, usize>,
@@ -226,7 +223,7 @@ impl Checkpoint {
         }
         Ok(Self {
             path,
-            map,
+            map: Arc::new(map),
             contents,
             places,
         })
@@ -336,19 +333,17 @@ impl Checkpoint {
         &self.contents.root
     }
 
-    /// The pickle, if the file is a zip.
-    pub(super) fn pickle(&self) -> Option<&[u8]> {
-        self.map.get(self.contents.pickle.clone()?)
+    /// The whole file.
+    pub(super) fn map(&self) -> &Arc<Mmap> {
+        &self.map
     }
 
-    /// Every tensor once, under the first of its names.
-    pub(super) fn distinct(&self) -> impl Iterator<Item = (&str, DType, &[usize])> {
-        let mut seen = vec![false; self.contents.tensors.len()];
-        self.contents.names.iter().filter_map(move |(name, index)| {
-            let first = !std::mem::replace(seen.get_mut(*index)?, true);
-            let info = self.contents.tensors.get(*index)?;
-            first.then_some((name.as_str(), info.dtype, info.shape.as_slice()))
-        })
+    /// Where a tensor that is stored row-major lies in the file.
+    pub(super) fn place(&self, name: &str) -> Option<Range<usize>> {
+        let info = self.info(name).filter(|info| info.is_contiguous())?;
+        let bytes = info.elements() * info.dtype.bytes();
+        let end = info.bytes.start.checked_add(bytes)?;
+        (end <= info.bytes.end).then_some(info.bytes.start..end)
     }
 
     /// Compares every part of the file with its checksum, where the form has them (PyTorch's zips do).

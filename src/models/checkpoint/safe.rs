@@ -1,13 +1,13 @@
 // [worker] Safetensors files: the header, and where each tensor lies in the file.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use safetensors::{Dtype as Safe, SafeTensors};
 
 use super::{
-    CheckpointError, Contents, DType, PICKLE_KEY, TensorInfo,
+    CheckpointError, Contents, DType, TensorInfo,
+    census::{CensusError, census},
     limits::Limits,
-    pickle, torch,
     value::{Dict, Key, Value},
 };
 
@@ -35,6 +35,15 @@ pub(super) fn read(
             limits.header_bytes
         )));
     }
+    let text = usize::try_from(header)
+        .ok()
+        .and_then(|len| bytes.get(PREFIX..PREFIX.checked_add(len)?))
+        .ok_or_else(|| damaged("it ends inside its header".into()))?;
+    // Before anything is kept: what is read next keeps every entry.
+    census(text, limits).map_err(|error| match error {
+        CensusError::Form(what) => damaged(what),
+        CensusError::Limit(what) => refused(what),
+    })?;
     // Checks that the tensors lie side by side, fill the file, and have the bytes that their shapes need.
     let (header, metadata) =
         SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
@@ -44,23 +53,7 @@ pub(super) fn read(
     let mut names = Vec::new();
     let mut found: Vec<_> = metadata.tensors().into_iter().collect();
     found.sort_by_key(|(name, info)| (info.data_offsets, name.clone()));
-    if found.len() > limits.tensors {
-        return Err(refused(format!(
-            "it holds {} tensors, at most {} are accepted",
-            found.len(),
-            limits.tensors
-        )));
-    }
     for (name, info) in found {
-        if name.len() > limits.name_bytes || info.shape.len() > limits.axes {
-            return Err(refused(format!(
-                "a tensor's name has {} bytes and its shape {} axes; at most {} and {} are accepted",
-                name.len(),
-                info.shape.len(),
-                limits.name_bytes,
-                limits.axes
-            )));
-        }
         let dtype = dtype(info.dtype).ok_or_else(|| CheckpointError::Unsupported {
             path: path.to_owned(),
             what: format!("{name} is of type {:?}", info.dtype),
@@ -96,67 +89,10 @@ pub(super) fn read(
         (Key::Str(a), Key::Str(b)) => a.cmp(b),
         _ => std::cmp::Ordering::Equal,
     });
-    if let Some(pickle) = metadata.metadata().as_ref().and_then(|m| m.get(PICKLE_KEY)) {
-        return converted(path, pickle, &tensors, &names, limits);
-    }
     Ok(Contents {
-        pickle: None,
         root: Value::Dict(Dict(pairs)),
         tensors,
         names,
-        sums: Vec::new(),
-    })
-}
-
-/// The contents of a converted file: the tree of the source's pickle over the tensors of this file.
-fn converted(
-    path: &Path,
-    pickle: &str,
-    tensors: &[TensorInfo],
-    stored: &[(String, usize)],
-    limits: &Limits,
-) -> Result<Contents, CheckpointError> {
-    let damaged = |what: String| CheckpointError::Damaged {
-        path: path.to_owned(),
-        what,
-    };
-    let bytes: Vec<u8> = pickle
-        .chars()
-        .map(|c| u8::try_from(u32::from(c)))
-        .collect::<Result<_, _>>()
-        .map_err(|_| damaged("its pickle is not bytes".into()))?;
-    let parsed = pickle::parse(&bytes, limits).map_err(|error| torch::of_pickle(path, error))?;
-    let names = torch::names(path, &parsed.root, limits)?;
-    let stored: BTreeMap<&str, usize> = stored
-        .iter()
-        .map(|(name, place)| (name.as_str(), *place))
-        .collect();
-    // Index in the pickle → place in this file, from the first name of each.
-    let mut places: BTreeMap<usize, usize> = BTreeMap::new();
-    let mut found = Vec::with_capacity(names.len());
-    for (name, index) in names {
-        let place = match (places.get(&index), stored.get(name.as_str())) {
-            (Some(&place), _) => place,
-            (None, Some(&place)) => {
-                places.insert(index, place);
-                place
-            }
-            (None, None) => return Err(damaged(format!("{name} is missing"))),
-        };
-        let same = tensors
-            .get(place)
-            .zip(parsed.tensors.get(index))
-            .is_some_and(|(info, raw)| info.shape == raw.shape);
-        if !same {
-            return Err(damaged(format!("{name} has another shape")));
-        }
-        found.push((name, place));
-    }
-    Ok(Contents {
-        pickle: None,
-        root: parsed.root,
-        tensors: tensors.to_vec(),
-        names: found,
         sums: Vec::new(),
     })
 }

@@ -65,14 +65,12 @@ pub(super) fn read(
         });
     }
     let names = names(path, &parsed.root, limits)?;
-    let pickle = Some(entry.bytes.clone());
     let sums = archive
         .entries
         .into_values()
         .map(|entry| (entry.bytes, entry.crc32))
         .collect();
     Ok(Contents {
-        pickle,
         root: parsed.root,
         tensors,
         names,
@@ -80,7 +78,7 @@ pub(super) fn read(
     })
 }
 
-pub(super) fn of_pickle(path: &Path, error: PickleError) -> CheckpointError {
+fn of_pickle(path: &Path, error: PickleError) -> CheckpointError {
     let path = path.to_owned();
     let what = error.to_string();
     match error {
@@ -218,7 +216,7 @@ fn place(
 }
 
 /// The dotted paths of all tensors below `root`, in the order of the tree.
-pub(super) fn names(
+fn names(
     path: &Path,
     root: &Value,
     limits: &Limits,

@@ -1,7 +1,7 @@
 // [worker] Where a codec's tensors come from: names in both spellings, weight norm folded, every fault named.
 
 use super::EncodecError;
-use crate::models::checkpoint::Checkpoint;
+use crate::{dense::aligned::Lent, models::checkpoint::Checkpoint};
 
 /// Named tensors, wherever they come from.
 pub trait Weights: Send + Sync {
@@ -13,6 +13,19 @@ pub trait Weights: Send + Sync {
     /// # Errors
     /// A plain sentence, if it cannot be read or has not the shape `expected`.
     fn tensor_f32(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, String>;
+
+    /// An array that [`Self::keep`] kept at an earlier opening.
+    fn kept(&self, _name: &str) -> Option<Lent> {
+        None
+    }
+
+    /// Keeps what was made of tensors for the next opening, where there is a place for it.
+    fn keep(&self, _name: &str, _array: Lent) {}
+
+    /// Where to read tensors that only become an array that is kept; `None` for here.
+    fn raw(&self) -> Option<&dyn Weights> {
+        None
+    }
 }
 
 impl Weights for Checkpoint {

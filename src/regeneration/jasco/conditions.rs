@@ -59,13 +59,7 @@ impl Conditioner {
         let f = &config.flow;
         let affine = |weight: &str, out: usize, input: usize| -> Result<Linear, JascoError> {
             let bias = weight.replace(".weight", ".bias");
-            let weight = weights::read(source, weight, &[out, input])?;
-            Ok(Linear::new(
-                input,
-                out,
-                &weight,
-                &weights::read(source, &bias, &[out])?,
-            ))
+            Linear::load(source, weight, Some(&bias), input, out)
         };
         let name = format!("{CODEC_PREFIX}quantizer.layers.0.codebook.embed");
         let entries = match source.shape(&name).as_deref() {

@@ -1,5 +1,9 @@
 // [worker] A linear layer in columns' chunks that stay in the processor's caches.
 
+use super::{
+    JascoError,
+    weights::{self, Tensors},
+};
 use crate::dense::gemm::{Packed, Rows};
 
 /// Columns that are worked on together: with a depth of 1024 they take 1 MiB, which stays in a core's
@@ -36,6 +40,61 @@ impl Linear {
             depth,
             columns,
         }
+    }
+
+    /// Tensors `weight`, `[columns][depth]`, and `bias`, `[columns]` or none, as a layer: packed at an earlier opening,
+    /// else now, for the next one.
+    ///
+    /// # Errors
+    /// As [`weights::read`].
+    pub fn load(
+        source: &dyn Tensors,
+        weight: &str,
+        bias: Option<&str>,
+        depth: usize,
+        columns: usize,
+    ) -> Result<Self, JascoError> {
+        Self::kept_or(source, weight, depth, columns, |raw| {
+            let numbers = weights::read(raw, weight, &[columns, depth])?;
+            let bias = match bias {
+                Some(name) => weights::read(raw, name, &[columns])?,
+                None => Vec::new(),
+            };
+            Ok(Self::new(depth, columns, &numbers, &bias))
+        })
+    }
+
+    /// The layer kept under `name` at an earlier opening, else what `make` makes of the source's tensors, kept for the
+    /// next one.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn kept_or(
+        source: &dyn Tensors,
+        name: &str,
+        depth: usize,
+        columns: usize,
+        make: impl FnOnce(&dyn Tensors) -> Result<Self, JascoError>,
+    ) -> Result<Self, JascoError> {
+        let key = |chunk: usize, what: &str| format!("packed.{name}.{chunk}.{what}");
+        let kept = (0..columns).step_by(CHUNK).enumerate().map(|(i, first)| {
+            let arrays = [source.kept(&key(i, "w"))?, source.kept(&key(i, "b"))?];
+            Packed::lent(depth, CHUNK.min(columns - first), arrays)
+        });
+        if let Some(chunks) = kept.collect() {
+            return Ok(Self {
+                chunks,
+                depth,
+                columns,
+            });
+        }
+        let made = make(source.raw().unwrap_or(source))?;
+        for (i, chunk) in made.chunks.iter().enumerate() {
+            let [numbers, bias] = chunk.lend();
+            source.keep(&key(i, "w"), numbers);
+            source.keep(&key(i, "b"), bias);
+        }
+        Ok(made)
     }
 
     /// `matrix`: `[depth][columns]`, not transposed.

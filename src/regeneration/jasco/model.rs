@@ -17,11 +17,14 @@ use super::{
         Tokenizer,
         t5::{T5, T5Config},
     },
-    weights::{self, Stored},
+    weights::{self, Drafted, Stored, Tensors},
 };
 use crate::{
-    dense::pool::Pool,
-    models::checkpoint::{Checkpoint, Limits},
+    dense::{level::Level, pool::Pool},
+    models::{
+        checkpoint::{Checkpoint, Limits},
+        convert::{Copy, Draft, Form},
+    },
     regeneration::encodec::{Encodec, EncodecConfig, PadMode},
     worker::progress::Progress,
 };
@@ -37,6 +40,8 @@ pub struct JascoFiles {
     pub text: PathBuf,
     pub text_config: PathBuf,
     pub tokenizer: PathBuf,
+    /// Where to keep a copy of the model that opens at once; `None` for nowhere.
+    pub copies: Option<PathBuf>,
 }
 
 impl JascoFiles {
@@ -49,6 +54,7 @@ impl JascoFiles {
             text: text.join("model.safetensors"),
             text_config: text.join("config.json"),
             tokenizer: text.join("tokenizer.json"),
+            copies: None,
         }
     }
 }
@@ -57,6 +63,11 @@ impl JascoFiles {
 const STATE_PREFIX: &str = "best_state.";
 /// The codec that a pointer may name.
 const CODEC_NAME: &str = "facebook/encodec_32khz";
+/// The configuration in the model's file.
+const XP: &str = "xp.cfg";
+/// What is made of the model's file, to be raised with what [`CpuFlow`], [`Conditioner`] and the codec ask it for, or
+/// with how layers are packed.
+const FORM: &str = "jasco-1";
 
 /// The flow transformer where it runs.
 enum Engine {
@@ -78,60 +89,66 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens a model for `device`. If that has no room for it, the processor takes over with a notice.
+    /// Opens a model for `device`. If that has no room for it, the processor takes over with a notice. For the
+    /// processor, the first opening keeps a copy that is mapped from then on (see [`JascoFiles::copies`]); where that
+    /// can't be written, a notice says so.
     ///
     /// # Errors
     /// If a file is missing or damaged, is another model's, or lacks tensors; the message names them.
     pub fn open(files: JascoFiles, device: &Device, threads: usize) -> Result<Self, JascoError> {
-        let checkpoint = Checkpoint::open(&files.state, &Limits::default())?;
-        let source = Stored {
+        // What a graphics processor gets is copied there anyway.
+        let copies = files.copies.clone().filter(|_| device.is_cpu());
+        let form = Form {
+            name: FORM,
+            lanes: Level::best().lanes(),
+        };
+        let parts = Parts {
+            files,
+            device,
+            pool: Pool::new(threads.max(1)),
+        };
+        let copy = copies
+            .as_ref()
+            .and_then(|folder| Copy::find(&parts.files.state, folder, &form));
+        let parts = match copy {
+            None => parts,
+            Some(copy) => match parts.put_together(&copy, copy.text(XP).unwrap_or_default()) {
+                Ok(model) => return Ok(model),
+                // What is wrong with it doesn't matter: the model's own file decides, and a new copy is made.
+                Err((_, parts)) => {
+                    copy.discard();
+                    parts
+                }
+            },
+        };
+        let checkpoint = Checkpoint::open(&parts.files.state, &Limits::default())?;
+        let stored = Stored {
             checkpoint: &checkpoint,
             prefix: STATE_PREFIX,
         };
-        let xp = checkpoint.value("xp.cfg").and_then(|v| v.as_str());
+        let xp = checkpoint.value(XP).and_then(|v| v.as_str());
         let xp = xp.ok_or(JascoError::Config {
-            key: "xp.cfg",
+            key: XP,
             reason: "it is not in the file: this is not a JASCO model".into(),
         })?;
-        let config = ModelConfig::read(&source, xp)?;
-        weights::check(&source, &config.needed())?;
-        if let Some(path) = &files.codec {
-            let pointer = Checkpoint::open(path, &Limits::default())?;
-            let name = pointer.value("pretrained").and_then(|v| v.as_str());
-            if let Some(name) = name.filter(|n| *n != CODEC_NAME) {
-                return Err(JascoError::Config {
-                    key: "compression_state_dict.bin",
-                    reason: format!("the codec {name} is not supported, only {CODEC_NAME}"),
-                });
-            }
+        let Some(folder) = copies else {
+            return parts.put_together(&stored, xp).map_err(|(error, _)| error);
+        };
+        let draft = Draft::new(&checkpoint)?;
+        draft.text(XP, xp);
+        let drafted = Drafted {
+            stored,
+            draft: &draft,
+        };
+        let model = parts
+            .put_together(&drafted, xp)
+            .map_err(|(error, _)| error)?;
+        if let Err(error) = draft.write(&folder, &form) {
+            lock(&model.notices).push(format!(
+                "JASCO takes seconds longer to open each time, since what is made of its file can't be kept: {error}"
+            ));
         }
-        let rate = config.sample_rate;
-        let shapes = EncodecConfig::from_shapes(&source, CODEC_PREFIX, rate, PadMode::Reflect)?;
-        let codec = Encodec::load(&source, CODEC_PREFIX, shapes, device)?;
-        if codec.hop() != config.hop() || codec.channels() != 1 {
-            return Err(JascoError::Config {
-                key: "compression_model_framerate",
-                reason: format!(
-                    "{} samples a frame, the codec makes {} in {} channels",
-                    config.hop(),
-                    codec.hop(),
-                    codec.channels()
-                ),
-            });
-        }
-        let mut notices = Vec::new();
-        let pool = Pool::new(threads.max(1));
-        let engine = engine(&source, &config, device, &pool, &mut notices)?;
-        Ok(Self {
-            conditioner: Conditioner::load(&source, &config)?,
-            engine: Mutex::new(engine),
-            codec,
-            config,
-            pool,
-            heard: Mutex::new(None),
-            notices: Mutex::new(notices),
-            files,
-        })
+        Ok(model)
     }
 
     /// Whether the transformer runs on a graphics processor.
@@ -270,6 +287,74 @@ impl Model {
     }
 }
 
+/// What a model is put together from, beside its tensors.
+struct Parts<'a> {
+    files: JascoFiles,
+    device: &'a Device,
+    pool: Pool,
+}
+
+impl<'a> Parts<'a> {
+    /// The model, or these parts and why `source` and `xp`, its configuration, can't be used.
+    fn put_together(self, source: &dyn Tensors, xp: &str) -> Result<Model, (JascoError, Self)> {
+        let mut notices = Vec::new();
+        match self.networks(source, xp, &mut notices) {
+            Ok((config, conditioner, codec, engine)) => Ok(Model {
+                files: self.files,
+                config,
+                conditioner,
+                codec,
+                engine: Mutex::new(engine),
+                pool: self.pool,
+                heard: Mutex::new(None),
+                notices: Mutex::new(notices),
+            }),
+            Err(error) => Err((error, self)),
+        }
+    }
+
+    fn networks(
+        &self,
+        source: &dyn Tensors,
+        xp: &str,
+        notices: &mut Vec<String>,
+    ) -> Result<(ModelConfig, Conditioner, Encodec, Engine), JascoError> {
+        let config = ModelConfig::read(source, xp)?;
+        weights::check(source, &config.needed())?;
+        if let Some(path) = &self.files.codec {
+            let pointer = Checkpoint::open(path, &Limits::default())?;
+            let name = pointer.value("pretrained").and_then(|v| v.as_str());
+            if let Some(name) = name.filter(|n| *n != CODEC_NAME) {
+                return Err(JascoError::Config {
+                    key: "compression_state_dict.bin",
+                    reason: format!("the codec {name} is not supported, only {CODEC_NAME}"),
+                });
+            }
+        }
+        let rate = config.sample_rate;
+        let shapes = EncodecConfig::from_shapes(source, CODEC_PREFIX, rate, PadMode::Reflect)?;
+        let codec = Encodec::load(source, CODEC_PREFIX, shapes, self.device)?;
+        if codec.hop() != config.hop() || codec.channels() != 1 {
+            return Err(JascoError::Config {
+                key: "compression_model_framerate",
+                reason: format!(
+                    "{} samples a frame, the codec makes {} in {} channels",
+                    config.hop(),
+                    codec.hop(),
+                    codec.channels()
+                ),
+            });
+        }
+        let engine = engine(source, &config, self.device, &self.pool, notices)?;
+        Ok((
+            config.clone(),
+            Conditioner::load(source, &config)?,
+            codec,
+            engine,
+        ))
+    }
+}
+
 /// What is to be generated.
 pub struct Task<'a> {
     pub given: &'a Conditions,
@@ -283,7 +368,7 @@ pub struct Task<'a> {
 
 /// The transformer on `device`, else on the processor.
 fn engine(
-    source: &Stored<'_>,
+    source: &dyn Tensors,
     config: &ModelConfig,
     device: &Device,
     pool: &Pool,

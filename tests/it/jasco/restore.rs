@@ -93,9 +93,15 @@ fn a_span_is_generated_the_same_for_a_seed_and_kept_in_the_cache() {
         let (kept, _) = run(desk.path(), &cached);
         assert!(kept == first, "the cache gives another result");
     }
+    // What was made of the model's file is kept below it, and goes with it.
+    let copies = library.copies_folder(NAME).expect("installed");
+    let count = || std::fs::read_dir(&copies).map_or(0, Iterator::count);
+    assert_eq!(count(), 2, "a copy and the note that finds it");
     // As damaged: the model is used, and the same for a seed.
     let damaged = ["--regenerator", "jasco", "--no-cache", "--seed", "1"];
     assert_eq!(run(desk.path(), &damaged), run(desk.path(), &damaged));
+    library.remove(NAME).expect("removed");
+    assert!(!copies.exists());
 }
 
 /// The diffusion alone, and in place of the codec's decoder.

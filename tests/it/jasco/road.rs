@@ -7,9 +7,10 @@ use tempfile::TempDir;
 use uncook::{
     audio::AudioBuffer,
     damage::{DamageKind, DamageMap, Region, Stem},
-    dense::pool::Pool,
+    dense::{level::Level, pool::Pool},
     models::{
         checkpoint::{Checkpoint, Limits},
+        convert::{Draft, Form},
         fetch::Checked,
         hash::sha256,
         library::{InstalledFile, Library, Receipt},
@@ -361,6 +362,113 @@ fn cancel_acts_within_a_step_and_progress_counts_steps() {
     let result = session.terms(0.5, &known, &mut out, Some(&mut stop));
     assert!(matches!(result, Err(JascoError::Cancelled)));
     assert!(layers <= 1, "{layers} layers after it was cancelled");
+}
+
+/// Everything that a model computes.
+fn everything(model: &Model) -> Vec<Vec<f32>> {
+    let config = &model.config;
+    let (length, width) = (config.frames(), config.flow.flow_dim);
+    let tone: Vec<f32> = (0..length * config.hop())
+        .map(|n| (0.05 * n as f32).sin())
+        .collect();
+    let latents = model.encode(&tone).expect("encoded");
+    let given = Conditions {
+        text: model.hear("funk bass").expect("heard"),
+        chords: Some(vec![3; length]),
+        drums: Some((model.conditioner).drums(&model.encode_raw(&tone).expect("encoded"))),
+        melody: (config.melody_rows > 0).then(|| vec![0.5; config.melody_rows * length]),
+        ..Conditions::default()
+    };
+    let task = Task {
+        given: &given,
+        guidance: Guidance {
+            all: 1.75,
+            text: 3.5,
+        },
+        parity: false,
+        hole: &Hole {
+            known: &latents,
+            mask: &vec![1.0; length],
+        },
+        sampler: &Sampler {
+            steps: 2,
+            renoise: 0.6,
+            travel: 1,
+            start: 0.0,
+        },
+        seed: 1,
+    };
+    let filled = model.fill(&task, &Progress::new()).expect("filled");
+    assert_eq!(filled.len(), length * width);
+    let audio = model.decode(&filled).expect("decoded");
+    vec![latents, given.text, filled, audio]
+}
+
+#[test]
+fn a_second_opening_maps_what_the_first_has_made_and_computes_the_same() {
+    for name in ["melody", "skip"] {
+        let desk = TempDir::new().expect("a folder");
+        let mut files = install(name, desk.path());
+        let opened = |files: &JascoFiles| Model::open(files.clone(), &Device::Cpu, 2);
+        let expected = everything(&opened(&files).expect("a model"));
+        let folder = desk.path().join("copies");
+        files.copies = Some(folder.clone());
+        let first = opened(&files).expect("a model");
+        assert!(first.take_notices().is_empty());
+        assert!(everything(&first) == expected, "{name}: the first opening");
+        drop(first);
+        // From here on there is nothing in the model's own file; its path, length and time stay.
+        let own = std::fs::read(&files.state).expect("a file");
+        let time = std::fs::metadata(&files.state).and_then(|m| m.modified());
+        let write = |bytes: &[u8]| {
+            std::fs::write(&files.state, bytes).expect("written");
+            let file = std::fs::File::options().write(true).open(&files.state);
+            file.and_then(|f| f.set_modified(*time.as_ref().expect("a time")))
+                .expect("set");
+        };
+        write(&vec![7; own.len()]);
+        let second = opened(&files).expect("a model from its copy");
+        assert!(
+            everything(&second) == expected,
+            "{name}: the second opening"
+        );
+        drop(second);
+        // A copy that is damaged, or that lacks what this version asks for, is made anew from the model's own file.
+        let copy = (std::fs::read_dir(&folder).expect("a folder"))
+            .map(|entry| entry.expect("an entry").path())
+            .find(|path| path.extension().is_some_and(|e| e == "safetensors"))
+            .expect("a copy");
+        let whole = std::fs::read(&copy).expect("a copy");
+        let form = Form {
+            name: "jasco-1",
+            lanes: Level::best().lanes(),
+        };
+        for hurt in [true, false] {
+            std::fs::remove_file(&copy).expect("removed");
+            if hurt {
+                std::fs::write(&copy, &whole[..whole.len() / 2]).expect("written");
+                let error = opened(&files).err().expect("the model's file is empty now");
+                assert!(error.to_string().contains("state_dict.bin"), "{error}");
+            }
+            write(&own);
+            if !hurt {
+                let source = Checkpoint::open(&files.state, &Limits::default()).expect("a file");
+                let draft = Draft::new(&source).expect("whole");
+                draft.write(&folder, &form).expect("written");
+            }
+            assert!(everything(&opened(&files).expect("a model")) == expected);
+            assert!(
+                std::fs::read(&copy).expect("a copy") == whole,
+                "{name}: {hurt}"
+            );
+        }
+        // Where none can be kept the model is used all the same, and it is said.
+        files.copies = Some(copy.join("below"));
+        let model = opened(&files).expect("a model");
+        let notices = model.take_notices();
+        assert!(notices[0].contains("can't be kept"), "{notices:?}");
+        assert!(everything(&model) == expected);
+    }
 }
 
 #[test]

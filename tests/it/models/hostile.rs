@@ -1,6 +1,9 @@
 // Files that are damaged, hostile or something else: each is refused with a reason, and nothing panics.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use proptest::prelude::*;
 use uncook::models::checkpoint::{Checkpoint, CheckpointError, Key, Limits, Value, pickle};
@@ -420,6 +423,69 @@ fn safetensors_headers_are_checked() {
         bytes[..8].copy_from_slice(&len.to_le_bytes());
         refused(open_bytes(&bytes), "model.th");
     }
+}
+
+/// A safetensors file with this header and nothing behind it.
+fn headed(header: &str) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes
+}
+
+/// As many of `entry` as fit a header of the largest length, each with its number for `#`, between `begin` and `end`.
+fn flood(begin: &str, entry: &str, end: &str) -> String {
+    let most = Limits::default().header_bytes - end.len() - 1;
+    let mut text = begin.to_owned();
+    for number in 0.. {
+        let next = entry.replace('#', &format!("{number:x}"));
+        if text.len() + next.len() > most {
+            break;
+        }
+        text += &next;
+    }
+    text.truncate(text.trim_end_matches(',').len());
+    text + end
+}
+
+/// The fullest headers that the limit lets in: each is counted to its limit and refused, not kept.
+#[test]
+fn floods_in_a_header_are_refused_before_anything_is_kept() {
+    let tensor = r##""#":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"##;
+    let shape = r##"{"w":{"dtype":"U8","data_offsets":[0,0],"shape":["##;
+    for (header, reason) in [
+        (flood("{", tensor, "}"), "20000 tensors"),
+        // The same name over and over.
+        (flood("{", &tensor.replace('#', ""), "}"), "20000 tensors"),
+        (
+            flood(r#"{"__metadata__":{"#, r##""#":"","##, "}}"),
+            "1000 notes",
+        ),
+        (
+            flood(r#"{"__metadata__":{"#, r#""":"","#, "}}"),
+            "1000 notes",
+        ),
+        (flood(shape, "1,", "]}}"), "8 axes"),
+        (flood(shape, "[],", "]}}"), "8 axes"),
+        (flood(r#"{""#, "x", r#"":{}}"#), "name"),
+        // No JSON, but long.
+        (flood("{", "[", ""), "JSON"),
+        (flood("{\"w\":", "[", ""), "JSON"),
+        (flood("{\"w\":", "{\"a\":", ""), "JSON"),
+        (flood("{", " ", ""), "JSON"),
+        (flood("{\"w\":{\"shape\":", "9", "}}"), "JSON"),
+        (flood("{\"", "\\u0001", "\":1}"), "name"),
+    ] {
+        assert!(header.len() > 2_000_000, "{}", header.len());
+        let begin = header[..30].to_owned();
+        let start = Instant::now();
+        let result = open_bytes(&headed(&header));
+        let took = start.elapsed();
+        refused(result, reason);
+        assert!(took < Duration::from_secs(1), "{begin}: {took:?}");
+    }
+    // One byte more isn't read at all.
+    let long = flood("{", tensor, "}") + &" ".repeat(64);
+    refused(open_bytes(&headed(&long)), "header claims");
 }
 
 proptest! {

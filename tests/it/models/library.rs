@@ -8,7 +8,7 @@ use std::{
 
 use uncook::models::{
     checkpoint::{Checkpoint, Limits},
-    convert::convert_once,
+    convert::{Copy, Draft, Form},
     fetch::{Checked, Downloader, Token},
     library::{Library, LibraryError},
     manifest::{Manifest, ManifestError},
@@ -215,11 +215,17 @@ fn a_gated_model_is_fetched_checked_converted_and_removed() {
         .unwrap();
     assert_eq!(server.seen().len(), before);
 
-    let file = library
-        .checkpoint("tiny", "edge.bin", &Limits::default())
-        .unwrap();
-    assert!(file.path().starts_with(library.converted_folder()));
-    drop(file);
+    // Somebody makes something of a file and keeps it.
+    let form = Form {
+        name: "test-1",
+        lanes: 16,
+    };
+    let copies = library.copies_folder("tiny").unwrap();
+    assert!(copies.starts_with(library.folder().join("tiny")));
+    let source = Checkpoint::open(&paths[0], &Limits::default()).unwrap();
+    let draft = Draft::new(&source).unwrap();
+    draft.write(&copies, &form).unwrap();
+    assert!(Copy::find(&paths[0], &copies, &form).is_some());
     // A changed file of the same length is found by reading it.
     let mut bytes = edge();
     *bytes.last_mut().unwrap() ^= 1;
@@ -236,11 +242,6 @@ fn a_gated_model_is_fetched_checked_converted_and_removed() {
     assert!(freed as usize > 2 * edge().len(), "{freed}");
     assert!(library.receipt("tiny").is_none());
     assert!(!library.folder().join("tiny").exists());
-    assert!(
-        fs::read_dir(library.converted_folder())
-            .unwrap()
-            .all(|entry| { entry.unwrap().path().extension().unwrap() != "safetensors" })
-    );
     let gone = library.remove("tiny").unwrap_err();
     assert!(matches!(gone, LibraryError::NotInstalled { .. }));
     assert!(matches!(
@@ -309,72 +310,37 @@ fn a_folder_is_added_without_the_network() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-fn same(a: &Checkpoint, b: &Checkpoint) {
-    assert_eq!(a.names().collect::<Vec<_>>(), b.names().collect::<Vec<_>>());
-    for name in a.names() {
-        assert_eq!(a.tensor(name), b.tensor(name), "{name}");
-    }
-    assert_eq!(a.root(), b.root());
-}
-
 #[test]
-fn a_converted_checkpoint_holds_the_same() {
+fn what_was_made_of_another_file_goes_when_a_model_is_installed_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = Limits::default();
-    for name in ["edge.bin", "fp16.bin", "ordereddict_with_metadata.bin"] {
-        let original = Checkpoint::open(golden(name), &limits).unwrap();
-        let first = convert_once(&golden(name), folder.path(), &limits).unwrap();
-        assert!(first.path().starts_with(folder.path()));
-        same(&original, &first);
-        let second = convert_once(&golden(name), folder.path(), &limits).unwrap();
-        assert_eq!(first.path(), second.path());
-        same(&original, &second);
+    let library = Library::at(folder.path().join("models"), manifest("http://127.0.0.1:1"));
+    library.accept("tiny").unwrap();
+    let from = folder.path().join("tiny");
+    fs::create_dir(&from).unwrap();
+    fs::write(from.join("edge.bin"), edge()).unwrap();
+    fs::copy(golden("fp16.bin"), from.join("free.bin")).unwrap();
+    library.add(&from, Some("tiny"), &quiet).unwrap();
+    let form = Form {
+        name: "test-1",
+        lanes: 16,
+    };
+    let copies = library.copies_folder("tiny").unwrap();
+    let paths = library.find("tiny").unwrap();
+    for path in &paths {
+        let source = Checkpoint::open(path, &Limits::default()).unwrap();
+        Draft::new(&source).unwrap().write(&copies, &form).unwrap();
     }
-    let count = |extension: &str| {
-        fs::read_dir(folder.path())
-            .unwrap()
-            .filter(|e| e.as_ref().unwrap().path().extension().unwrap() == extension)
-            .count()
-    };
-    assert_eq!(
-        (count("safetensors"), count("source"), count("aside")),
-        (3, 3, 0)
-    );
-}
-
-#[test]
-fn a_damaged_copy_is_made_again_and_a_changed_source_is_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let limits = Limits::default();
-    let source = folder.path().join("model.bin");
-    fs::copy(golden("edge.bin"), &source).unwrap();
-    let converted = folder.path().join("converted");
-    let path = {
-        let file = convert_once(&source, &converted, &limits).unwrap();
-        file.path().to_owned()
-    };
-    fs::write(&path, b"cut").unwrap();
-    let original = Checkpoint::open(&source, &limits).unwrap();
-    same(
-        &original,
-        &convert_once(&source, &converted, &limits).unwrap(),
-    );
-    drop(original);
-    fs::copy(golden("fp16.bin"), &source).unwrap();
-    let file = convert_once(&source, &converted, &limits).unwrap();
-    assert_ne!(file.path(), path);
-    assert_eq!(file.names().len(), 12);
-    drop(file);
-    // Damage that only the checksums show never gets into a copy.
-    let mut bytes = edge();
-    let at = bytes
-        .windows(4)
-        .position(|w| w == 23f32.to_le_bytes())
-        .unwrap();
-    bytes[at] ^= 1;
-    fs::write(&source, bytes).unwrap();
-    let error = convert_once(&source, &converted, &limits).unwrap_err();
-    assert!(error.to_string().contains("checksum"), "{error}");
+    let count = || fs::read_dir(&copies).unwrap().count();
+    assert_eq!(count(), 4, "a copy and a note of each");
+    fs::copy(
+        golden("ordereddict_with_metadata.bin"),
+        from.join("free.bin"),
+    )
+    .unwrap();
+    library.add(&from, Some("tiny"), &quiet).unwrap();
+    assert_eq!(count(), 2, "those of the file that stayed");
+    library.remove("tiny").unwrap();
+    assert!(!library.folder().join("tiny").exists());
 }
 
 #[test]
@@ -382,8 +348,6 @@ fn where_nothing_can_be_written_the_reason_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, b"not a folder").unwrap();
-    let error = convert_once(&golden("edge.bin"), &file.join("below"), &Limits::default());
-    assert!(error.unwrap_err().to_string().contains("can't be written"));
     let library = Library::at(file.join("models"), manifest("http://127.0.0.1:1"));
     assert!(matches!(
         library.accept("tiny"),

@@ -3,6 +3,7 @@
 mod checkpoint;
 #[cfg(feature = "cli")]
 mod cli;
+mod convert;
 mod fetch;
 mod hostile;
 mod library;

@@ -16,6 +16,7 @@ use super::{Rows, Session, Trace, embed};
 use crate::{
     dense::{
         act,
+        aligned::Lent,
         gemm::{Packed, Rows as Left},
         norm,
         pool::{Parts, PerWorker, Pool},
@@ -58,16 +59,16 @@ struct Layer {
     self_in: Linear,
     self_out: Linear,
     /// Rows q, k, v, each `[dim][dim]`: used once a generation.
-    cross_in: Vec<f32>,
+    cross_in: Lent,
     /// `[dim][dim]`.
-    cross_out: Vec<f32>,
+    cross_out: Lent,
     linear1: Linear,
     linear2: Linear,
 }
 
 impl CpuFlow {
     /// Reads the weights, whose presence and shapes were checked, a layer a thread: beside the packed weights only one
-    /// tensor a thread is in memory.
+    /// tensor a thread is in memory. Where `source` kept them packed, nothing is read.
     ///
     /// # Errors
     /// If a tensor can't be read.
@@ -78,13 +79,13 @@ impl CpuFlow {
     ) -> Result<Self, JascoError> {
         let d = config.dim;
         let read = |name: &str, shape: &[usize]| weights::read(source, name, shape);
+        let lent = |name: &str, shape: &[usize]| weights::lent(source, name, shape);
         let matrix = |name: &str, out: usize, input: usize| -> Result<Linear, JascoError> {
-            Ok(Linear::new(input, out, &read(name, &[out, input])?, &[]))
+            Linear::load(source, name, None, input, out)
         };
         let affine = |name: &str, out: usize, input: usize| -> Result<Linear, JascoError> {
-            let weight = read(&format!("{name}.weight"), &[out, input])?;
-            let bias = read(&format!("{name}.bias"), &[out])?;
-            Ok(Linear::new(input, out, &weight, &bias))
+            let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+            Linear::load(source, &weight, Some(&bias), input, out)
         };
         let norm = |name: &str| -> Result<Norm, JascoError> {
             Ok(Norm {
@@ -100,8 +101,8 @@ impl CpuFlow {
                 norm2: norm(&format!("{p}norm2"))?,
                 self_in: matrix(&format!("{p}self_attn.in_proj_weight"), 3 * d, d)?,
                 self_out: matrix(&format!("{p}self_attn.out_proj.weight"), d, d)?,
-                cross_in: read(&format!("{p}cross_attention.in_proj_weight"), &[3 * d, d])?,
-                cross_out: read(&format!("{p}cross_attention.out_proj.weight"), &[d, d])?,
+                cross_in: lent(&format!("{p}cross_attention.in_proj_weight"), &[3 * d, d])?,
+                cross_out: lent(&format!("{p}cross_attention.out_proj.weight"), &[d, d])?,
                 linear1: matrix(&format!("{p}linear1.weight"), config.hidden, d)?,
                 linear2: matrix(&format!("{p}linear2.weight"), d, config.hidden)?,
             })
@@ -111,20 +112,22 @@ impl CpuFlow {
         pool.run(config.layers, |i, _| {
             layers[i].get_or_init(|| layer(i));
         });
-        let emb = read("emb.weight", &[d, config.input_dim()])?;
-        let columns = |first: usize, n: usize| -> Linear {
-            let part: Vec<f32> = emb
-                .chunks_exact(config.input_dim())
-                .flat_map(|row| row[first..first + n].iter().copied())
-                .collect();
-            Linear::new(n, d, &part, &[])
+        let columns = |first: usize, n: usize| -> Result<Linear, JascoError> {
+            Linear::kept_or(source, &format!("emb.{first}"), n, d, |raw| {
+                let emb = weights::read(raw, "emb.weight", &[d, config.input_dim()])?;
+                let part: Vec<f32> = emb
+                    .chunks_exact(config.input_dim())
+                    .flat_map(|row| row[first..first + n].iter().copied())
+                    .collect();
+                Ok(Linear::new(n, d, &part, &[]))
+            })
         };
         let skips = if config.skips { config.layers / 2 } else { 0 };
         let hidden = config.time_hidden;
         Ok(Self {
             config: config.clone(),
-            emb_latents: columns(0, config.flow_dim),
-            emb_local: columns(config.flow_dim, config.local_dim()),
+            emb_latents: columns(0, config.flow_dim)?,
+            emb_local: columns(config.flow_dim, config.local_dim())?,
             layers: layers
                 .into_iter()
                 .filter_map(OnceLock::into_inner)
@@ -209,7 +212,7 @@ impl Heard {
     fn new(c: &FlowConfig, layer: &Layer, text: &[f32]) -> Self {
         let (d, dh) = (c.dim, c.head_dim());
         let positions = text.len() / d;
-        let (wq, wkv) = layer.cross_in.split_at(d * d);
+        let (wq, wkv) = (*layer.cross_in).as_ref().split_at(d * d);
         let mut kv = vec![0.0; positions * 2 * d];
         Linear::new(d, 2 * d, wkv, &[]).apply_plain(text, positions, &mut kv);
         let scale = 1.0 / (dh as f32).sqrt();
@@ -218,10 +221,11 @@ impl Heard {
         let mut scores = vec![0.0f32; columns * d];
         let mut values = vec![0.0f32; columns * d];
         let mut wo_head = vec![0.0f32; dh * d];
+        let wo = (*layer.cross_out).as_ref();
         for head in 0..c.heads {
             let own = head * dh..(head + 1) * dh;
             for (i, line) in wo_head.chunks_exact_mut(d).enumerate() {
-                for (o, row) in line.iter_mut().zip(layer.cross_out.chunks_exact(d)) {
+                for (o, row) in line.iter_mut().zip(wo.chunks_exact(d)) {
                     *o = row[own.start + i];
                 }
             }
@@ -376,11 +380,11 @@ impl CpuSession<'_> {
         let parts = Parts::new(&mut self.constants, d);
         let layers = &self.flow.layers;
         self.pool.run(layers.len(), |i, _| {
-            let value: Vec<f32> = layers[i].cross_in[2 * d * d..]
+            let value: Vec<f32> = (*layers[i].cross_in).as_ref()[2 * d * d..]
                 .chunks_exact(d)
                 .map(|row| dot(row, &tau))
                 .collect();
-            let rows = layers[i].cross_out.chunks_exact(d);
+            let rows = (*layers[i].cross_out).as_ref().chunks_exact(d);
             for (o, row) in parts.take(i).iter_mut().zip(rows) {
                 *o = dot(row, &value);
             }
