@@ -21,16 +21,33 @@ const WINDOW_TESTS: [&str; 9] = [
     "libxkbcommon-x11-0",
 ];
 
+/// What `cargo xtask screenshots` needs beside it: a session bus with AT-SPI, over which screen readers read.
+const SCREEN_READERS: [&str; 2] = ["dbus", "at-spi2-core"];
+
+/// [`ensure_for_window_tests`], with what a screen reader needs.
+///
+/// # Errors
+/// As there.
+pub fn ensure_for_screenshots() -> Result<()> {
+    ensure_installed(&[&WINDOW_TESTS[..], &SCREEN_READERS].concat())
+}
+
 /// Sees to it that the packages of window tests are there. Root on Debian and its kin gets them
 /// installed, and is told so; anyone else is given the line to paste. Other systems are left alone.
 ///
 /// # Errors
 /// If packages are missing and can't be installed.
 pub fn ensure_for_window_tests() -> Result<()> {
+    ensure_installed(&WINDOW_TESTS)
+}
+
+fn ensure_installed(packages: &[&str]) -> Result<()> {
     if !cfg!(target_os = "linux") || !succeeds(Command::new("dpkg-query").arg("--version")) {
         return Ok(());
     }
-    let missing: Vec<&str> = WINDOW_TESTS.into_iter().filter(|p| !installed(p)).collect();
+    let missing: Vec<&str> = (packages.iter().copied())
+        .filter(|p| !installed(p))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }

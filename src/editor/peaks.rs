@@ -1,0 +1,188 @@
+// [main] Peaks of captured audio as columns: filled, or as the line around them; and where damage lies behind them.
+
+use egui::{Color32, Mesh, Painter, Rect, Shape, pos2};
+
+use crate::{
+    damage::{DEFAULT_THRESHOLD, DamageKind, FRAMES_PER_SECOND},
+    editor::{theme::Palette, timeline::Span},
+    worker::{
+        picture::{PEAK_SAMPLES, Picture},
+        pyramid::Cells,
+        view::{DamageCells, TakeView},
+    },
+};
+
+/// The severity that counts as damage, as cells hold it.
+const THRESHOLD: u8 = (DEFAULT_THRESHOLD * 255.0) as u8;
+/// Columns to either side over which the line around a wave is smoothed, and its thickness.
+const REACH: usize = 2;
+const LINE: f32 = 1.25;
+/// Width of a step of the ground behind damage.
+const GROUND: f32 = 2.0;
+
+/// Severities of every kind, 0..=255.
+pub type Severities = Cells<{ DamageKind::COUNT }>;
+
+/// Where columns are drawn: from, to and how wide each, in points.
+pub type Extent = (f32, f32, f32);
+
+/// One column of a wave.
+struct Column {
+    x: f32,
+    top: f32,
+    bottom: f32,
+    colour: Color32,
+}
+
+fn columns_of(
+    (left, right, width): Extent,
+    lane: Rect,
+    span: &Span,
+    take: &TakeView,
+    picture: &Picture,
+    colour: impl Fn(Option<DamageKind>) -> Color32,
+) -> Vec<Column> {
+    let rate = f64::from(take.sample_rate.max(1));
+    let count = ((right - left) / width).ceil().max(1.0) as usize;
+    let half = 0.5 * lane.height();
+    let middle = lane.center().y;
+    let sample = |x: f32| {
+        let seconds = span.seconds_at(lane, x);
+        (span.pos_of(seconds).since(take.start).max(0) as f64 * rate / span.rate) as usize
+    };
+    (0..count)
+        .filter_map(|i| {
+            let x = left + i as f32 * width;
+            let (from, to) = (sample(x), sample(x + width));
+            let first = from / PEAK_SAMPLES;
+            let last = (to / PEAK_SAMPLES).max(first.saturating_add(1));
+            let peak = picture.wave.over(first..last)?;
+            let cells = cells_of(&take.damage, from as f64 / rate, to as f64 / rate);
+            let (high, low) = (peak.high.clamp(-1.0, 1.0), peak.low.clamp(-1.0, 1.0));
+            let top = middle - high * half;
+            Some(Column {
+                x,
+                top,
+                bottom: (middle - low * half).max(top + 1.0),
+                colour: colour(dominant(&cells)),
+            })
+        })
+        .collect()
+}
+
+/// Fills a wave, bright at its peaks and darker towards the middle; `colour` by the damage of the place.
+pub fn fill(
+    mesh: &mut Mesh,
+    extent: Extent,
+    lane: Rect,
+    span: &Span,
+    (take, picture): (&TakeView, &Picture),
+    colour: impl Fn(Option<DamageKind>) -> Color32,
+) {
+    let middle = lane.center().y;
+    let half = (0.5 * lane.height()).max(1.0);
+    for Column {
+        x,
+        top,
+        bottom,
+        colour,
+    } in columns_of(extent, lane, span, take, picture, colour)
+    {
+        let right = x + extent.2;
+        // As bright as the place is far from the middle.
+        let at = |y: f32| {
+            let far = ((y - middle).abs() / half).min(1.0);
+            colour.gamma_multiply(0.62 + 0.38 * far.sqrt())
+        };
+        let first = mesh.vertices.len() as u32;
+        let centre = middle.clamp(top, bottom);
+        for y in [top, centre, bottom] {
+            mesh.colored_vertex(pos2(x, y), at(y));
+            mesh.colored_vertex(pos2(right, y), at(y));
+        }
+        for row in [0, 2] {
+            let corner = first + row;
+            mesh.add_triangle(corner, corner + 1, corner + 2);
+            mesh.add_triangle(corner + 2, corner + 1, corner + 3);
+        }
+    }
+}
+
+/// Draws the line around a wave, smoothed.
+pub fn outline(
+    mesh: &mut Mesh,
+    extent: Extent,
+    lane: Rect,
+    span: &Span,
+    (take, picture): (&TakeView, &Picture),
+    colour: impl Fn(Option<DamageKind>) -> Color32,
+) {
+    let columns = columns_of(extent, lane, span, take, picture, colour);
+    let around = |i: usize| &columns[i.saturating_sub(REACH)..(i + REACH + 1).min(columns.len())];
+    let highest = |i: usize| around(i).iter().map(|c| c.top).fold(f32::MAX, f32::min);
+    let lowest = |i: usize| (around(i).iter().map(|c| c.bottom)).fold(f32::MIN, f32::max);
+    let mut before = columns.first().map(|_| (highest(0), lowest(0)));
+    for (i, column) in columns.iter().enumerate() {
+        let now = (highest(i), lowest(i));
+        let last = before.replace(now).unwrap_or(now);
+        for (a, b) in [(last.0, now.0), (last.1, now.1)] {
+            let rows = a.min(b) - 0.5 * LINE..=a.max(b) + 0.5 * LINE;
+            let piece = Rect::from_x_y_ranges(column.x..=column.x + extent.2, rows);
+            mesh.add_colored_rect(piece, column.colour);
+        }
+    }
+}
+
+/// A faint ground in the colour of what is damaged, as high as the wave's lane.
+pub fn ground(
+    mesh: &mut Mesh,
+    p: &Palette,
+    lane: Rect,
+    span: &Span,
+    take: &TakeView,
+    extent: Extent,
+) {
+    let (left, right, _) = extent;
+    let offset = span.seconds_of(take.start);
+    let kind_at = |x: f32| {
+        let seconds = |x: f32| span.seconds_at(lane, x) - offset;
+        dominant(&cells_of(&take.damage, seconds(x), seconds(x + GROUND)))
+    };
+    let count = ((right - left) / GROUND).ceil().max(0.0) as usize;
+    let mut begun: Option<(f32, DamageKind)> = None;
+    for i in 0..=count {
+        let x = (left + i as f32 * GROUND).min(right);
+        let kind = if i < count { kind_at(x) } else { None };
+        if let Some((from, old)) = begun
+            && kind != Some(old)
+        {
+            let area = Rect::from_x_y_ranges(from..=x, lane.y_range());
+            mesh.add_colored_rect(area, p.damage(old).gamma_multiply(0.13));
+            begun = None;
+        }
+        begun = begun.or(kind.map(|kind| (x, kind)));
+    }
+}
+
+/// The worst damage between two times, in seconds from the start of the take.
+pub fn cells_of(damage: &DamageCells, from: f64, to: f64) -> Severities {
+    let frame = |seconds: f64| (seconds * FRAMES_PER_SECOND as f64).max(0.0) as usize;
+    let first = frame(from);
+    (damage.over(first..frame(to).max(first.saturating_add(1))))
+        .unwrap_or(Cells([0; DamageKind::COUNT]))
+}
+
+/// The kind that hurts most, if any reaches the threshold.
+pub fn dominant(cells: &Severities) -> Option<DamageKind> {
+    DamageKind::ALL
+        .into_iter()
+        .filter(|&kind| cells.0[kind as usize] >= THRESHOLD)
+        .max_by_key(|&kind| cells.0[kind as usize])
+}
+
+/// Hands over what has been collected, so that what follows lies above it.
+pub fn hand_over(painter: &Painter, mesh: &mut Mesh) {
+    if !mesh.is_empty() {
+        painter.add(Shape::mesh(std::mem::take(mesh)));
+    }
+}
