@@ -140,7 +140,6 @@ fn timeline(
     out: &mut Vec<Command>,
 ) {
     ui.horizontal(|ui| {
-        let p = theme::of(ui);
         let modes = [
             (
                 WaveMode::Overlaid,

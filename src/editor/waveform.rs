@@ -10,7 +10,7 @@ use crate::{
     editor::{
         lanes,
         model::{Command, Model},
-        peaks::{self, cells_of, dominant, hand_over},
+        peaks::{self, cells_of, hand_over},
         spectrogram,
         state::{State, WaveMode},
         status,
@@ -340,11 +340,8 @@ fn draw_waves(
         }
     }
     let mut mesh = Mesh::default();
-    for lane in if before == after {
-        &[before][..]
-    } else {
-        &[before, after]
-    } {
+    let both = [before, after];
+    for lane in &both[..if before == after { 1 } else { 2 }] {
         let middle = lane.center().y;
         let line = Rect::from_x_y_ranges(lane.x_range(), middle - 0.5..=middle + 0.5);
         if !spectrogram {
