@@ -217,13 +217,16 @@ pub fn slider<P: Param>(
     ui.horizontal(|ui| {
         let p = theme::of(ui);
         if label_width > 0.0 {
-            let (rect, _) = ui.allocate_exact_size(vec2(label_width, ROW), Sense::hover());
+            let size = vec2(label_width, ui.spacing().interact_size.y);
+            let (rect, _) = ui.allocate_exact_size(size, Sense::hover());
             let font = FontSelection::Default.resolve(ui.style());
             ui.painter()
                 .text(rect.left_center(), Align2::LEFT_CENTER, label, font, p.text);
         }
         let width = (ui.available_width() - VALUE_WIDTH - ui.spacing().item_spacing.x).max(40.0);
-        let (rect, response) = ui.allocate_exact_size(vec2(width, ROW), Sense::click_and_drag());
+        let height = ui.spacing().interact_size.y;
+        let size = vec2(width, height);
+        let (rect, response) = ui.allocate_exact_size(size, Sense::click_and_drag());
         handle(ui, &response, name, Hand::Along(rect), param, out);
         if ui.is_rect_visible(rect) {
             paint_bar(ui.painter(), p, rect, &response, param);
@@ -233,7 +236,7 @@ pub fn slider<P: Param>(
             ui,
             name,
             param,
-            (vec2(VALUE_WIDTH, ROW), Align2::RIGHT_CENTER),
+            (vec2(VALUE_WIDTH, height), Align2::RIGHT_CENTER),
             out,
         );
     });
@@ -440,7 +443,8 @@ pub fn switch(ui: &mut Ui, name: &str, text: &str, hint: &str, on: bool, colour:
     } else {
         RichText::new(text)
     };
-    let mut button = egui::Button::new(rich).min_size(vec2(26.0, ROW));
+    let height = ui.spacing().interact_size.y;
+    let mut button = egui::Button::new(rich).min_size(vec2(26.0, height));
     if on {
         button = button.fill(colour);
     }

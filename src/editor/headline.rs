@@ -28,7 +28,7 @@ pub const HEIGHT: f32 = 44.0;
 /// Size of the one button, of the one beside it, and of the progress in their place.
 const NEXT: egui::Vec2 = vec2(124.0, 34.0);
 const BESIDE: egui::Vec2 = vec2(64.0, 34.0);
-const PROGRESS: f32 = 236.0;
+const PROGRESS: f32 = 300.0;
 /// Width of the bar in the colour of the verdict, with the air beside it.
 const BAR: f32 = 4.0;
 const AIR: f32 = 10.0;

@@ -16,9 +16,7 @@ use crate::{
 const THRESHOLD: u8 = (DEFAULT_THRESHOLD * 255.0) as u8;
 /// Columns to either side over which the line around a wave is smoothed, and its thickness.
 const REACH: usize = 2;
-const LINE: f32 = 1.25;
-/// Width of a step of the ground behind damage.
-const GROUND: f32 = 2.0;
+const LINE: f32 = 1.5;
 
 /// Severities of every kind, 0..=255.
 pub type Severities = Cells<{ DamageKind::COUNT }>;
@@ -38,8 +36,8 @@ fn columns_of(
     (left, right, width): Extent,
     lane: Rect,
     span: &Span,
-    take: &TakeView,
-    picture: &Picture,
+    (take, picture): (&TakeView, &Picture),
+    kinds: &[Option<DamageKind>],
     colour: impl Fn(Option<DamageKind>) -> Color32,
 ) -> Vec<Column> {
     let rate = f64::from(take.sample_rate.max(1));
@@ -57,14 +55,13 @@ fn columns_of(
             let first = from / PEAK_SAMPLES;
             let last = (to / PEAK_SAMPLES).max(first.saturating_add(1));
             let peak = picture.wave.over(first..last)?;
-            let cells = cells_of(&take.damage, from as f64 / rate, to as f64 / rate);
             let (high, low) = (peak.high.clamp(-1.0, 1.0), peak.low.clamp(-1.0, 1.0));
             let top = middle - high * half;
             Some(Column {
                 x,
                 top,
                 bottom: (middle - low * half).max(top + 1.0),
-                colour: colour(dominant(&cells)),
+                colour: colour(kinds.get(i).copied().flatten()),
             })
         })
         .collect()
@@ -76,7 +73,8 @@ pub fn fill(
     extent: Extent,
     lane: Rect,
     span: &Span,
-    (take, picture): (&TakeView, &Picture),
+    of: (&TakeView, &Picture),
+    kinds: &[Option<DamageKind>],
     colour: impl Fn(Option<DamageKind>) -> Color32,
 ) {
     let middle = lane.center().y;
@@ -86,7 +84,7 @@ pub fn fill(
         top,
         bottom,
         colour,
-    } in columns_of(extent, lane, span, take, picture, colour)
+    } in columns_of(extent, lane, span, of, kinds, colour)
     {
         let right = x + extent.2;
         // As bright as the place is far from the middle.
@@ -114,10 +112,11 @@ pub fn outline(
     extent: Extent,
     lane: Rect,
     span: &Span,
-    (take, picture): (&TakeView, &Picture),
+    of: (&TakeView, &Picture),
+    kinds: &[Option<DamageKind>],
     colour: impl Fn(Option<DamageKind>) -> Color32,
 ) {
-    let columns = columns_of(extent, lane, span, take, picture, colour);
+    let columns = columns_of(extent, lane, span, of, kinds, colour);
     let around = |i: usize| &columns[i.saturating_sub(REACH)..(i + REACH + 1).min(columns.len())];
     let highest = |i: usize| around(i).iter().map(|c| c.top).fold(f32::MAX, f32::min);
     let lowest = |i: usize| (around(i).iter().map(|c| c.bottom)).fold(f32::MIN, f32::max);
@@ -133,34 +132,41 @@ pub fn outline(
     }
 }
 
+/// What hurts most in each column, if anything does.
+pub fn kinds(
+    (left, right, width): Extent,
+    lane: Rect,
+    span: &Span,
+    take: &TakeView,
+) -> Vec<Option<DamageKind>> {
+    let offset = span.seconds_of(take.start);
+    let seconds = |x: f32| span.seconds_at(lane, x) - offset;
+    let count = ((right - left) / width).ceil().max(1.0) as usize;
+    (0..count)
+        .map(|i| {
+            let x = left + i as f32 * width;
+            dominant(&cells_of(&take.damage, seconds(x), seconds(x + width)))
+        })
+        .collect()
+}
+
 /// A faint ground in the colour of what is damaged, as high as the wave's lane.
 pub fn ground(
     mesh: &mut Mesh,
     p: &Palette,
     lane: Rect,
-    span: &Span,
-    take: &TakeView,
-    extent: Extent,
+    (left, right, width): Extent,
+    kinds: &[Option<DamageKind>],
 ) {
-    let (left, right, _) = extent;
-    let offset = span.seconds_of(take.start);
-    let kind_at = |x: f32| {
-        let seconds = |x: f32| span.seconds_at(lane, x) - offset;
-        dominant(&cells_of(&take.damage, seconds(x), seconds(x + GROUND)))
-    };
-    let count = ((right - left) / GROUND).ceil().max(0.0) as usize;
-    let mut begun: Option<(f32, DamageKind)> = None;
-    for i in 0..=count {
-        let x = (left + i as f32 * GROUND).min(right);
-        let kind = if i < count { kind_at(x) } else { None };
-        if let Some((from, old)) = begun
-            && kind != Some(old)
-        {
-            let area = Rect::from_x_y_ranges(from..=x, lane.y_range());
-            mesh.add_colored_rect(area, p.damage(old).gamma_multiply(0.13));
-            begun = None;
+    let mut from = 0;
+    for alike in kinds.chunk_by(|a, b| a == b) {
+        let to = from + alike.len();
+        if let Some(kind) = alike[0] {
+            let x = |column: usize| (left + column as f32 * width).min(right);
+            let area = Rect::from_x_y_ranges(x(from)..=x(to), lane.y_range());
+            mesh.add_colored_rect(area, p.damage(kind).gamma_multiply(0.13));
         }
-        begun = begun.or(kind.map(|kind| (x, kind)));
+        from = to;
     }
 }
 

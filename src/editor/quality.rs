@@ -176,6 +176,7 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Com
 fn table(ui: &mut Ui, c: &Comparison) {
     let p = theme::of(ui);
     let narrow = ui.available_width() < 400.0;
+    ui.spacing_mut().interact_size.y = 15.0;
     if narrow {
         ui.style_mut().override_font_id = Some(egui::FontId::proportional(12.0));
     }
@@ -226,14 +227,15 @@ impl SpectrumCache {
         {
             return spectra.clone();
         }
-        let spectra = Arc::new([average(&take.before), average(&take.after)]);
+        let rate = take.sample_rate;
+        let spectra = Arc::new([average(&take.before, rate), average(&take.after, rate)]);
         self.0 = Some((take.start, columns, take.after.clone(), spectra.clone()));
         spectra
     }
 }
 
-/// The mean power of each band over the whole picture, in dB.
-fn average(picture: &Picture) -> Vec<f64> {
+/// The mean power of each band over the whole picture, in dB, as far up as the rate (Hz) has frequencies.
+fn average(picture: &Picture, rate: u32) -> Vec<f64> {
     let columns = picture.spectrum.len();
     if columns == 0 {
         return Vec::new();
@@ -251,8 +253,13 @@ fn average(picture: &Picture) -> Vec<f64> {
             }
         }
     }
-    sums.map(|sum| 10.0 * (sum / columns as f64).max(1e-12).log10())
-        .to_vec()
+    let highest = (0.5 * f64::from(rate)).log10();
+    let db = |sum: f64| 10.0 * (sum / columns as f64).max(1e-12).log10();
+    let heard = sums.into_iter().enumerate();
+    heard
+        .take_while(|(band, _)| place(*band) < highest)
+        .map(|(_, sum)| db(sum))
+        .collect()
 }
 
 /// Middle of a band as the logarithm of its Hz.
@@ -329,7 +336,10 @@ fn plot(ui: &mut Ui, spectra: &Spectra) {
     let ground = egui::Frame::new()
         .fill(p.well)
         .corner_radius(egui::CornerRadius::same(theme::BUTTON_RADIUS))
-        .inner_margin(Margin::same(4));
+        .inner_margin(Margin {
+            right: 14,
+            ..Margin::same(4)
+        });
     let shown = ground.show(ui, |ui| {
         plot.show(ui, |plot| {
             let (left, right) = (low.log10(), high.log10());
@@ -405,6 +415,7 @@ mod tests {
             .collect();
         let mut take = TakeView {
             before: Painter::paint([&tone, &tone], rate),
+            sample_rate: rate,
             ..TakeView::default()
         };
         let mut cache = SpectrumCache::default();
@@ -426,6 +437,11 @@ mod tests {
         assert!(levels[4] < -80.0 && levels[BANDS - 2] < -80.0);
         // Worked out once, and anew for another picture.
         assert!(Arc::ptr_eq(&spectra, &cache.of(&take)));
+        take.after = Arc::new(take.before.clone());
+        take.sample_rate = 8_000;
+        let low = &cache.of(&take)[1];
+        assert!(low.len() < BANDS && place(low.len() - 1) < 4_000f64.log10());
+        take.sample_rate = rate;
         take.after = Arc::new(take.before.clone());
         assert_eq!(cache.of(&take)[1].len(), BANDS);
         assert_eq!(

@@ -4,7 +4,7 @@ use crate::{
     damage::Stem,
     editor::{
         files::Prompt, history::History, models, music, plan::PlanCache, quality::SpectrumCache,
-        spectrogram::Textures, stale::Stale, timeline::Viewport,
+        spectrogram::Textures, stale::Stale, timeline::Viewport, waveform::Strips,
     },
     exchange::SamplePos,
 };
@@ -79,6 +79,7 @@ pub struct State {
     pub(super) plan: PlanCache,
     pub(super) textures: Textures,
     pub(super) spectra: SpectrumCache,
+    pub(super) strips: Strips,
 }
 
 impl State {
@@ -114,6 +115,7 @@ impl Default for State {
             plan: PlanCache::default(),
             textures: Textures::default(),
             spectra: SpectrumCache::default(),
+            strips: Strips::default(),
         }
     }
 }

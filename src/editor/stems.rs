@@ -39,6 +39,7 @@ pub fn title(stem: Stem) -> &'static str {
 pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
     ui.spacing_mut().button_padding = vec2(7.0, 1.0);
     ui.spacing_mut().item_spacing.y = 2.0;
+    ui.spacing_mut().interact_size.y = 20.0;
     ui.add_space(2.0);
     for stem in Stem::ALL {
         row(ui, model, state, stem, out);
@@ -58,12 +59,11 @@ fn row(ui: &mut Ui, model: &Model<'_>, state: &mut State, stem: Stem, out: &mut 
     let p = theme::of(ui);
     let name = title(stem);
     let take = model.current_take();
-    let found = take
-        .and_then(|t| t.findings.as_ref())
-        .map(|f| &f.stems[stem as usize]);
+    let findings = take.and_then(|t| t.findings.as_ref());
+    let found = findings.map(|f| &f.stems[stem as usize]);
     ui.horizontal(|ui| {
         ui.allocate_ui_with_layout(
-            vec2(52.0, 22.0),
+            vec2(52.0, 20.0),
             Layout::left_to_right(Align::Center),
             |ui| {
                 ui.set_min_width(52.0);
@@ -71,12 +71,12 @@ fn row(ui: &mut Ui, model: &Model<'_>, state: &mut State, stem: Stem, out: &mut 
             },
         );
         listen_buttons(ui, model, state, stem, out);
-        let frames = found.map_or(&[][..], |f| f.damage.frames.as_slice());
         let share = found.map_or(0.0, |f| f.share);
         let room = ui.available_width();
         let width = (0.42 * room).min(room - WORDS).max(30.0);
         let meter = format!("{name} damage {:.0} %", 100.0 * share);
-        waveform::strip(ui, frames, vec2(width, 18.0), &meter)
+        let size = vec2(width, 18.0);
+        waveform::strip(ui, &mut state.strips, findings, stem, size, &meter)
             .on_hover_text("Damage of this stem over the take");
         let kind = found.and_then(|f| Some((f.kind?, f.share)));
         let kind = kind.filter(|(_, share)| *share >= MIN_SHARE);

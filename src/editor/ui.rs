@@ -16,7 +16,7 @@ use crate::editor::{
 };
 
 /// Least height of the waveform, and of what is below it.
-const WAVEFORM: f32 = 150.0;
+const WAVEFORM: f32 = 128.0;
 const PANELS: f32 = 268.0;
 /// The same while the music lanes are shown: they take their room from both.
 const PANELS_WITH_LANES: f32 = 214.0;
@@ -47,7 +47,7 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State) -> Vec<Command> {
         // What is left is shared: half of it for the waveform.
         let rest = ui.available_height() - OUTPUT - TOOLS - LEGEND - 4.0 * theme::GAP;
         let (share, panels) = if waveform::shows_lanes(model, state) {
-            (0.49, PANELS_WITH_LANES)
+            (0.475, PANELS_WITH_LANES)
         } else {
             (0.44, PANELS)
         };
@@ -246,8 +246,12 @@ fn columns(ui: &mut Ui, model: &Model<'_>, state: &mut State, height: f32, out: 
 fn tabs(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
     ui.horizontal_wrapped(|ui| {
         let p = theme::of(ui);
+        let narrow = ui.available_width() < 400.0;
         ui.spacing_mut().item_spacing.x = 0.0;
-        ui.spacing_mut().button_padding.x = 6.0;
+        ui.spacing_mut().button_padding.x = if narrow { 3.0 } else { 7.0 };
+        if narrow {
+            ui.style_mut().override_font_id = Some(egui::FontId::proportional(12.0));
+        }
         for (tab, name, hint) in [
             (Tab::Stems, "Stems", "What is rebuilt, how much of it plays"),
             (Tab::Live, "Live repair", "What is repaired while it plays"),
@@ -279,9 +283,10 @@ fn tabs(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command
             response.widget_info(|| WidgetInfo::selected(egui::Role::Tab, true, on, name));
             if on {
                 let r = response.rect;
+                let pad = ui.spacing().button_padding.x;
                 let line = egui::Rect::from_min_max(
-                    egui::pos2(r.left() + 6.0, r.bottom() - 2.0),
-                    egui::pos2(r.right() - 6.0, r.bottom()),
+                    egui::pos2(r.left() + pad, r.bottom() - 2.0),
+                    egui::pos2(r.right() - pad, r.bottom()),
                 );
                 ui.painter().rect_filled(line, 1.0, p.accent);
             }

@@ -1,5 +1,7 @@
 // [main] The captured audio along the timeline: zoom, pan, selection, before and after, damage, playhead.
 
+use std::sync::Arc;
+
 use egui::{
     Color32, CornerRadius, CursorIcon, EventFilter, FontId, Key, Mesh, Painter, PointerButton,
     Rect, Response, Sense, Shape, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2,
@@ -18,7 +20,7 @@ use crate::{
         timeline::{self, Span, Viewport, take_end},
     },
     exchange::{SamplePos, meters::PlayerState},
-    worker::view::{TakeState, TakeView},
+    worker::view::{Findings, TakeState, TakeView},
 };
 
 /// Height of a row of the damage ribbon, of the ruler, the state line and the overview.
@@ -140,7 +142,7 @@ fn invite(painter: &Painter, p: &Palette, rect: Rect) {
         mesh.add_colored_rect(bar, p.raised.gamma_multiply(0.55));
     }
     painter.add(Shape::mesh(mesh));
-    let text = "Play the song once: its waveform and its damage appear here.";
+    let text = "The waveform and its damage appear here.";
     let font = FontId::proportional(15.0);
     let galley = painter.layout_no_wrap(text.to_owned(), font, p.text);
     let place = rect.center() - 0.5 * galley.size();
@@ -358,9 +360,12 @@ fn draw_waves(
         let line = Rect::from_x_y_ranges(left..=right, rect.top()..=rect.top() + STATE_LINE);
         mesh.add_colored_rect(line, colour);
         let extent = (left, right, COLUMN_PIXELS / ui.ctx().pixels_per_point());
-        if !spectrogram {
-            peaks::ground(&mut mesh, p, wave, span, take, extent);
-        }
+        let kinds = if spectrogram {
+            Vec::new()
+        } else {
+            peaks::kinds(extent, wave, span, take)
+        };
+        peaks::ground(&mut mesh, p, wave, extent, &kinds);
         for &(start, end) in state.stale.spans() {
             let (from, to) = (
                 span.x_of(rect, start).max(left),
@@ -379,16 +384,16 @@ fn draw_waves(
             let heard = (take, &*take.after);
             if take.after.wave.is_empty() {
                 let colour = |kind| hurt(kind).unwrap_or(p.wave);
-                peaks::fill(&mut mesh, extent, before, span, recorded, colour);
+                peaks::fill(&mut mesh, extent, before, span, recorded, &kinds, colour);
             } else if state.wave == WaveMode::Overlaid {
                 // What will be heard, and around it what was recorded.
-                peaks::fill(&mut mesh, extent, after, span, heard, |_| p.accent);
+                peaks::fill(&mut mesh, extent, after, span, heard, &[], |_| p.accent);
                 let colour = |kind| hurt(kind).unwrap_or(p.wave.gamma_multiply(0.8));
-                peaks::outline(&mut mesh, extent, before, span, recorded, colour);
+                peaks::outline(&mut mesh, extent, before, span, recorded, &kinds, colour);
             } else {
                 let colour = |kind| hurt(kind).unwrap_or(p.wave);
-                peaks::fill(&mut mesh, extent, before, span, recorded, colour);
-                peaks::fill(&mut mesh, extent, after, span, heard, |_| p.accent);
+                peaks::fill(&mut mesh, extent, before, span, recorded, &kinds, colour);
+                peaks::fill(&mut mesh, extent, after, span, heard, &[], |_| p.accent);
             }
         }
         if right - left > 70.0 {
@@ -488,7 +493,8 @@ fn draw_overview(painter: &Painter, p: &Palette, rect: Rect, takes: &[TakeView],
         let colour = |kind: Option<DamageKind>| kind.map_or(p.wave, |kind| p.damage(kind));
         let extent = (left, right, 2.0);
         let recorded = (take, &take.before);
-        peaks::fill(&mut mesh, extent, lane, &whole, recorded, colour);
+        let kinds = peaks::kinds(extent, lane, &whole, take);
+        peaks::fill(&mut mesh, extent, lane, &whole, recorded, &kinds, colour);
     }
     painter.add(Shape::mesh(mesh));
     if let Some(shown) = state.viewport {
@@ -641,40 +647,107 @@ pub fn swatch(ui: &mut Ui, p: &Palette, kind: DamageKind) {
         .rect_filled(rect, CornerRadius::same(2), p.damage(kind));
 }
 
-/// A damage map as a thin strip: the dominant kind's colour, as high as it is severe.
-pub fn strip(ui: &mut Ui, frames: &[Severity], size: egui::Vec2, name: &str) -> Response {
+/// A column of a strip: the kind that hurts most there, and how much.
+type Worst = Option<(DamageKind, f32)>;
+
+/// What the strips of the stems show, as it was last worked out: findings of an hour are long.
+#[derive(Default)]
+pub struct Strips([Option<(Arc<Findings>, Vec<Worst>)>; Stem::COUNT]);
+
+impl Strips {
+    /// The columns of a stem's strip.
+    fn of(&mut self, findings: &Arc<Findings>, stem: Stem, columns: usize) -> &[Worst] {
+        let slot = &mut self.0[stem as usize];
+        let fits = |(of, worst): &(Arc<Findings>, Vec<Worst>)| {
+            Arc::ptr_eq(of, findings) && worst.len() == columns
+        };
+        if !slot.as_ref().is_some_and(fits) {
+            let frames = &findings.stems[stem as usize].damage.frames;
+            *slot = Some((findings.clone(), worst_of(frames, columns)));
+        }
+        slot.as_ref().map_or(&[], |(_, worst)| worst)
+    }
+}
+
+/// The worst of so many columns of a damage map.
+fn worst_of(frames: &[Severity], columns: usize) -> Vec<Worst> {
+    (0..columns)
+        .map(|column| {
+            let from = column * frames.len() / columns;
+            let to = ((column + 1) * frames.len()).div_ceil(columns);
+            let mut worst = [0.0f32; DamageKind::COUNT];
+            for frame in &frames[from..to.min(frames.len())] {
+                for (worst, &severity) in worst.iter_mut().zip(frame) {
+                    *worst = worst.max(severity);
+                }
+            }
+            let all = DamageKind::ALL.map(|kind| (kind, worst[kind as usize]));
+            let hurts = all.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+            hurts.filter(|(_, severity)| *severity >= DEFAULT_THRESHOLD)
+        })
+        .collect()
+}
+
+/// A stem's damage as a thin strip: the dominant kind's colour, as high as it is severe.
+pub fn strip(
+    ui: &mut Ui,
+    strips: &mut Strips,
+    findings: Option<&Arc<Findings>>,
+    stem: Stem,
+    size: egui::Vec2,
+    name: &str,
+) -> Response {
     let p = theme::of(ui);
     let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
     response.widget_info(|| WidgetInfo::labeled(egui::Role::Meter, true, name));
     let painter = ui.painter_at(rect);
-    painter.rect_filled(rect, CornerRadius::same(2), p.well);
-    if frames.is_empty() {
+    painter.rect_filled(rect, CornerRadius::same(3), p.well);
+    let Some(findings) = findings else {
         return response;
-    }
+    };
     let columns = (rect.width() / 2.0).ceil().max(1.0) as usize;
-    // Of an hour, every so many frames are enough for a strip of some hundred pixels.
-    let stride = (frames.len() / (columns * 64)).max(1);
     let mut mesh = Mesh::default();
-    for column in 0..columns {
-        let from = column * frames.len() / columns;
-        let to = ((column + 1) * frames.len())
-            .div_ceil(columns)
-            .min(frames.len());
-        let mut worst = [0.0f32; DamageKind::COUNT];
-        for frame in frames[from..to].iter().step_by(stride) {
-            for (worst, &severity) in worst.iter_mut().zip(frame) {
-                *worst = worst.max(severity);
-            }
-        }
-        let kind = (DamageKind::ALL.into_iter())
-            .max_by(|&a, &b| worst[a as usize].total_cmp(&worst[b as usize]));
-        if let Some(kind) = kind.filter(|&k| worst[k as usize] >= DEFAULT_THRESHOLD) {
+    for (column, worst) in strips.of(findings, stem, columns).iter().enumerate() {
+        if let Some((kind, severity)) = worst {
             let x = rect.left() + column as f32 * 2.0;
-            let height = rect.height() * worst[kind as usize].clamp(0.0, 1.0);
+            let height = rect.height() * severity.clamp(0.0, 1.0);
             let cell = Rect::from_x_y_ranges(x..=x + 2.0, rect.bottom() - height..=rect.bottom());
-            mesh.add_colored_rect(cell, p.damage(kind));
+            mesh.add_colored_rect(cell, p.damage(*kind));
         }
     }
     painter.add(Shape::mesh(mesh));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However long the map is, no damaged frame is left out of its strip.
+    #[test]
+    fn a_strip_shows_every_damaged_frame() {
+        for (frames, hurt) in [
+            (1, 0),
+            (50, 49),
+            (360_000, 0),
+            (360_000, 123_457),
+            (360_000, 359_999),
+        ] {
+            let mut map = vec![[0.0; DamageKind::COUNT]; frames];
+            map[hurt][DamageKind::Click as usize] = 0.7;
+            let worst = worst_of(&map, 80);
+            let shown: Vec<usize> = (0..80).filter(|i| worst[*i].is_some()).collect();
+            assert!(!shown.is_empty(), "{hurt} of {frames}");
+            assert!(
+                worst
+                    .iter()
+                    .flatten()
+                    .all(|w| *w == (DamageKind::Click, 0.7))
+            );
+            if frames > 80 {
+                assert_eq!(shown, [hurt * 80 / frames]);
+            }
+        }
+        assert_eq!(worst_of(&[], 3), [None; 3]);
+    }
 }

@@ -8,14 +8,15 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use zbus::{
-    Connection, block_on,
+    Connection, Message, block_on,
     connection::Builder,
-    zvariant::{DynamicType, OwnedObjectPath, OwnedValue, Value},
+    zvariant::{OwnedObjectPath, OwnedValue, Value},
 };
 
 const REGISTRY: &str = "org.a11y.atspi.Registry";
 const ROOT: &str = "/org/a11y/atspi/accessible/root";
 const ACCESSIBLE: &str = "org.a11y.atspi.Accessible";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const VALUE: &str = "org.a11y.atspi.Value";
 const ACTION: &str = "org.a11y.atspi.Action";
 /// Time for what goes over the bus and through a window, on a busy machine.
@@ -113,7 +114,7 @@ impl Reader {
             let (bus, path) = ("org.a11y.Bus", "/org/a11y/bus");
             for property in ["IsEnabled", "ScreenReaderEnabled"] {
                 let set = ("org.a11y.Status", property, Value::from(true));
-                let properties = Some("org.freedesktop.DBus.Properties");
+                let properties = Some(PROPERTIES);
                 session
                     .call_method(Some(bus), path, properties, "Set", &set)
                     .await
@@ -128,28 +129,23 @@ impl Reader {
         })
     }
 
-    async fn call<B: serde::Serialize + DynamicType>(
-        &self,
-        (who, path): &Place,
-        interface: &str,
-        method: &str,
-        body: &B,
-    ) -> zbus::Result<zbus::Message> {
-        self.bus
-            .call_method(Some(who.as_str()), path, Some(interface), method, body)
-            .await
+    /// Calls a method without arguments.
+    async fn ask(&self, (who, path): &Place, interface: &str, method: &str) -> Result<Message> {
+        let (who, interface) = (Some(who.as_str()), Some(interface));
+        let reply = self.bus.call_method(who, path, interface, method, &());
+        Ok(reply.await?)
     }
 
     async fn property(&self, of: &Place, interface: &str, name: &str) -> Result<OwnedValue> {
+        let (who, path) = of;
+        let (who, properties) = (Some(who.as_str()), Some(PROPERTIES));
         let asked = (interface, name);
-        let reply = self
-            .call(of, "org.freedesktop.DBus.Properties", "Get", &asked)
-            .await?;
-        Ok(reply.body().deserialize()?)
+        let reply = (self.bus).call_method(who, path, properties, "Get", &asked);
+        Ok(reply.await?.body().deserialize()?)
     }
 
     async fn children(&self, of: &Place) -> Result<Vec<Place>> {
-        let reply = self.call(of, ACCESSIBLE, "GetChildren", &()).await?;
+        let reply = self.ask(of, ACCESSIBLE, "GetChildren").await?;
         Ok(reply.body().deserialize()?)
     }
 
@@ -159,10 +155,10 @@ impl Reader {
             Ok(String::try_from(value)?)
         };
         let (name, description) = (text("Name").await?, text("Description").await?);
-        let role = self.call(&place, ACCESSIBLE, "GetRoleName", &()).await?;
+        let role = self.ask(&place, ACCESSIBLE, "GetRoleName").await?;
         let role = role.body().deserialize()?;
-        let reply = self.call(&place, ACCESSIBLE, "GetInterfaces", &()).await?;
-        let interfaces = reply.body().deserialize()?;
+        let interfaces = self.ask(&place, ACCESSIBLE, "GetInterfaces").await?;
+        let interfaces = interfaces.body().deserialize()?;
         Ok(Object {
             place,
             name,
@@ -240,9 +236,10 @@ impl Reader {
     /// # Errors
     /// If it can't be set.
     pub fn set_value(&self, of: &Object, value: f64) -> Result<()> {
+        let (who, path) = &of.place;
         let set = (VALUE, "CurrentValue", Value::from(value));
-        let properties = "org.freedesktop.DBus.Properties";
-        block_on(self.call(&of.place, properties, "Set", &set))?;
+        let (who, properties) = (Some(who.as_str()), Some(PROPERTIES));
+        block_on((self.bus).call_method(who, path, properties, "Set", &set))?;
         Ok(())
     }
 
@@ -251,7 +248,9 @@ impl Reader {
     /// # Errors
     /// If it can't be pressed.
     pub fn press(&self, object: &Object) -> Result<()> {
-        let reply = block_on(self.call(&object.place, ACTION, "DoAction", &0i32))?;
+        let (who, path) = &object.place;
+        let (who, action) = (Some(who.as_str()), Some(ACTION));
+        let reply = block_on((self.bus).call_method(who, path, action, "DoAction", &0i32))?;
         let done: bool = reply.body().deserialize()?;
         ensure!(done, "{} refused to be pressed", object.name);
         Ok(())
