@@ -1,5 +1,7 @@
 // [main] Peaks of captured audio as columns: filled, or as the line around them; and where damage lies behind them.
 
+use std::ops::Range;
+
 use egui::{Color32, Mesh, Painter, Rect, Shape, pos2};
 
 use crate::{
@@ -23,6 +25,17 @@ pub type Severities = Cells<{ DamageKind::COUNT }>;
 
 /// Where columns are drawn: from, to and how wide each, in points.
 pub type Extent = (f32, f32, f32);
+
+/// Items of a column, at least one, with its edges moved to whole groups of up to an eighth of it: the summaries of
+/// those are at hand, and neighbours still share no item and leave none out.
+fn coarse(from: usize, to: usize) -> Range<usize> {
+    let mut group = 1;
+    while 32 * group <= to.saturating_sub(from) {
+        group *= 4;
+    }
+    let [from, to] = [from, to].map(|edge| edge / group * group);
+    from..to.max(from.saturating_add(group))
+}
 
 /// One column of a wave.
 struct Column {
@@ -52,9 +65,7 @@ fn columns_of(
         .filter_map(|i| {
             let x = left + i as f32 * width;
             let (from, to) = (sample(x), sample(x + width));
-            let first = from / PEAK_SAMPLES;
-            let last = (to / PEAK_SAMPLES).max(first.saturating_add(1));
-            let peak = picture.wave.over(first..last)?;
+            let peak = (picture.wave).over(coarse(from / PEAK_SAMPLES, to / PEAK_SAMPLES))?;
             let (high, low) = (peak.high.clamp(-1.0, 1.0), peak.low.clamp(-1.0, 1.0));
             let top = middle - high * half;
             Some(Column {
@@ -173,9 +184,7 @@ pub fn ground(
 /// The worst damage between two times, in seconds from the start of the take.
 pub fn cells_of(damage: &DamageCells, from: f64, to: f64) -> Severities {
     let frame = |seconds: f64| (seconds * FRAMES_PER_SECOND as f64).max(0.0) as usize;
-    let first = frame(from);
-    (damage.over(first..frame(to).max(first.saturating_add(1))))
-        .unwrap_or(Cells([0; DamageKind::COUNT]))
+    (damage.over(coarse(frame(from), frame(to)))).unwrap_or(Cells([0; DamageKind::COUNT]))
 }
 
 /// The kind that hurts most, if any reaches the threshold.
@@ -190,5 +199,29 @@ pub fn dominant(cells: &Severities) -> Option<DamageKind> {
 pub fn hand_over(painter: &Painter, mesh: &mut Mesh) {
     if !mesh.is_empty() {
         painter.add(Shape::mesh(std::mem::take(mesh)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_of_any_width_leave_no_item_out() {
+        for width in [0.3, 1.0, 7.0, 33.0, 572.3, 2_490.7] {
+            let edge = |column: usize| (column as f64 * width) as usize;
+            let mut last = coarse(edge(0), edge(1));
+            assert_eq!(last.start, 0);
+            for column in 1..400 {
+                let now = coarse(edge(column), edge(column + 1));
+                assert!(
+                    now.start <= last.end && now.start < now.end,
+                    "{width}: {last:?} {now:?}"
+                );
+                let off = now.start.abs_diff(edge(column)) as f64;
+                assert!(off <= (width / 8.0).max(0.0), "{width}: {off} items");
+                last = now;
+            }
+        }
     }
 }

@@ -373,6 +373,8 @@ struct Words<'a> {
     name: &'a str,
     what: &'a str,
     why: &'a str,
+    /// The same where there is no room for all of it.
+    brief: &'a str,
 }
 
 /// What hands did to a row.
@@ -432,9 +434,13 @@ fn row(
                 .layout(egui::Layout::top_down(egui::Align::Min)),
         );
         inside.spacing_mut().item_spacing.y = 1.0;
+        let font = egui::FontId::proportional(theme::SMALL);
+        let galley = (inside.painter()).layout_no_wrap(words.why.to_owned(), font, p.dim);
+        let fits = galley.size().x <= width;
+        let why = if fits { words.why } else { words.brief };
         for text in [
             RichText::new(words.what).color(loud),
-            RichText::new(words.why).small().color(p.dim),
+            RichText::new(why).small().color(p.dim),
         ] {
             let label = egui::Label::new(text)
                 .truncate()
@@ -470,6 +476,12 @@ fn stage_row(
         stage.severity,
         100.0 * stage.confidence,
     );
+    let brief = format!(
+        "{} {:.0} % · {}",
+        stage.kind.label(),
+        (100.0 * stage.share).max(1.0),
+        status::time(stage.worst_at)
+    );
     let Some((verb, param)) = stage_of(model.params, stage.kind) else {
         ui.horizontal(|ui| {
             let (swatch, _) = ui.allocate_exact_size(vec2(5.0, 32.0), egui::Sense::hover());
@@ -500,6 +512,7 @@ fn stage_row(
         name: &name,
         what: &format!("{verb} the mix"),
         why: &why,
+        brief: &brief,
     };
     let touched = row(ui, colour, &words, now > 0.0, adjust);
     out.append(&mut asked);
@@ -556,6 +569,10 @@ fn span_row(
         ),
         None => "rebuilt as asked".to_owned(),
     };
+    let brief = match span.kind {
+        Some(kind) => format!("{}, severity {:.1}", kind.label(), span.severity),
+        None => why.clone(),
+    };
     let colour = span.kind.map_or(p.accent, |kind| p.damage(kind));
     let mut chosen = None;
     let adjust = |ui: &mut Ui| {
@@ -571,6 +588,7 @@ fn span_row(
         name: &name,
         what: &what,
         why: &why,
+        brief: &brief,
     };
     let mut verb = "adjust";
     let touched = row(ui, colour, &words, percent > 0, adjust);

@@ -248,7 +248,7 @@ fn tabs(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command
         let p = theme::of(ui);
         let narrow = ui.available_width() < 400.0;
         ui.spacing_mut().item_spacing.x = 0.0;
-        ui.spacing_mut().button_padding.x = if narrow { 3.0 } else { 7.0 };
+        ui.spacing_mut().button_padding.x = if narrow { 6.0 } else { 7.0 };
         if narrow {
             ui.style_mut().override_font_id = Some(egui::FontId::proportional(12.0));
         }
