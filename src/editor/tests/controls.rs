@@ -715,7 +715,7 @@ fn missing_repair_files_are_said_and_sought() {
     assert!(stage.shows("2 repair files are missing: the live repair plays there."));
     assert!(stage.shows("The disk is full") && !stage.shows("was not found in"));
     let relink = Command::Choose(Want::RelinkFolder);
-    assert_eq!(stage.button("Relink missing files"), [relink.clone()]);
+    assert_eq!(stage.button("Relink missing files"), [relink]);
     for (entry, want) in [
         ("Relink…", Want::RelinkFolder),
         ("Collect…", Want::CollectFolder),
