@@ -14,7 +14,7 @@ mod patience;
 pub mod standalone;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -227,6 +227,16 @@ impl Backend for EditorBackend {
 
     #[cfg(not(feature = "ml"))]
     fn order(&self, _: Order) {}
+
+    fn collect(&self, folder: &Path) -> Result<usize, String> {
+        let instance = self.link.instance();
+        instance.map_or(Ok(0), |instance| instance.collect(folder))
+    }
+
+    fn relink(&self, folder: &Path) -> Result<usize, String> {
+        let instance = self.link.instance();
+        instance.map_or(Ok(0), |instance| instance.relink(folder))
+    }
 }
 
 impl Uncook {

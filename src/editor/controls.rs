@@ -38,14 +38,30 @@ pub fn change<P: Param>(param: &P, normalized: f32, out: &mut Vec<Command>) {
     out.push(Command::Gesture(Gesture::End(ptr)));
 }
 
-/// What a parameter's text says, with its unit.
+/// What a parameter's text says, with its unit; whole percents without a decimal.
 pub fn text_of<P: Param>(param: &P) -> String {
-    param.normalized_value_to_string(param.modulated_normalized_value(), true)
+    let text = param.normalized_value_to_string(param.modulated_normalized_value(), true);
+    match text.strip_suffix(".0 %") {
+        Some(whole) => format!("{whole} %"),
+        None => text,
+    }
+}
+
+/// The number in a parameter's text: what screen readers say and set.
+pub fn number_of<P: Param>(param: &P, share: f32) -> f64 {
+    let text = param.normalized_value_to_string(share, false);
+    text.trim().parse().unwrap_or(f64::from(share))
 }
 
 /// Snaps to the parameter's steps, so that the host hears the value that will be in force.
 fn snapped<P: Param>(param: &P, share: f32) -> f32 {
     param.preview_normalized(param.preview_plain(share.clamp(0.0, 1.0)))
+}
+
+/// Share of the range that an arrow key moves: at least one step of a stepped parameter.
+fn step_of<P: Param>(param: &P) -> f32 {
+    let steps = param.step_count();
+    steps.map_or(STEP, |count| STEP.max(1.0 / count as f32))
 }
 
 /// How a drag moves the value.
@@ -68,14 +84,18 @@ fn handle<P: Param>(
 ) {
     let now = param.unmodulated_normalized_value();
     response.widget_info(|| {
-        let mut info = WidgetInfo::slider(ui.is_enabled(), f64::from(now), label);
+        let mut info = WidgetInfo::slider(ui.is_enabled(), number_of(param, now), label);
         info.current_text_value = Some(text_of(param));
         info
     });
     ui.ctx().accesskit_node_builder(response.id, |node| {
         use egui::accesskit::Action;
-        node.set_min_numeric_value(0.0);
-        node.set_max_numeric_value(1.0);
+        let (low, high) = (number_of(param, 0.0), number_of(param, 1.0));
+        node.set_min_numeric_value(low);
+        node.set_max_numeric_value(high);
+        node.set_numeric_value_step(f64::from(step_of(param)) * (high - low));
+        // AT-SPI has no place for the unit but this.
+        node.set_description(text_of(param));
         node.add_action(Action::SetValue);
         node.add_action(Action::Increment);
         node.add_action(Action::Decrement);
@@ -154,16 +174,12 @@ fn handle<P: Param>(
         moved -= input.num_accesskit_action_requests(response.id, Action::Decrement) as f32;
         for request in input.accesskit_action_requests(response.id, Action::SetValue) {
             if let Some(ActionData::NumericValue(value)) = request.data {
-                target = Some(value as f32);
+                target = param.string_to_normalized_value(&value.to_string());
             }
         }
     });
     if moved != 0.0 {
-        // At least one step of a stepped parameter.
-        let step = param
-            .step_count()
-            .map_or(STEP, |count| STEP.max(1.0 / count as f32));
-        target = Some(now + moved * step);
+        target = Some(now + moved * step_of(param));
     }
     if let Some(target) = target {
         let target = snapped(param, target);
@@ -177,7 +193,8 @@ fn handle<P: Param>(
 fn hinted<P: Param>(response: Response, label: &str, hint: &str, param: &P) -> Response {
     response.on_hover_ui(|ui| {
         ui.set_max_width(280.0);
-        ui.label(RichText::new(format!("{label}  {}", text_of(param))).strong());
+        let title = format!("{label}  {}", text_of(param));
+        ui.label(RichText::new(title).font(theme::strong(theme::BODY)));
         if !hint.is_empty() {
             ui.label(hint);
         }
@@ -200,13 +217,16 @@ pub fn slider<P: Param>(
     ui.horizontal(|ui| {
         let p = theme::of(ui);
         if label_width > 0.0 {
-            let (rect, _) = ui.allocate_exact_size(vec2(label_width, ROW), Sense::hover());
+            let size = vec2(label_width, ui.spacing().interact_size.y);
+            let (rect, _) = ui.allocate_exact_size(size, Sense::hover());
             let font = FontSelection::Default.resolve(ui.style());
             ui.painter()
                 .text(rect.left_center(), Align2::LEFT_CENTER, label, font, p.text);
         }
         let width = (ui.available_width() - VALUE_WIDTH - ui.spacing().item_spacing.x).max(40.0);
-        let (rect, response) = ui.allocate_exact_size(vec2(width, ROW), Sense::click_and_drag());
+        let height = ui.spacing().interact_size.y;
+        let size = vec2(width, height);
+        let (rect, response) = ui.allocate_exact_size(size, Sense::click_and_drag());
         handle(ui, &response, name, Hand::Along(rect), param, out);
         if ui.is_rect_visible(rect) {
             paint_bar(ui.painter(), p, rect, &response, param);
@@ -216,7 +236,7 @@ pub fn slider<P: Param>(
             ui,
             name,
             param,
-            (vec2(VALUE_WIDTH, ROW), Align2::RIGHT_CENTER),
+            (vec2(VALUE_WIDTH, height), Align2::RIGHT_CENTER),
             out,
         );
     });
@@ -282,7 +302,12 @@ fn origin<P: Param>(param: &P) -> f32 {
 fn focus_ring(painter: &Painter, p: &Palette, rect: Rect, response: &Response) {
     if response.has_focus() {
         let stroke = Stroke::new(1.5, p.accent);
-        painter.rect_stroke(rect, CornerRadius::same(4), stroke, StrokeKind::Inside);
+        painter.rect_stroke(
+            rect,
+            CornerRadius::same(theme::BUTTON_RADIUS),
+            stroke,
+            StrokeKind::Inside,
+        );
     }
 }
 
@@ -414,11 +439,12 @@ fn select_all(ui: &Ui, id: Id, chars: usize) {
 pub fn switch(ui: &mut Ui, name: &str, text: &str, hint: &str, on: bool, colour: Color32) -> bool {
     let p = theme::of(ui);
     let rich = if on {
-        RichText::new(text).color(p.on_accent).strong()
+        RichText::new(text).color(p.on_accent)
     } else {
         RichText::new(text)
     };
-    let mut button = egui::Button::new(rich).min_size(vec2(26.0, ROW));
+    let height = ui.spacing().interact_size.y;
+    let mut button = egui::Button::new(rich).min_size(vec2(26.0, height));
     if on {
         button = button.fill(colour);
     }
@@ -428,6 +454,80 @@ pub fn switch(ui: &mut Ui, name: &str, text: &str, hint: &str, on: bool, colour:
         .on_disabled_hover_text(hint);
     response.widget_info(|| WidgetInfo::selected(Role::Button, ui.is_enabled(), on, name));
     response.clicked()
+}
+
+/// Switches in one well, of which each is on or off by itself or one at a time: how something is shown, not heard.
+/// Each is a name, a text and a hint. Returns which was clicked.
+pub fn segments(ui: &mut Ui, all: &[(&str, &str, &str, bool)]) -> Option<usize> {
+    let p = theme::of(ui);
+    let mut clicked = None;
+    egui::Frame::new()
+        .fill(p.well)
+        .corner_radius(CornerRadius::same(theme::BUTTON_RADIUS + 1))
+        .inner_margin(egui::Margin::same(1))
+        .show(ui, |ui| {
+            ui.spacing_mut().item_spacing.x = 1.0;
+            for (i, &(name, text, hint, on)) in all.iter().enumerate() {
+                let colour = if on { p.text } else { p.dim };
+                let fill = if on { p.chosen } else { Color32::TRANSPARENT };
+                let button = egui::Button::new(RichText::new(text).color(colour))
+                    .fill(fill)
+                    .stroke(Stroke::NONE)
+                    .min_size(vec2(26.0, ROW));
+                let response = ui.add(button).on_hover_text(hint);
+                response.widget_info(|| WidgetInfo::selected(Role::Button, true, on, name));
+                focus_ring(ui.painter(), p, response.rect, &response);
+                if response.clicked() {
+                    clicked = Some(i);
+                }
+            }
+        });
+    clicked
+}
+
+/// A switch between two of which one is always on: both are shown, a click changes over. Returns whether it was
+/// clicked.
+pub fn either(ui: &mut Ui, name: &str, texts: [&str; 2], hint: &str, second: bool) -> bool {
+    let p = theme::of(ui);
+    let font = FontSelection::Default.resolve(ui.style());
+    let widths = texts.map(|text| {
+        let galley = (ui.painter()).layout_no_wrap(text.to_owned(), font.clone(), p.text);
+        galley.size().x + 16.0
+    });
+    let size = vec2(widths[0] + widths[1] + 2.0, ROW + 2.0);
+    let (rect, response) = ui.allocate_exact_size(size, Sense::click());
+    response.widget_info(|| WidgetInfo::selected(Role::Button, ui.is_enabled(), !second, name));
+    let painter = ui.painter();
+    let round = CornerRadius::same(theme::BUTTON_RADIUS);
+    painter.rect_filled(rect, round, p.well);
+    let mut left = rect.left() + 1.0;
+    for (i, (text, width)) in texts.into_iter().zip(widths).enumerate() {
+        let cell = Rect::from_x_y_ranges(left..=left + width, rect.y_range().shrink(1.0));
+        left += width;
+        let on = (i == 1) == second;
+        let warns = on && !second;
+        if on {
+            painter.rect_filled(cell, round, if warns { p.warning } else { p.chosen });
+        }
+        let colour = match (on, warns) {
+            (_, true) => p.on_accent,
+            (true, _) => p.text,
+            _ => p.dim,
+        };
+        painter.text(
+            cell.center(),
+            Align2::CENTER_CENTER,
+            text,
+            font.clone(),
+            colour,
+        );
+    }
+    if response.hovered() {
+        let stroke = Stroke::new(1.0, p.accent);
+        painter.rect_stroke(rect, round, stroke, StrokeKind::Inside);
+    }
+    focus_ring(painter, p, rect, &response);
+    response.on_hover_text(hint).clicked()
 }
 
 /// [`switch`] of a parameter.

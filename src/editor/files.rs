@@ -37,6 +37,10 @@ pub enum Want {
     ImportPreset,
     /// A place for a preset's file.
     ExportPreset(Preset),
+    /// A folder that gets copies of the project's repair files.
+    CollectFolder,
+    /// A folder with repair files that are missing.
+    RelinkFolder,
 }
 
 /// What came of a dialog.
@@ -56,6 +60,8 @@ impl Want {
             Self::SaveMidi { .. } => "Save the MIDI file as",
             Self::ImportPreset => "Preset to import",
             Self::ExportPreset(_) => "Save the preset's file as",
+            Self::CollectFolder => "Folder for copies of the repair files",
+            Self::RelinkFolder => "Folder with the missing repair files",
         }
     }
 
@@ -64,7 +70,9 @@ impl Want {
         match self {
             Self::SaveMidi { name, .. } => Some(format!("{name}.mid")),
             Self::ExportPreset(preset) => Some(format!("{}.{}", preset.name, presets::EXTENSION)),
-            Self::ModelFolder | Self::ImportPreset => None,
+            Self::ModelFolder | Self::ImportPreset | Self::CollectFolder | Self::RelinkFolder => {
+                None
+            }
         }
     }
 
@@ -80,7 +88,7 @@ impl Want {
         let presets =
             |dialog: rfd::FileDialog| dialog.add_filter("Uncook presets", &[presets::EXTENSION]);
         match self {
-            Self::ModelFolder => dialog.pick_folder(),
+            Self::ModelFolder | Self::CollectFolder | Self::RelinkFolder => dialog.pick_folder(),
             Self::SaveMidi { .. } => dialog.add_filter("MIDI", &["mid"]).save_file(),
             Self::ImportPreset => presets(dialog).pick_file(),
             Self::ExportPreset(_) => presets(dialog).save_file(),
@@ -143,6 +151,53 @@ impl Dialog {
             Err(TryRecvError::Disconnected) => Answer::Missing,
         };
         self.0.take().map(|(want, _)| (want, answer))
+    }
+}
+
+/// Work on files that takes its time, on a thread of its own: nobody waits for it, like for a dialog. One at a time.
+#[derive(Default)]
+pub struct Errand(Option<Receiver<Result<String, String>>>);
+
+impl Errand {
+    /// Begins `work`, unless other work goes on; `redraw` is called when it is done. Returns whether it was begun.
+    pub fn start(
+        &mut self,
+        work: impl FnOnce() -> Result<String, String> + Send + 'static,
+        redraw: impl Fn() + Send + 'static,
+    ) -> bool {
+        if self.0.is_some() {
+            return false;
+        }
+        stay_loaded();
+        let (sender, receiver) = channel();
+        // Without a thread the sender goes with the closure, which `outcome` sees.
+        let _ = thread::Builder::new()
+            .name("uncook-files".to_owned())
+            .spawn(move || {
+                // The window may be gone.
+                let _ = sender.send(work());
+                redraw();
+            });
+        self.0 = Some(receiver);
+        true
+    }
+
+    /// Whether work goes on.
+    pub fn is_running(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// What came of the work, in words, once.
+    pub fn outcome(&mut self) -> Option<Result<String, String>> {
+        let outcome = match self.0.as_ref()?.try_recv() {
+            Ok(outcome) => outcome,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => {
+                Err("That could not be done: the system gave no thread. Try again".to_owned())
+            }
+        };
+        self.0 = None;
+        Some(outcome)
     }
 }
 

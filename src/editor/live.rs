@@ -11,7 +11,7 @@ use crate::{
         state::State,
         status, theme, waveform,
     },
-    worker::view::ModelView,
+    worker::view::{ModelView, TakeView},
 };
 
 /// Width of labels.
@@ -65,7 +65,7 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
     });
     ui.add_space(4.0);
     let p = theme::of(ui);
-    ui.label(RichText::new("DAMAGE NOW").small().strong().color(p.dim));
+    ui.label(theme::title(p, "DAMAGE NOW"));
     ui.columns(2, |columns| {
         for (i, kind) in DamageKind::ALL.into_iter().enumerate() {
             let severity = model.levels.severity[kind as usize];
@@ -158,7 +158,7 @@ pub fn analysis(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec
     ui.add_space(6.0);
     let p = theme::of(ui);
     let licences = "Built-in separation and resynthesis: no model, no download. Uncook: MIT or Apache-2.0. \
-                    Interface: egui (MIT or Apache-2.0), nice-plug (ISC).";
+                    Interface: egui (MIT or Apache-2.0), nice-plug (ISC). Typeface: Inter (OFL).";
     ui.label(RichText::new(licences).small().color(p.dim));
 }
 
@@ -238,27 +238,33 @@ fn suggestions(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<
     });
 }
 
-/// Which colour means which damage, and how much of the time there is of it.
+/// Which colour means which damage, and how much of the time there is of it: what there is, else all there could be.
 pub fn legend(ui: &mut Ui, model: &Model<'_>) {
     let p = theme::of(ui);
     ui.spacing_mut().item_spacing.x = 5.0;
-    let seconds = |t: &crate::worker::view::TakeView| t.frames as f32 / t.sample_rate.max(1) as f32;
+    let seconds = |t: &TakeView| t.frames as f32 / t.sample_rate.max(1) as f32;
     let all: f32 = model.view.takes.iter().map(seconds).sum();
-    for kind in DamageKind::ALL {
-        let hit: f32 = (model.view.takes.iter())
-            .map(|take| take.shares[kind as usize] * seconds(take))
-            .sum();
+    let share = |kind: DamageKind| -> f32 {
+        let hit = |take: &TakeView| take.shares[kind as usize] * seconds(take);
+        model.view.takes.iter().map(hit).sum::<f32>() / all.max(f32::MIN_POSITIVE)
+    };
+    let mut kinds: Vec<(DamageKind, f32)> =
+        DamageKind::ALL.map(|kind| (kind, share(kind))).to_vec();
+    let any = kinds.iter().any(|(_, share)| *share > 0.0);
+    if any {
+        kinds.retain(|(_, share)| *share > 0.0);
+        kinds.sort_by(|a, b| b.1.total_cmp(&a.1));
+    }
+    for (kind, share) in kinds {
         waveform::swatch(ui, p, kind);
-        let (text, colour) = if hit > 0.0 && all > 0.0 {
-            (
-                format!("{} {:.0} %", kind.label(), (100.0 * hit / all).max(1.0)),
-                p.text,
-            )
+        let (text, colour) = if any {
+            let percent = (100.0 * share).max(1.0);
+            (format!("{} {percent:.0} %", kind.label()), p.text)
         } else {
             (kind.label().to_owned(), p.dim)
         };
         ui.label(RichText::new(text).small().color(colour));
-        ui.add_space(4.0);
+        ui.add_space(theme::GAP);
     }
 }
 
@@ -316,21 +322,48 @@ fn level_meters(ui: &mut Ui, model: &Model<'_>) {
     let colour = |db: f32| if db > -0.1 { p.problem } else { p.accent };
     let levels = model.levels;
     let (input, output) = (levels.input_db, levels.output_db);
-    meter(ui, "Input", share(input), colour(input), &text(input), 52.0);
-    meter(
+    let width = 60.0;
+    let top = ui.cursor().top();
+    let mut track = meter(
         ui,
-        "Output",
-        share(output),
-        colour(output),
-        &text(output),
-        52.0,
+        "Input",
+        share(input),
+        colour(input),
+        &text(input),
+        width,
     );
+    let of_output = (share(output), colour(output));
+    let below = meter(ui, "Output", of_output.0, of_output.1, &text(output), width);
+    // A scale for both: every 12 dB.
+    track.max.y = below.bottom();
+    for db in [-60.0, -48.0, -36.0, -24.0, -12.0] {
+        let x = track.left() + share(db) * track.width();
+        for y in [
+            track.top()..=track.top() + 6.0,
+            track.bottom() - 6.0..=track.bottom(),
+        ] {
+            let stroke = egui::Stroke::new(1.0, p.panel);
+            ui.painter().vline(x, y, stroke);
+        }
+        let font = FontId::proportional(9.0);
+        let at = egui::pos2(x, top - 1.0);
+        let name = format!("{db:.0}");
+        (ui.painter()).text(at, Align2::CENTER_BOTTOM, name, font, p.dim);
+    }
     let reduction = (levels.limiter_db / 12.0).clamp(0.0, 1.0);
     let words = format!("{:.1} dB", levels.limiter_db);
-    meter(ui, "Limiting", reduction, p.warning, &words, 52.0);
+    meter(ui, "Limiting", reduction, p.warning, &words, width);
 }
 
-fn meter(ui: &mut Ui, label: &str, share: f32, colour: egui::Color32, value: &str, width: f32) {
+/// A bar with its name and its value. Returns where the bar is.
+fn meter(
+    ui: &mut Ui,
+    label: &str,
+    share: f32,
+    colour: egui::Color32,
+    value: &str,
+    width: f32,
+) -> Rect {
     let size = vec2(ui.available_width(), 17.0);
     let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
     let response = response.on_hover_text(format!("{label}: {value}"));
@@ -365,4 +398,5 @@ fn meter(ui: &mut Ui, label: &str, share: f32, colour: egui::Color32, value: &st
         font,
         p.dim,
     );
+    track
 }

@@ -8,12 +8,14 @@ mod access;
 pub mod controls;
 pub mod files;
 pub mod harte;
+pub mod headline;
 pub mod history;
 pub mod lanes;
 pub mod live;
 pub mod model;
 pub mod models;
 pub mod music;
+pub mod peaks;
 pub mod plan;
 pub mod presets;
 pub mod quality;
@@ -26,6 +28,7 @@ pub mod theme;
 pub mod timeline;
 pub mod top;
 pub mod ui;
+pub mod verdict;
 pub mod watch;
 pub mod waveform;
 pub mod window;
@@ -54,7 +57,7 @@ use parking_lot::Mutex;
 
 use crate::{
     editor::{
-        files::{Answer, Dialog, Prompt, Want},
+        files::{Answer, Dialog, Errand, Prompt, Want},
         model::{Command, Gesture, Model},
         presets::Preset,
         state::State,
@@ -111,6 +114,16 @@ pub trait Backend: Send + Sync {
     fn shelf(&self) -> Option<Arc<ShelfView>>;
     /// Asks something of the models' library.
     fn order(&self, order: Order);
+    /// Copies the project's repair files into a folder; returns how many are there. Takes its time.
+    ///
+    /// # Errors
+    /// With those that can't be copied, one a line.
+    fn collect(&self, folder: &Path) -> Result<usize, String>;
+    /// Looks for missing repair files in a folder and those in it; returns how many play again. Takes its time.
+    ///
+    /// # Errors
+    /// With those that were found nowhere, one a line.
+    fn relink(&self, folder: &Path) -> Result<usize, String>;
 }
 
 /// The editor as the host sees it. Opens windows on request only.
@@ -168,6 +181,7 @@ impl UncookEditor {
             presets: Vec::new(),
             problems: Vec::new(),
             dialog: Dialog::default(),
+            errand: Errand::default(),
             cleared: Vec::new(),
         };
         let editor = create_egui_editor(state.clone(), self.repaint.clone(), settings, app)?;
@@ -244,6 +258,8 @@ struct App {
     /// What went wrong with files, to be shown until the next attempt.
     problems: Vec<String>,
     dialog: Dialog,
+    /// The work on files that goes on.
+    errand: Errand,
     /// What was forgotten with [`Command::Clear`], newest last.
     cleared: Vec<Session>,
 }
@@ -277,7 +293,11 @@ impl App {
     fn folder(&self, want: &Want) -> Option<PathBuf> {
         match want {
             Want::SaveMidi { .. } => self.backend.midi_folder(),
-            Want::ModelFolder | Want::ImportPreset | Want::ExportPreset(_) => None,
+            Want::ModelFolder
+            | Want::ImportPreset
+            | Want::ExportPreset(_)
+            | Want::CollectFolder
+            | Want::RelinkFolder => None,
         }
     }
 
@@ -303,6 +323,52 @@ impl App {
                 self.state.lock().prompt = Some(prompt);
             }
             Some((_, Answer::Cancelled)) | None => {}
+        }
+    }
+
+    /// Copies the project's repair files to `folder`, or those that are missing from there, on a thread of its own.
+    fn carry(&mut self, folder: PathBuf, collect: bool) -> Result<(), String> {
+        let backend = self.backend.clone();
+        let repaint = self.repaint.clone();
+        let work = move || {
+            let files = |count: usize| match count {
+                1 => "1 repair file".to_owned(),
+                count => format!("{count} repair files"),
+            };
+            let place = folder.display();
+            if collect {
+                let count = backend.collect(&folder).map_err(|faults| {
+                    format!("Not every repair file is in {place} now: {faults}")
+                })?;
+                Ok(format!("{} in {place}", files(count)))
+            } else {
+                let count = backend.relink(&folder).map_err(|_| {
+                    format!(
+                        "Not every missing repair file is in {place} or a folder in it: choose the folder that has \
+                         them, or play the song once and analyse again"
+                    )
+                })?;
+                Ok(format!("{} found again in {place}", files(count)))
+            }
+        };
+        let started = self.errand.start(work, move || repaint.request_repaint());
+        if started {
+            self.state.lock().told = Some("Copying…".to_owned());
+            Ok(())
+        } else {
+            Err("Files are being copied already: wait until that is done".to_owned())
+        }
+    }
+
+    /// What came of the work on files.
+    fn carried(&mut self) {
+        match self.errand.outcome() {
+            Some(Ok(words)) => self.state.lock().told = Some(words),
+            Some(Err(words)) => {
+                self.state.lock().told = None;
+                self.problems.push(words);
+            }
+            None => {}
         }
     }
 
@@ -332,6 +398,8 @@ impl App {
                     .map_err(|error| error.to_string())
                     .and_then(|text| files::write(&path, text.as_bytes(), replace))
             }
+            Want::CollectFolder => self.carry(path, true),
+            Want::RelinkFolder => self.carry(path, false),
         };
         self.problems.extend(done.err());
     }
@@ -443,7 +511,7 @@ impl NiceEguiApp for App {
             self.running.mark_this_thread();
             access::Reader::add_to(&egui_ctx, self.repaint.clone());
         }
-        theme::apply(&egui_ctx, self.params.light.load());
+        theme::begin(&egui_ctx, self.params.light.load());
         self.context = Some(context);
         self.state.lock().new_window();
         self.read_presets();
@@ -459,6 +527,7 @@ impl NiceEguiApp for App {
 
     fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut Frame) {
         self.answered();
+        self.carried();
         let levels = self.watch.as_ref().map(Watch::levels).unwrap_or_default();
         let mut view = self.backend.view().unwrap_or_default();
         if !self.problems.is_empty() {

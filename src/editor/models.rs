@@ -27,8 +27,8 @@ pub struct Memory {
 
 /// Licences of what is built in.
 const LICENCES: &str = "Built in: separation, resynthesis and the ears of the profile; no download. Uncook: MIT or \
-                        Apache-2.0. Interface: egui (MIT or Apache-2.0), nice-plug (ISC). Typefaces: Ubuntu \
-                        (Ubuntu font licence), Hack (MIT), Noto Emoji (OFL).";
+                        Apache-2.0. Interface: egui (MIT or Apache-2.0), nice-plug (ISC). Typefaces: Inter \
+                        and Noto Emoji (OFL), Ubuntu (Ubuntu font licence), Hack (MIT).";
 
 /// The panel.
 pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
@@ -173,7 +173,7 @@ fn draw_row(
     let p = theme::of(ui);
     let name = &row.name;
     ui.horizontal(|ui| {
-        ui.label(RichText::new(name).strong());
+        ui.label(RichText::new(name).font(theme::strong(theme::BODY)));
         let facts = format!("{} · {}", row.purpose, size(row.bytes));
         ui.label(RichText::new(facts).small().color(p.dim));
         let (text, colour) = match row.state {

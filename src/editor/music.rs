@@ -540,7 +540,8 @@ impl Shown<'_> {
         }
         ui.horizontal_wrapped(|ui| {
             let clock = status::fine_time(take.start.0 as f64 / rate + at);
-            ui.label(RichText::new(format!("{} {clock}", what.name())).strong());
+            let title = format!("{} {clock}", what.name());
+            ui.label(RichText::new(title).font(theme::strong(theme::BODY)));
             let mut to = None;
             let mut button = |text: &str, hint: &str, result: Option<What>| {
                 if ui.small_button(text).on_hover_text(hint).clicked() {

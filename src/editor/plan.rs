@@ -12,18 +12,18 @@ use crate::{
         history::Change,
         model::{Command, Model},
         state::State,
-        status, theme, waveform,
+        status, theme,
+        verdict::{self, MIN_SHARE, Wrong},
+        waveform,
     },
     exchange::SamplePos,
     params::UncookParams,
     worker::{
         session::{Decision, Edits},
-        view::{Findings, StemFindings, TakeState, TakeView},
+        view::{Findings, StemFindings, TakeView},
     },
 };
 
-/// Damage of less of the time than this is not worth a line: half a percent.
-const MIN_SHARE: f32 = 0.005;
 /// Spans closer than this are one line, in seconds; doubled until there are few enough lines.
 const MIN_GAP: f64 = 1.0;
 /// Width of a line's slider with its value.
@@ -71,6 +71,8 @@ pub struct Stage {
 pub struct Plan {
     pub stages: Vec<Stage>,
     pub spans: Vec<Span>,
+    /// What is wrong in words, what hurts most first.
+    pub wrongs: Vec<Wrong>,
 }
 
 /// The plan of the take that was shown last: findings of an hour are long.
@@ -101,7 +103,7 @@ impl Plan {
     pub fn new(take: &TakeView, findings: &Findings) -> Self {
         let rate = f64::from(take.sample_rate.max(1));
         let origin = take.start.0 as f64 / rate;
-        let stages = (DamageKind::ALL.into_iter())
+        let stages: Vec<Stage> = (DamageKind::ALL.into_iter())
             .filter_map(|kind| {
                 let frames = findings.damage.frames.iter().map(|f| f[kind as usize]);
                 let share = findings.damage.share(kind, DEFAULT_THRESHOLD);
@@ -120,7 +122,12 @@ impl Plan {
         let spans = (Stem::ALL.into_iter())
             .flat_map(|stem| spans(take, stem, &findings.stems[stem as usize]))
             .collect();
-        Self { stages, spans }
+        let wrongs = verdict::of(take, findings, &stages);
+        Self {
+            stages,
+            spans,
+            wrongs,
+        }
     }
 
     /// Lines there are.
@@ -280,105 +287,6 @@ fn proposal(severity: f32) -> f32 {
     (0.4 + 0.6 * severity).clamp(0.5, 1.0)
 }
 
-fn capitalised(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_uppercase().collect::<String>() + chars.as_str()
-    })
-}
-
-/// The one button: what comes next on the way from capture to repair.
-pub fn next_step(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
-    use crate::worker::options::CaptureMode;
-    let p = theme::of(ui);
-    let capture = &model.params.analysis.capture;
-    let takes = &model.view.takes;
-    let fresh = |take: &TakeView| {
-        matches!(
-            take.state,
-            TakeState::Captured | TakeState::Capturing | TakeState::Failed
-        )
-    };
-    let big = |text: &str, filled: bool| {
-        let rich = RichText::new(text).size(14.0).strong();
-        if filled {
-            egui::Button::new(rich.color(p.on_accent)).fill(p.accent)
-        } else {
-            egui::Button::new(rich)
-        }
-        .min_size(vec2(132.0, 32.0))
-    };
-    if let Some(job) = &model.view.job {
-        if ui
-            .add(big("Cancel", false))
-            .on_hover_text("Stops the analysis; what was captured stays")
-            .clicked()
-        {
-            out.push(Command::Cancel);
-        }
-        let mut text = format!("{} – {:.0} %", job.step, 100.0 * job.done);
-        if job.ahead > 0 {
-            text.push_str(&format!(", {} before it", job.ahead));
-        } else if let Some(seconds) = job.seconds_left {
-            text.push_str(&format!(", {}", status::left(seconds)));
-        }
-        let bar = ui.add(
-            egui::ProgressBar::new(job.done as f32)
-                .fill(p.chosen)
-                .desired_height(32.0)
-                .desired_width((ui.available_width() - 8.0).clamp(60.0, 420.0))
-                .text(RichText::new(&text).color(p.text)),
-        );
-        bar.widget_info(|| {
-            let mut info = WidgetInfo::labeled(egui::Role::ProgressIndicator, true, "Analysis");
-            info.current_text_value = Some(text.clone());
-            info
-        });
-        if !model.view.place.is_empty() {
-            bar.on_hover_text(&*model.view.place);
-        }
-        return;
-    }
-    if takes.is_empty() && capture.value() == CaptureMode::Off {
-        let clicked = ui
-            .add(big("Capture", true))
-            .on_hover_text("Listen while the song plays, so that it can be analysed")
-            .clicked();
-        if clicked {
-            controls::change(
-                capture,
-                capture.preview_normalized(CaptureMode::Automatic),
-                out,
-            );
-        }
-        return;
-    }
-    let can_analyse = !takes.is_empty() && model.sample_rate.is_some();
-    let is_next = can_analyse && takes.iter().any(fresh);
-    if ui
-        .add_enabled(can_analyse, big("Analyse", is_next))
-        .on_hover_text("Measure what was captured, and rebuild the damaged drums and bass")
-        .on_disabled_hover_text("Play the song once, then it can be analysed")
-        .clicked()
-    {
-        out.push(Command::Analyse);
-    }
-    if ui
-        .add_enabled(
-            !takes.is_empty(),
-            egui::Button::new("Clear").min_size(vec2(60.0, 32.0)),
-        )
-        .on_hover_text(
-            "Forget what was captured and rebuilt here. Undo brings rebuilt audio back; what was captured has to be \
-             played once more",
-        )
-        .on_disabled_hover_text("Nothing was captured yet")
-        .clicked()
-    {
-        state.history.apply("clear", Change::Clear, out);
-    }
-}
-
 /// The checklist.
 pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
     let p = theme::of(ui);
@@ -386,7 +294,7 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Com
     let plan = state.plan.of(take);
     let edits = &model.view.edits;
     ui.horizontal(|ui| {
-        ui.label(RichText::new("REPAIR PLAN").small().strong().color(p.dim));
+        ui.label(theme::title(p, "REPAIR PLAN"));
         if !plan.spans.is_empty() {
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
                 for (text, percent) in [("Refuse all", 0), ("Accept all", 100)] {
@@ -422,7 +330,8 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Com
                 span_row(ui, model, &span, state, out);
             }
             if let Some(findings) = take.and_then(|t| t.findings.as_ref()) {
-                ui.add_space(4.0);
+                ui.add_space(theme::GAP);
+                ui.label(theme::title(p, "WHAT WAS DONE"));
                 for line in &findings.lines {
                     ui.label(RichText::new(line).small().color(p.dim));
                 }
@@ -464,6 +373,8 @@ struct Words<'a> {
     name: &'a str,
     what: &'a str,
     why: &'a str,
+    /// The same where there is no room for all of it.
+    brief: &'a str,
 }
 
 /// What hands did to a row.
@@ -523,9 +434,13 @@ fn row(
                 .layout(egui::Layout::top_down(egui::Align::Min)),
         );
         inside.spacing_mut().item_spacing.y = 1.0;
+        let font = egui::FontId::proportional(theme::SMALL);
+        let galley = (inside.painter()).layout_no_wrap(words.why.to_owned(), font, p.dim);
+        let fits = galley.size().x <= width;
+        let why = if fits { words.why } else { words.brief };
         for text in [
             RichText::new(words.what).color(loud),
-            RichText::new(words.why).small().color(p.dim),
+            RichText::new(why).small().color(p.dim),
         ] {
             let label = egui::Label::new(text)
                 .truncate()
@@ -533,7 +448,7 @@ fn row(
             inside.add(label.selectable(false));
         }
         let response = response.on_hover_ui(|ui| {
-            ui.label(RichText::new(words.what).strong());
+            ui.label(RichText::new(words.what).font(theme::strong(theme::BODY)));
             ui.label(words.why);
             let hint = "Click to show it in the timeline";
             ui.label(RichText::new(hint).small().color(p.dim));
@@ -561,6 +476,12 @@ fn stage_row(
         stage.severity,
         100.0 * stage.confidence,
     );
+    let brief = format!(
+        "{} {:.0} % · {}",
+        stage.kind.label(),
+        (100.0 * stage.share).max(1.0),
+        status::time(stage.worst_at)
+    );
     let Some((verb, param)) = stage_of(model.params, stage.kind) else {
         ui.horizontal(|ui| {
             let (swatch, _) = ui.allocate_exact_size(vec2(5.0, 32.0), egui::Sense::hover());
@@ -569,7 +490,7 @@ fn stage_row(
                 ui.spacing_mut().item_spacing.y = 1.0;
                 ui.label(format!(
                     "{}: no stage repairs it",
-                    capitalised(stage.kind.label())
+                    status::capitalised(stage.kind.label())
                 ));
                 ui.label(RichText::new(why).small().color(p.dim));
             });
@@ -591,6 +512,7 @@ fn stage_row(
         name: &name,
         what: &format!("{verb} the mix"),
         why: &why,
+        brief: &brief,
     };
     let touched = row(ui, colour, &words, now > 0.0, adjust);
     out.append(&mut asked);
@@ -647,6 +569,10 @@ fn span_row(
         ),
         None => "rebuilt as asked".to_owned(),
     };
+    let brief = match span.kind {
+        Some(kind) => format!("{}, severity {:.1}", kind.label(), span.severity),
+        None => why.clone(),
+    };
     let colour = span.kind.map_or(p.accent, |kind| p.damage(kind));
     let mut chosen = None;
     let adjust = |ui: &mut Ui| {
@@ -662,6 +588,7 @@ fn span_row(
         name: &name,
         what: &what,
         why: &why,
+        brief: &brief,
     };
     let mut verb = "adjust";
     let touched = row(ui, colour, &words, percent > 0, adjust);

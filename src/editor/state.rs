@@ -3,8 +3,8 @@
 use crate::{
     damage::Stem,
     editor::{
-        files::Prompt, history::History, models, music, plan::PlanCache, spectrogram::Textures,
-        stale::Stale, timeline::Viewport,
+        files::Prompt, history::History, models, music, plan::PlanCache, quality::SpectrumCache,
+        spectrogram::Textures, stale::Stale, timeline::Viewport, waveform::Strips,
     },
     exchange::SamplePos,
 };
@@ -57,6 +57,8 @@ pub struct State {
     /// Chords, bass and drums under the waveform.
     pub lanes: bool,
     pub tab: Tab,
+    /// The average spectrum instead of the numbers.
+    pub spectrum: bool,
     /// The stem that "Regenerate" rebuilds.
     pub stem: Stem,
     pub history: History,
@@ -64,6 +66,8 @@ pub struct State {
     pub preset_draft: Option<String>,
     /// The path that is being typed, where there is no file dialog.
     pub prompt: Option<Prompt>,
+    /// What came of the last work on files.
+    pub told: Option<String>,
     /// What of a stem was heard before the present rebuild, by the hash of its commit.
     pub heard_before: [Option<String>; Stem::COUNT],
     pub stale: Stale,
@@ -74,12 +78,16 @@ pub struct State {
     pub(super) models: models::Memory,
     pub(super) plan: PlanCache,
     pub(super) textures: Textures,
+    pub(super) spectra: SpectrumCache,
+    pub(super) strips: Strips,
 }
 
 impl State {
     /// Forgets what belongs to one window's graphics: a new window has none of it.
     pub fn new_window(&mut self) {
         self.textures = Textures::default();
+        // Who would have said more went with the old window.
+        self.told = None;
     }
 }
 
@@ -92,10 +100,12 @@ impl Default for State {
             anchor: None,
             lanes: true,
             tab: Tab::default(),
+            spectrum: false,
             stem: Stem::Bass,
             history: History::default(),
             preset_draft: None,
             prompt: None,
+            told: None,
             heard_before: Default::default(),
             stale: Stale::default(),
             light: false,
@@ -104,6 +114,8 @@ impl Default for State {
             models: models::Memory::default(),
             plan: PlanCache::default(),
             textures: Textures::default(),
+            spectra: SpectrumCache::default(),
+            strips: Strips::default(),
         }
     }
 }

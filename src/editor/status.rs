@@ -165,6 +165,14 @@ pub fn style_words(profile: &MusicalProfile) -> Vec<String> {
     out
 }
 
+/// With a capital at its beginning.
+pub fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().collect::<String>() + chars.as_str()
+    })
+}
+
 /// "1:05.20".
 pub fn fine_time(seconds: f64) -> String {
     let sign = if seconds < 0.0 { "-" } else { "" };

@@ -11,6 +11,7 @@ use crate::{
         state::State,
         status, theme,
         timeline::take_end,
+        verdict::MIN_SHARE,
         waveform,
     },
     exchange::SamplePos,
@@ -20,6 +21,9 @@ use crate::{
         view::{Rebuild, TakeView},
     },
 };
+
+/// Room for what is said of a stem's damage.
+const WORDS: f32 = 150.0;
 
 /// Name of a stem as a title.
 pub fn title(stem: Stem) -> &'static str {
@@ -35,9 +39,11 @@ pub fn title(stem: Stem) -> &'static str {
 pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
     ui.spacing_mut().button_padding = vec2(7.0, 1.0);
     ui.spacing_mut().item_spacing.y = 2.0;
+    ui.spacing_mut().interact_size.y = 20.0;
+    ui.add_space(2.0);
     for stem in Stem::ALL {
         row(ui, model, state, stem, out);
-        ui.add_space(1.0);
+        ui.add_space(2.0);
     }
     controls::slider(
         ui,
@@ -53,42 +59,44 @@ fn row(ui: &mut Ui, model: &Model<'_>, state: &mut State, stem: Stem, out: &mut 
     let p = theme::of(ui);
     let name = title(stem);
     let take = model.current_take();
-    let found = take
-        .and_then(|t| t.findings.as_ref())
-        .map(|f| &f.stems[stem as usize]);
+    let findings = take.and_then(|t| t.findings.as_ref());
+    let found = findings.map(|f| &f.stems[stem as usize]);
     ui.horizontal(|ui| {
         ui.allocate_ui_with_layout(
-            vec2(52.0, 22.0),
+            vec2(52.0, 20.0),
             Layout::left_to_right(Align::Center),
             |ui| {
                 ui.set_min_width(52.0);
-                ui.label(RichText::new(name).strong());
+                ui.label(RichText::new(name).font(theme::strong(theme::BODY)));
             },
         );
         listen_buttons(ui, model, state, stem, out);
-        let frames = found.map_or(&[][..], |f| f.damage.frames.as_slice());
         let share = found.map_or(0.0, |f| f.share);
-        let width = (0.42 * ui.available_width()).max(30.0);
+        let room = ui.available_width();
+        let width = (0.42 * room).min(room - WORDS).max(30.0);
         let meter = format!("{name} damage {:.0} %", 100.0 * share);
-        waveform::strip(ui, frames, vec2(width, 18.0), &meter)
+        let size = vec2(width, 18.0);
+        waveform::strip(ui, &mut state.strips, findings, stem, size, &meter)
             .on_hover_text("Damage of this stem over the take");
-        if let Some(kind) = found.and_then(|f| f.kind) {
-            waveform::swatch(ui, p, kind);
+        let kind = found.and_then(|f| Some((f.kind?, f.share)));
+        let kind = kind.filter(|(_, share)| *share >= MIN_SHARE);
+        let text = match (found, kind) {
+            (None, _) => "not analysed yet".to_owned(),
+            (_, None) => "no damage".to_owned(),
+            (_, Some((kind, share))) => {
+                waveform::swatch(ui, p, kind);
+                format!("{} {:.0} %", kind.label(), (100.0 * share).max(1.0))
+            }
+        };
+        let colour = if kind.is_some() { p.text } else { p.dim };
+        let label = ui.add(egui::Label::new(RichText::new(text).small().color(colour)).truncate());
+        if let Some(found) = found {
+            label.on_hover_text(&found.reason);
+            if found.rebuilt && ui.available_width() > 40.0 {
+                let text = RichText::new("rebuilt").small().color(p.accent);
+                ui.add(egui::Label::new(text).truncate());
+            }
         }
-        let reason = match found {
-            None => "not analysed yet",
-            Some(f) if f.reason.is_empty() => "no damage found",
-            Some(f) => f.reason.as_str(),
-        };
-        let rebuilt = found.is_some_and(|f| f.rebuilt);
-        let text = if rebuilt {
-            format!("rebuilt · {reason}")
-        } else {
-            reason.to_owned()
-        };
-        let text = RichText::new(text).small().color(p.dim);
-        // What doesn't fit is said when pointed at.
-        ui.add(egui::Label::new(text).truncate());
     });
     ui.horizontal(|ui| {
         regenerate_button(ui, model, state, stem, take, out);
@@ -348,7 +356,7 @@ pub fn selection(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Ve
     let rate = f64::from(first.sample_rate.max(1));
     let clock = |pos: crate::exchange::SamplePos| status::fine_time(pos.0 as f64 / rate);
     let place = format!("{}–{}", clock(start), clock(end));
-    ui.label(RichText::new(&place).strong());
+    ui.label(RichText::new(&place).font(theme::strong(theme::BODY)));
     let response = ComboBox::from_id_salt("selected stem")
         .selected_text(title(state.stem))
         .width(66.0)

@@ -1,7 +1,10 @@
-// [main] Colours and spacing: a dark and a light palette, checked for contrast and for colour-blind eyes.
+// [main] Colours, type and spacing: a dark and a light palette, checked for contrast and for colour-blind eyes.
+
+use std::sync::{Arc, LazyLock};
 
 use egui::{
-    Color32, CornerRadius, FontFamily, FontId, Margin, Stroke, TextStyle, Theme, Ui, Visuals, vec2,
+    Color32, CornerRadius, FontData, FontDefinitions, FontFamily, FontId, Margin, RichText, Stroke,
+    TextStyle, Theme, Ui, Visuals, vec2,
 };
 
 use crate::damage::DamageKind;
@@ -37,11 +40,11 @@ const fn rgb(hex: u32) -> Color32 {
 
 /// For dark rooms.
 pub static DARK: Palette = Palette {
-    background: rgb(0x14_16_1b),
-    panel: rgb(0x1c_1f_26),
-    raised: rgb(0x2a_2f_39),
-    well: rgb(0x0d_0f_13),
-    line: rgb(0x33_39_45),
+    background: rgb(0x11_13_18),
+    panel: rgb(0x19_1c_23),
+    raised: rgb(0x28_2d_37),
+    well: rgb(0x0b_0d_11),
+    line: rgb(0x2f_35_41),
     text: rgb(0xe9_ec_f2),
     dim: rgb(0xa3_ac_bb),
     accent: rgb(0x5f_d3_c0),
@@ -99,10 +102,32 @@ impl Palette {
     }
 }
 
-/// Rounding of panels and wells.
-pub const RADIUS: u8 = 6;
-/// Space between panels.
+/// Everything lies on a grid of four points. Space between panels, and inside them.
 pub const GAP: f32 = 8.0;
+pub const INSIDE: i8 = 12;
+/// Rounding of panels and wells, and of buttons on them.
+pub const RADIUS: u8 = 8;
+pub const BUTTON_RADIUS: u8 = 5;
+/// Sizes of type: what is said first, text, notes.
+pub const HEADLINE: f32 = 17.0;
+pub const BODY: f32 = 13.0;
+pub const SMALL: f32 = 11.0;
+
+/// Inter, cut down to what the editor writes (`fonts/subset.py`), under the Open Font License (`fonts/OFL.txt`).
+const REGULAR: &[u8] = include_bytes!("fonts/Inter-Regular.otf");
+const SEMI_BOLD: &[u8] = include_bytes!("fonts/Inter-SemiBold.otf");
+
+static STRONG: LazyLock<FontFamily> = LazyLock::new(|| FontFamily::Name("semibold".into()));
+
+/// The semibold face, for titles and what is chosen.
+pub fn strong(size: f32) -> FontId {
+    FontId::new(size, STRONG.clone())
+}
+
+/// The title of a panel.
+pub fn title(palette: &Palette, text: &str) -> RichText {
+    RichText::new(text).font(strong(SMALL)).color(palette.dim)
+}
 
 /// The palette that `ui` is drawn in.
 pub fn of(ui: &Ui) -> &'static Palette {
@@ -119,10 +144,28 @@ pub fn panel(palette: &Palette) -> egui::Frame {
         .fill(palette.panel)
         .stroke(Stroke::new(1.0, palette.line))
         .corner_radius(CornerRadius::same(RADIUS))
-        .inner_margin(Margin::same(10))
+        .inner_margin(Margin::symmetric(INSIDE, 10))
 }
 
-/// Makes a context look like Uncook.
+/// Makes a new context look like Uncook: before its first picture.
+pub fn begin(ctx: &egui::Context, light: bool) {
+    // What Inter's part lacks is drawn by the faces that egui brings.
+    let mut fonts = FontDefinitions::default();
+    let fallback = fonts.families.get(&FontFamily::Proportional).cloned();
+    for (name, bytes, family) in [
+        ("Inter", REGULAR, FontFamily::Proportional),
+        ("Inter SemiBold", SEMI_BOLD, STRONG.clone()),
+    ] {
+        (fonts.font_data).insert(name.to_owned(), Arc::new(FontData::from_static(bytes)));
+        let mut names = vec![name.to_owned()];
+        names.extend(fallback.iter().flatten().cloned());
+        fonts.families.insert(family, names);
+    }
+    ctx.set_fonts(fonts);
+    apply(ctx, light);
+}
+
+/// Makes a context dark or light.
 pub fn apply(ctx: &egui::Context, light: bool) {
     for (theme, palette) in [(Theme::Dark, &DARK), (Theme::Light, &LIGHT)] {
         ctx.set_visuals_of(theme, visuals(theme, palette));
@@ -131,15 +174,16 @@ pub fn apply(ctx: &egui::Context, light: bool) {
     ctx.all_styles_mut(|style| {
         let font = |size, family| FontId::new(size, family);
         style.text_styles = [
-            (TextStyle::Heading, font(18.0, FontFamily::Proportional)),
-            (TextStyle::Body, font(13.0, FontFamily::Proportional)),
-            (TextStyle::Button, font(13.0, FontFamily::Proportional)),
-            (TextStyle::Small, font(11.0, FontFamily::Proportional)),
+            (TextStyle::Heading, strong(HEADLINE)),
+            (TextStyle::Body, font(BODY, FontFamily::Proportional)),
+            (TextStyle::Button, font(BODY, FontFamily::Proportional)),
+            (TextStyle::Small, font(SMALL, FontFamily::Proportional)),
             (TextStyle::Monospace, font(12.0, FontFamily::Monospace)),
         ]
         .into();
-        style.spacing.item_spacing = vec2(6.0, 5.0);
-        style.spacing.button_padding = vec2(9.0, 4.0);
+        style.spacing.item_spacing = vec2(6.0, 4.0);
+        style.spacing.button_padding = vec2(8.0, 3.0);
+        style.spacing.interact_size.y = 22.0;
         style.interaction.selectable_labels = false;
     });
 }
@@ -170,7 +214,7 @@ fn visuals(theme: Theme, palette: &Palette) -> Visuals {
         state.weak_bg_fill = fill;
         state.bg_stroke = Stroke::new(1.0, stroke);
         state.fg_stroke = Stroke::new(1.0, palette.text);
-        state.corner_radius = CornerRadius::same(4);
+        state.corner_radius = CornerRadius::same(BUTTON_RADIUS);
         state.expansion = 0.0;
     }
     visuals
@@ -263,6 +307,8 @@ mod tests {
                 }
             }
             assert!(contrast(p.text, p.chosen) >= 4.5);
+            // A segment that is not chosen lies in a well, what is disabled is text all the same.
+            assert!(contrast(p.accent, p.chosen) >= 3.0);
             assert!(contrast(p.on_accent, p.accent) >= 4.5);
             assert!(contrast(p.on_accent, p.warning) >= 4.5);
             assert!(contrast(p.on_accent, p.problem) >= 4.5);

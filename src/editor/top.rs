@@ -1,6 +1,6 @@
 // [main] The top of the window: name, presets, undo, ways to listen, light or dark.
 
-use egui::{Align, ComboBox, Layout, RichText, TextEdit, Ui, WidgetInfo, vec2};
+use egui::{Align, Color32, ComboBox, Layout, RichText, Stroke, TextEdit, Ui, WidgetInfo, vec2};
 
 use crate::editor::{
     controls,
@@ -9,7 +9,7 @@ use crate::editor::{
     model::{Command, Model},
     presets::{self, Preset},
     state::State,
-    status, theme,
+    theme,
 };
 
 /// What is shown while no preset was chosen, and the preset that has everything at its default.
@@ -19,10 +19,12 @@ const DEFAULT: &str = "Default";
 pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
     let p = theme::of(ui);
     ui.horizontal(|ui| {
-        ui.label(RichText::new("uncook").size(20.0).strong().color(p.accent));
-        ui.add_space(6.0);
+        let name = RichText::new("uncook").font(theme::strong(20.0));
+        ui.label(name.color(p.accent));
+        ui.add_space(theme::GAP);
         preset_menu(ui, model, state, out);
-        ui.add_space(6.0);
+        files_menu(ui, model, out);
+        ui.add_space(theme::GAP);
         undo(ui, state, out);
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             listening(ui, model, state, out);
@@ -173,6 +175,34 @@ fn preset_menu(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<
     }
 }
 
+/// What goes with the project: its repair files.
+fn files_menu(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
+    let missing = model.view.missing.len();
+    let menu = ui.menu_button("Files", |ui| {
+        let any = !model.view.takes.is_empty() || missing > 0;
+        let collect = ui
+            .add_enabled(any, egui::Button::new("Collect…"))
+            .on_hover_text(
+                "Copies the repair files of this project into a folder, to take the project to another computer \
+                 or an archive",
+            )
+            .on_disabled_hover_text("Nothing is repaired yet: there are no files to copy");
+        if collect.clicked() {
+            out.push(Command::Choose(Want::CollectFolder));
+        }
+        let relink = ui
+            .add_enabled(missing > 0, egui::Button::new("Relink…"))
+            .on_hover_text("Finds repair files that are missing in a folder of yours, and those in it")
+            .on_disabled_hover_text("No repair file is missing");
+        if relink.clicked() {
+            out.push(Command::Choose(Want::RelinkFolder));
+        }
+    });
+    menu.response
+        .on_hover_text("The project's repair files: copy them elsewhere, find missing ones");
+}
+
+/// A button with an arrow that turns back, or forth.
 fn undo(ui: &mut Ui, state: &mut State, out: &mut Vec<Command>) {
     let words = |verb: &str, name: Option<&str>| match name {
         Some(name) => format!("{verb}: {name}"),
@@ -189,20 +219,20 @@ fn undo(ui: &mut Ui, state: &mut State, out: &mut Vec<Command>) {
         let enabled = name.is_some();
         let hint = format!("{} ({key})", words(verb, name.as_deref()));
         let response = ui
-            .add_enabled(enabled, egui::Button::new(text).min_size(vec2(26.0, 24.0)))
+            .add_enabled(enabled, egui::Button::new(text).min_size(vec2(28.0, 24.0)))
             .on_hover_text(&hint)
             .on_disabled_hover_text(&hint);
         response.widget_info(|| WidgetInfo::labeled(egui::Role::Button, enabled, verb));
         response.clicked()
     };
     let undo = button(
-        "Undo",
+        "↩",
         "Undo",
         state.history.undo_name().map(str::to_owned),
         "Ctrl+Z",
     );
     let redo = button(
-        "Redo",
+        "↪",
         "Redo",
         state.history.redo_name().map(str::to_owned),
         "Ctrl+Y",
@@ -223,8 +253,9 @@ fn listening(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Co
     } else {
         "Light colours"
     };
-    let symbol = if state.light { "Dark" } else { "Light" };
-    let light = ui.button(symbol).on_hover_text(name);
+    let light = ui.add(egui::Button::new("").min_size(vec2(28.0, 24.0)));
+    half_moon(ui, light.rect, p.text);
+    let light = light.on_hover_text(name);
     light.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, name));
     if light.clicked() {
         let after = !state.light;
@@ -237,23 +268,22 @@ fn listening(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Co
     let a = params.listen.compare.value();
     let hint =
         "A is the input at the output's loudness, so that louder does not win; B is the repair";
-    if controls::switch(
-        ui,
-        "A/B",
-        if a { "A  input" } else { "B  repaired" },
-        hint,
-        a,
-        p.warning,
-    ) {
+    if controls::either(ui, "A/B", ["A input", "B repaired"], hint, !a) {
         controls::change(&params.listen.compare, if a { 0.0 } else { 1.0 }, out);
     }
 }
 
-/// What is going on, and what to do next.
-pub fn status_line(ui: &mut Ui, model: &Model<'_>) {
-    let p = theme::of(ui);
-    let (colour, text) = status::line(p, model);
-    let (dot, _) = ui.allocate_exact_size(vec2(10.0, 10.0), egui::Sense::hover());
-    ui.painter().circle_filled(dot.center(), 4.5, colour);
-    ui.add(egui::Label::new(text).wrap());
+/// A disc, half of it filled: light and dark.
+fn half_moon(ui: &Ui, rect: egui::Rect, colour: Color32) {
+    let middle = rect.center();
+    let radius = 5.0;
+    let painter = ui.painter();
+    painter.circle_stroke(middle, radius, Stroke::new(1.25, colour));
+    let half = (0..=12)
+        .map(|i| {
+            let angle = std::f32::consts::PI * (0.5 + i as f32 / 12.0);
+            middle + radius * vec2(angle.cos(), angle.sin())
+        })
+        .collect();
+    painter.add(egui::Shape::convex_polygon(half, colour, Stroke::NONE));
 }

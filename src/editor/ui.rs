@@ -6,7 +6,9 @@ use egui::{
 };
 
 use crate::editor::{
-    controls, files, live,
+    controls, files,
+    files::Want,
+    headline, live,
     model::{Command, Model},
     models, music, plan, quality,
     state::{State, Tab, WaveMode},
@@ -14,14 +16,14 @@ use crate::editor::{
 };
 
 /// Least height of the waveform, and of what is below it.
-const WAVEFORM: f32 = 150.0;
+const WAVEFORM: f32 = 128.0;
 const PANELS: f32 = 268.0;
 /// The same while the music lanes are shown: they take their room from both.
 const PANELS_WITH_LANES: f32 = 214.0;
 /// Height of the box of knobs and meters at the bottom, with its margins and border.
 const OUTPUT: f32 = controls::KNOB.y + 18.0;
 /// Height of the row above the waveform, and of the legend below it.
-const TOOLS: f32 = 24.0;
+const TOOLS: f32 = 26.0;
 const LEGEND: f32 = 16.0;
 /// Width from which everything about the timeline has room beside what a selection offers.
 const WIDE: f32 = 1040.0;
@@ -33,20 +35,19 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State) -> Vec<Command> {
     let p = theme::of(ui);
     let frame = Frame::new()
         .fill(p.background)
-        .inner_margin(Margin::same(10));
+        .inner_margin(Margin::symmetric(12, 10));
     CentralPanel::default().frame(frame).show(ui, |ui| {
         ui.spacing_mut().item_spacing.y = theme::GAP;
         top::draw(ui, model, state, &mut out);
-        ui.horizontal(|ui| {
-            plan::next_step(ui, model, state, &mut out);
-            top::status_line(ui, model);
-        });
+        headline::draw(ui, model, state, &mut out);
+        missing(ui, model, &mut out);
         problems(ui, model);
+        told(ui, state);
         files::draw(ui, state, &mut out);
         // What is left is shared: half of it for the waveform.
         let rest = ui.available_height() - OUTPUT - TOOLS - LEGEND - 4.0 * theme::GAP;
         let (share, panels) = if waveform::shows_lanes(model, state) {
-            (0.49, PANELS_WITH_LANES)
+            (0.475, PANELS_WITH_LANES)
         } else {
             (0.44, PANELS)
         };
@@ -59,7 +60,7 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State) -> Vec<Command> {
             columns(ui, model, state, panels, &mut out);
         });
         theme::panel(p)
-            .inner_margin(Margin::symmetric(10, 8))
+            .inner_margin(Margin::symmetric(theme::INSIDE, 8))
             .show(ui, |ui| {
                 ui.set_width(ui.available_width());
                 live::output(ui, model, &mut out);
@@ -68,14 +69,66 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State) -> Vec<Command> {
     out
 }
 
-/// What went wrong, with the cure.
+/// What of the project was not found, and where to look for it.
+fn missing(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
+    let missing = &model.view.missing;
+    if missing.is_empty() {
+        return;
+    }
+    let p = theme::of(ui);
+    ui.horizontal(|ui| {
+        let button = egui::Button::new(RichText::new("Relink…").color(p.on_accent)).fill(p.problem);
+        let relink = ui
+            .add(button)
+            .on_hover_text(format!("Choose the folder that has {}", missing.join(", ")));
+        relink.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Relink missing files"));
+        if relink.clicked() {
+            out.push(Command::Choose(Want::RelinkFolder));
+        }
+        let words = match missing.len() {
+            1 => "A repair file is missing".to_owned(),
+            count => format!("{count} repair files are missing"),
+        };
+        let words = format!(
+            "{words}: the live repair plays there. Choose the folder that has them, or play the song once."
+        );
+        ui.add(egui::Label::new(RichText::new(words).color(p.problem)).wrap());
+    });
+}
+
+/// What went wrong, with the cure. What is missing has its own row.
 fn problems(ui: &mut Ui, model: &Model<'_>) {
     let p = theme::of(ui);
-    for problem in &model.view.problems {
+    let told = |problem: &&String| {
+        let missing = |file: &String| problem.starts_with(&format!("{file} was not found"));
+        !model.view.missing.iter().any(missing)
+    };
+    for problem in model.view.problems.iter().filter(told) {
         ui.horizontal(|ui| {
-            ui.label(RichText::new("!").strong().color(p.problem));
+            ui.label(
+                RichText::new("!")
+                    .font(theme::strong(theme::BODY))
+                    .color(p.problem),
+            );
             ui.add(egui::Label::new(RichText::new(problem).color(p.problem)).wrap());
         });
+    }
+}
+
+/// What came of work on files.
+fn told(ui: &mut Ui, state: &mut State) {
+    let Some(words) = &state.told else {
+        return;
+    };
+    let p = theme::of(ui);
+    let hidden = ui.horizontal(|ui| {
+        let hide = ui.small_button("OK").on_hover_text("Takes this line away");
+        hide.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Hide note"));
+        ui.add(egui::Label::new(RichText::new(words).color(p.accent)).wrap());
+        hide.clicked()
+    });
+    if hidden.inner {
+        state.told = None;
     }
 }
 
@@ -87,12 +140,11 @@ fn timeline(
     out: &mut Vec<Command>,
 ) {
     ui.horizontal(|ui| {
-        let p = theme::of(ui);
-        for (mode, text, hint) in [
+        let modes = [
             (
                 WaveMode::Overlaid,
                 "Overlaid",
-                "The repair over the recording",
+                "The repair, and the recording as a line around it",
             ),
             (
                 WaveMode::Split,
@@ -104,13 +156,13 @@ fn timeline(
                 "Spectrogram",
                 "Frequencies over time, above before, below after",
             ),
-        ] {
-            if controls::switch(ui, text, text, hint, state.wave == mode, p.accent) {
-                state.wave = mode;
-            }
+        ];
+        let all = modes.map(|(mode, text, hint)| (text, text, hint, state.wave == mode));
+        if let Some(i) = controls::segments(ui, &all) {
+            state.wave = modes[i].0;
         }
         let hint = "Chords, bass and drums on the beat grid";
-        if controls::switch(ui, "Music lanes", "Music", hint, state.lanes, p.accent) {
+        if controls::segments(ui, &[("Music lanes", "Music", hint, state.lanes)]).is_some() {
             state.lanes = !state.lanes;
         }
         let room = ui.max_rect().width() >= WIDE || state.selection.is_none();
@@ -131,9 +183,9 @@ fn timeline(
 
 fn zoom(ui: &mut Ui, model: &Model<'_>, state: &mut State) {
     ui.add_space(4.0);
-    for (name, text, notches) in [("Zoom in", "+", 2.0), ("Zoom out", "-", -2.0)] {
+    for (name, text, notches) in [("Zoom in", "+", 2.0), ("Zoom out", "−", -2.0)] {
         let button = ui
-            .button(text)
+            .add(egui::Button::new(text).min_size(vec2(24.0, 22.0)))
             .on_hover_text(format!("{name} (wheel over the waveform)"));
         button.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, name));
         if button.clicked() {
@@ -160,9 +212,9 @@ fn facts(ui: &mut Ui, model: &Model<'_>, state: &mut State) {
     let pos = model.levels.position.unwrap_or(take.start);
     let seconds = pos.since(take.start) as f64 / f64::from(take.sample_rate.max(1));
     for (name, value) in status::profile(&played, seconds).into_iter().rev() {
-        ui.label(RichText::new(value).strong());
+        ui.label(RichText::new(value).font(theme::strong(theme::BODY)));
         ui.label(RichText::new(name).small().color(p.dim));
-        ui.add_space(2.0);
+        ui.add_space(4.0);
     }
 }
 
@@ -194,8 +246,12 @@ fn columns(ui: &mut Ui, model: &Model<'_>, state: &mut State, height: f32, out: 
 fn tabs(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command>) {
     ui.horizontal_wrapped(|ui| {
         let p = theme::of(ui);
-        ui.spacing_mut().item_spacing.x = 2.0;
-        ui.spacing_mut().button_padding.x = 5.0;
+        let narrow = ui.available_width() < 400.0;
+        ui.spacing_mut().item_spacing.x = 0.0;
+        ui.spacing_mut().button_padding.x = if narrow { 6.0 } else { 7.0 };
+        if narrow {
+            ui.style_mut().override_font_id = Some(egui::FontId::proportional(12.0));
+        }
         for (tab, name, hint) in [
             (Tab::Stems, "Stems", "What is rebuilt, how much of it plays"),
             (Tab::Live, "Live repair", "What is repaired while it plays"),
@@ -218,8 +274,27 @@ fn tabs(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command
         ] {
             let on = state.tab == tab;
             let text = RichText::new(name).color(if on { p.text } else { p.dim });
-            let response = ui.selectable_label(on, text).on_hover_text(hint);
+            let button = egui::Button::new(text)
+                .frame_when_inactive(false)
+                .fill(p.panel);
+            let response = ui
+                .add(button.stroke(egui::Stroke::NONE))
+                .on_hover_text(hint);
             response.widget_info(|| WidgetInfo::selected(egui::Role::Tab, true, on, name));
+            if on {
+                let r = response.rect;
+                let pad = ui.spacing().button_padding.x;
+                let line = egui::Rect::from_min_max(
+                    egui::pos2(r.left() + pad, r.bottom() - 2.0),
+                    egui::pos2(r.right() - pad, r.bottom()),
+                );
+                ui.painter().rect_filled(line, 1.0, p.accent);
+            }
+            if response.has_focus() {
+                let stroke = egui::Stroke::new(1.5, p.accent);
+                let rect = response.rect;
+                (ui.painter()).rect_stroke(rect, 4.0, stroke, egui::StrokeKind::Inside);
+            }
             if response.clicked() {
                 state.tab = tab;
             }
@@ -234,6 +309,6 @@ fn tabs(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Command
             Tab::Analysis => live::analysis(ui, model, state, out),
             Tab::Music => music::draw(ui, model, state, out),
             Tab::Models => models::draw(ui, model, state, out),
-            Tab::Quality => quality::draw(ui, model, out),
+            Tab::Quality => quality::draw(ui, model, state, out),
         });
 }

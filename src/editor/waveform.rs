@@ -1,8 +1,10 @@
 // [main] The captured audio along the timeline: zoom, pan, selection, before and after, damage, playhead.
 
+use std::sync::Arc;
+
 use egui::{
-    Align2, Color32, CornerRadius, CursorIcon, EventFilter, FontId, Key, Mesh, Painter,
-    PointerButton, Rect, Response, Sense, Shape, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2,
+    Color32, CornerRadius, CursorIcon, EventFilter, FontId, Key, Mesh, Painter, PointerButton,
+    Rect, Response, Sense, Shape, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2,
 };
 
 use crate::{
@@ -10,6 +12,7 @@ use crate::{
     editor::{
         lanes,
         model::{Command, Model},
+        peaks::{self, cells_of, hand_over},
         spectrogram,
         state::{State, WaveMode},
         status,
@@ -17,18 +20,16 @@ use crate::{
         timeline::{self, Span, Viewport, take_end},
     },
     exchange::{SamplePos, meters::PlayerState},
-    worker::{
-        picture::{PEAK_SAMPLES, Picture},
-        pyramid::Cells,
-        view::{DamageCells, TakeState, TakeView},
-    },
+    worker::view::{Findings, TakeState, TakeView},
 };
 
 /// Height of a row of the damage ribbon, of the ruler, the state line and the overview.
 const RIBBON_ROW: f32 = 5.0;
 const RULER: f32 = 16.0;
-const STATE_LINE: f32 = 4.0;
+const STATE_LINE: f32 = 3.0;
 const OVERVIEW: f32 = 20.0;
+/// Type in the timeline.
+const TYPE: f32 = 10.5;
 /// Height from which the waveform and the lanes both have room.
 const LEAST_WITH_LANES: f32 = 225.0;
 /// Width of a column of the waveform, in physical pixels.
@@ -39,14 +40,10 @@ const ZOOM: f64 = 1.25;
 const PAN: f64 = 0.15;
 /// Share of the shown stretch by which it lengthens the selection, with Shift.
 const SELECT: f64 = 0.02;
-/// The severity that counts as damage, as cells hold it.
-const THRESHOLD: u8 = (DEFAULT_THRESHOLD * 255.0) as u8;
 /// A region under the pointer is followed for at most this long to either side, in frames.
 const MAX_REGION: usize = 60 * FRAMES_PER_SECOND;
 /// Gaps in a region that are bridged, in frames: 200 ms.
 const MAX_GAP: usize = 20;
-
-type Severities = Cells<{ DamageKind::COUNT }>;
 
 /// Draws everything into a box of `height`.
 pub fn draw(
@@ -145,7 +142,7 @@ fn invite(painter: &Painter, p: &Palette, rect: Rect) {
         mesh.add_colored_rect(bar, p.raised.gamma_multiply(0.55));
     }
     painter.add(Shape::mesh(mesh));
-    let text = "Play the song once: its waveform and its damage appear here.";
+    let text = "The waveform and its damage appear here.";
     let font = FontId::proportional(15.0);
     let galley = painter.layout_no_wrap(text.to_owned(), font, p.text);
     let place = rect.center() - 0.5 * galley.size();
@@ -345,6 +342,14 @@ fn draw_waves(
         }
     }
     let mut mesh = Mesh::default();
+    let both = [before, after];
+    for lane in &both[..if before == after { 1 } else { 2 }] {
+        let middle = lane.center().y;
+        let line = Rect::from_x_y_ranges(lane.x_range(), middle - 0.5..=middle + 0.5);
+        if !spectrogram {
+            mesh.add_colored_rect(line, p.line.gamma_multiply(0.6));
+        }
+    }
     for take in takes {
         let (left, right) = (span.x_of(rect, take.start), span.x_of(rect, take_end(take)));
         let (left, right) = (left.max(rect.left()), right.min(rect.right()));
@@ -354,6 +359,13 @@ fn draw_waves(
         let (colour, words) = state_look(p, take, is_out_of_date(model, take));
         let line = Rect::from_x_y_ranges(left..=right, rect.top()..=rect.top() + STATE_LINE);
         mesh.add_colored_rect(line, colour);
+        let extent = (left, right, COLUMN_PIXELS / ui.ctx().pixels_per_point());
+        let kinds = if spectrogram {
+            Vec::new()
+        } else {
+            peaks::kinds(extent, wave, span, take)
+        };
+        peaks::ground(&mut mesh, p, wave, extent, &kinds);
         for &(start, end) in state.stale.spans() {
             let (from, to) = (
                 span.x_of(rect, start).max(left),
@@ -367,136 +379,67 @@ fn draw_waves(
             }
         }
         if !spectrogram {
-            let column = COLUMN_PIXELS / ui.ctx().pixels_per_point();
-            let overlaid = state.wave == WaveMode::Overlaid && repaired;
-            // Before is seen through after where they lie over each other.
-            let tint = |colour: Color32| {
-                if overlaid {
-                    colour.gamma_multiply(0.75)
-                } else {
-                    colour
-                }
-            };
-            columns(
-                &mut mesh,
-                (left, right, column),
-                before,
-                span,
-                take,
-                &take.before,
-                |cells| tint(dominant(&cells).map_or(p.wave, |kind| p.damage(kind))),
-            );
-            if !take.after.wave.is_empty() {
-                let colour = if overlaid {
-                    p.accent.gamma_multiply(0.6)
-                } else {
-                    p.accent
-                };
-                columns(
-                    &mut mesh,
-                    (left, right, column),
-                    after,
-                    span,
-                    take,
-                    &take.after,
-                    |_| colour,
-                );
+            let hurt = |kind: Option<DamageKind>| kind.map(|kind| p.damage(kind));
+            let recorded = (take, &take.before);
+            let heard = (take, &*take.after);
+            if take.after.wave.is_empty() {
+                let colour = |kind| hurt(kind).unwrap_or(p.wave);
+                peaks::fill(&mut mesh, extent, before, span, recorded, &kinds, colour);
+            } else if state.wave == WaveMode::Overlaid {
+                // What will be heard, and around it what was recorded.
+                peaks::fill(&mut mesh, extent, after, span, heard, &[], |_| p.accent);
+                let colour = |kind| hurt(kind).unwrap_or(p.wave.gamma_multiply(0.8));
+                peaks::outline(&mut mesh, extent, before, span, recorded, &kinds, colour);
+            } else {
+                let colour = |kind| hurt(kind).unwrap_or(p.wave);
+                peaks::fill(&mut mesh, extent, before, span, recorded, &kinds, colour);
+                peaks::fill(&mut mesh, extent, after, span, heard, &[], |_| p.accent);
             }
         }
         if right - left > 70.0 {
-            let galley =
-                painter.layout_no_wrap(words.to_owned(), FontId::proportional(10.0), colour);
-            let place = pos2(right - galley.size().x - 4.0, rect.top() + STATE_LINE + 2.0);
-            let ground = Rect::from_min_size(place, galley.size()).expand(2.0);
-            mesh_later(painter, &mut mesh);
-            painter.rect_filled(ground, CornerRadius::same(2), p.well.gamma_multiply(0.75));
-            painter.galley(place, galley, colour);
+            hand_over(painter, &mut mesh);
+            let at = pos2(right - 4.0, rect.top() + STATE_LINE + 3.0);
+            note(painter, p, at, true, words, colour);
         }
     }
-    mesh_later(painter, &mut mesh);
-    let names: &[(Rect, &str, Color32)] = match (state.wave, repaired) {
-        (_, false) => &[],
-        (WaveMode::Overlaid, true) => &[(before, "before", p.wave)],
-        _ => &[(before, "before", p.text), (after, "after", p.text)],
-    };
-    for &(lane, name, colour) in names {
-        let font = FontId::proportional(10.0);
-        painter.text(
-            lane.left_top() + vec2(3.0, 2.0),
-            Align2::LEFT_TOP,
-            name,
-            font,
-            colour,
-        );
-    }
-    if state.wave == WaveMode::Overlaid && repaired {
-        let font = FontId::proportional(10.0);
-        painter.text(
-            wave.left_top() + vec2(42.0, 2.0),
-            Align2::LEFT_TOP,
-            "after",
-            font,
-            p.accent,
-        );
-    }
-}
-
-/// Hands over what has been collected, so that what follows lies above it.
-fn mesh_later(painter: &Painter, mesh: &mut Mesh) {
-    if !mesh.is_empty() {
-        painter.add(Shape::mesh(std::mem::take(mesh)));
-    }
-}
-
-/// The peaks of one picture as columns, coloured by the damage there.
-fn columns(
-    mesh: &mut Mesh,
-    (left, right, column): (f32, f32, f32),
-    lane: Rect,
-    span: &Span,
-    take: &TakeView,
-    picture: &Picture,
-    colour: impl Fn(Severities) -> Color32,
-) {
-    let rate = f64::from(take.sample_rate.max(1));
-    let count = ((right - left) / column).ceil().max(1.0) as usize;
-    let half = 0.5 * lane.height();
-    let middle = lane.center().y;
-    let sample = |x: f32| {
-        let seconds = span.seconds_at(lane, x);
-        (span.pos_of(seconds).since(take.start).max(0) as f64 * rate / span.rate) as usize
-    };
-    for i in 0..count {
-        let x = left + i as f32 * column;
-        let (from, to) = (sample(x), sample(x + column));
-        let first = from / PEAK_SAMPLES;
-        let last = (to / PEAK_SAMPLES).max(first.saturating_add(1));
-        let Some(peak) = picture.wave.over(first..last) else {
-            continue;
+    hand_over(painter, &mut mesh);
+    if repaired {
+        let below = vec2(4.0, 3.0);
+        let recorded = if before == after {
+            "recorded (line)"
+        } else {
+            "recorded"
         };
-        let cells = cells_of(&take.damage, from as f64 / rate, to as f64 / rate);
-        let (high, low) = (peak.high.clamp(-1.0, 1.0), peak.low.clamp(-1.0, 1.0));
-        let top = middle - high * half;
-        let bottom = (middle - low * half).max(top + 1.0);
-        let bar = Rect::from_x_y_ranges(x..=x + column, top..=bottom);
-        mesh.add_colored_rect(bar, colour(cells));
+        let place = note(painter, p, before.min + below, false, recorded, p.dim);
+        let at = if before == after {
+            pos2(place.right() + 8.0, place.top())
+        } else {
+            after.min + below
+        };
+        note(painter, p, at, false, "repaired", p.accent);
     }
 }
 
-/// The worst damage between two times.
-fn cells_of(damage: &DamageCells, from: f64, to: f64) -> Severities {
-    let frame = |seconds: f64| (seconds * FRAMES_PER_SECOND as f64).max(0.0) as usize;
-    let first = frame(from);
-    (damage.over(first..frame(to).max(first.saturating_add(1))))
-        .unwrap_or(Cells([0; DamageKind::COUNT]))
-}
-
-/// The kind that hurts most, if any reaches the threshold.
-fn dominant(cells: &Severities) -> Option<DamageKind> {
-    DamageKind::ALL
-        .into_iter()
-        .filter(|&kind| cells.0[kind as usize] >= THRESHOLD)
-        .max_by_key(|&kind| cells.0[kind as usize])
+/// A few words on a ground that keeps them readable; `to_the_left`: they end at `at`, else they begin there.
+fn note(
+    painter: &Painter,
+    p: &Palette,
+    at: egui::Pos2,
+    to_the_left: bool,
+    words: &str,
+    colour: Color32,
+) -> Rect {
+    let galley = painter.layout_no_wrap(words.to_owned(), FontId::proportional(TYPE), colour);
+    let left = if to_the_left {
+        at.x - galley.size().x
+    } else {
+        at.x
+    };
+    let place = Rect::from_min_size(pos2(left, at.y), galley.size());
+    let ground = place.expand2(vec2(3.0, 1.0));
+    painter.rect_filled(ground, CornerRadius::same(3), p.well.gamma_multiply(0.8));
+    painter.galley(place.min, galley, colour);
+    place
 }
 
 /// One row a kind: where, and by its height how much.
@@ -547,19 +490,11 @@ fn draw_overview(painter: &Painter, p: &Palette, rect: Rect, takes: &[TakeView],
             .min(rect.right())
             .max(left + 1.0);
         let lane = rect.shrink2(vec2(0.0, 2.0));
-        columns(
-            &mut mesh,
-            (left, right, 2.0),
-            lane,
-            &whole,
-            take,
-            &take.before,
-            |cells| {
-                dominant(&cells)
-                    .map_or(p.wave, |kind| p.damage(kind))
-                    .gamma_multiply(0.8)
-            },
-        );
+        let colour = |kind: Option<DamageKind>| kind.map_or(p.wave, |kind| p.damage(kind));
+        let extent = (left, right, 2.0);
+        let recorded = (take, &take.before);
+        let kinds = peaks::kinds(extent, lane, &whole, take);
+        peaks::fill(&mut mesh, extent, lane, &whole, recorded, &kinds, colour);
     }
     painter.add(Shape::mesh(mesh));
     if let Some(shown) = state.viewport {
@@ -712,40 +647,107 @@ pub fn swatch(ui: &mut Ui, p: &Palette, kind: DamageKind) {
         .rect_filled(rect, CornerRadius::same(2), p.damage(kind));
 }
 
-/// A damage map as a thin strip: the dominant kind's colour, as high as it is severe.
-pub fn strip(ui: &mut Ui, frames: &[Severity], size: egui::Vec2, name: &str) -> Response {
+/// A column of a strip: the kind that hurts most there, and how much.
+type Worst = Option<(DamageKind, f32)>;
+
+/// What the strips of the stems show, as it was last worked out: findings of an hour are long.
+#[derive(Default)]
+pub struct Strips([Option<(Arc<Findings>, Vec<Worst>)>; Stem::COUNT]);
+
+impl Strips {
+    /// The columns of a stem's strip.
+    fn of(&mut self, findings: &Arc<Findings>, stem: Stem, columns: usize) -> &[Worst] {
+        let slot = &mut self.0[stem as usize];
+        let fits = |(of, worst): &(Arc<Findings>, Vec<Worst>)| {
+            Arc::ptr_eq(of, findings) && worst.len() == columns
+        };
+        if !slot.as_ref().is_some_and(fits) {
+            let frames = &findings.stems[stem as usize].damage.frames;
+            *slot = Some((findings.clone(), worst_of(frames, columns)));
+        }
+        slot.as_ref().map_or(&[], |(_, worst)| worst)
+    }
+}
+
+/// The worst of so many columns of a damage map.
+fn worst_of(frames: &[Severity], columns: usize) -> Vec<Worst> {
+    (0..columns)
+        .map(|column| {
+            let from = column * frames.len() / columns;
+            let to = ((column + 1) * frames.len()).div_ceil(columns);
+            let mut worst = [0.0f32; DamageKind::COUNT];
+            for frame in &frames[from..to.min(frames.len())] {
+                for (worst, &severity) in worst.iter_mut().zip(frame) {
+                    *worst = worst.max(severity);
+                }
+            }
+            let all = DamageKind::ALL.map(|kind| (kind, worst[kind as usize]));
+            let hurts = all.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+            hurts.filter(|(_, severity)| *severity >= DEFAULT_THRESHOLD)
+        })
+        .collect()
+}
+
+/// A stem's damage as a thin strip: the dominant kind's colour, as high as it is severe.
+pub fn strip(
+    ui: &mut Ui,
+    strips: &mut Strips,
+    findings: Option<&Arc<Findings>>,
+    stem: Stem,
+    size: egui::Vec2,
+    name: &str,
+) -> Response {
     let p = theme::of(ui);
     let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
     response.widget_info(|| WidgetInfo::labeled(egui::Role::Meter, true, name));
     let painter = ui.painter_at(rect);
-    painter.rect_filled(rect, CornerRadius::same(2), p.well);
-    if frames.is_empty() {
+    painter.rect_filled(rect, CornerRadius::same(3), p.well);
+    let Some(findings) = findings else {
         return response;
-    }
+    };
     let columns = (rect.width() / 2.0).ceil().max(1.0) as usize;
-    // Of an hour, every so many frames are enough for a strip of some hundred pixels.
-    let stride = (frames.len() / (columns * 64)).max(1);
     let mut mesh = Mesh::default();
-    for column in 0..columns {
-        let from = column * frames.len() / columns;
-        let to = ((column + 1) * frames.len())
-            .div_ceil(columns)
-            .min(frames.len());
-        let mut worst = [0.0f32; DamageKind::COUNT];
-        for frame in frames[from..to].iter().step_by(stride) {
-            for (worst, &severity) in worst.iter_mut().zip(frame) {
-                *worst = worst.max(severity);
-            }
-        }
-        let kind = (DamageKind::ALL.into_iter())
-            .max_by(|&a, &b| worst[a as usize].total_cmp(&worst[b as usize]));
-        if let Some(kind) = kind.filter(|&k| worst[k as usize] >= DEFAULT_THRESHOLD) {
+    for (column, worst) in strips.of(findings, stem, columns).iter().enumerate() {
+        if let Some((kind, severity)) = worst {
             let x = rect.left() + column as f32 * 2.0;
-            let height = rect.height() * worst[kind as usize].clamp(0.0, 1.0);
+            let height = rect.height() * severity.clamp(0.0, 1.0);
             let cell = Rect::from_x_y_ranges(x..=x + 2.0, rect.bottom() - height..=rect.bottom());
-            mesh.add_colored_rect(cell, p.damage(kind));
+            mesh.add_colored_rect(cell, p.damage(*kind));
         }
     }
     painter.add(Shape::mesh(mesh));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However long the map is, no damaged frame is left out of its strip.
+    #[test]
+    fn a_strip_shows_every_damaged_frame() {
+        for (frames, hurt) in [
+            (1, 0),
+            (50, 49),
+            (360_000, 0),
+            (360_000, 123_457),
+            (360_000, 359_999),
+        ] {
+            let mut map = vec![[0.0; DamageKind::COUNT]; frames];
+            map[hurt][DamageKind::Click as usize] = 0.7;
+            let worst = worst_of(&map, 80);
+            let shown: Vec<usize> = (0..80).filter(|i| worst[*i].is_some()).collect();
+            assert!(!shown.is_empty(), "{hurt} of {frames}");
+            assert!(
+                worst
+                    .iter()
+                    .flatten()
+                    .all(|w| *w == (DamageKind::Click, 0.7))
+            );
+            if frames > 80 {
+                assert_eq!(shown, [hurt * 80 / frames]);
+            }
+        }
+        assert_eq!(worst_of(&[], 3), [None; 3]);
+    }
 }

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use crate::{
     audio::AudioBuffer,
-    damage::{DamageMap, FRAMES_PER_SECOND},
+    damage::{DamageMap, FRAMES_PER_SECOND, Severity},
     exchange::{
         SamplePos,
         capture::{CHUNK_FRAMES, CaptureChunk},
         patch::StereoSamples,
     },
-    realtime::detect::Detector,
+    realtime::detect::{DELAY_FRAMES, Detector},
     worker::{
         picture::{Painter, Picture},
         view::{DamageCells, damage_cell},
@@ -76,9 +76,11 @@ impl Overview {
     fn measure(&mut self, samples: &StereoSamples, sample_rate: u32) {
         if let Some(range) = self.replaced.take() {
             let first = range.start.saturating_sub(WARM_UP_FRAMES);
+            // A frame is judged when what follows it was heard.
+            let until = (range.end + DELAY_FRAMES).min(self.damage.frames.len());
             let mut detector = Detector::new(f64::from(sample_rate), 2);
             let mut severities = Vec::new();
-            detector.process(&self.view(samples, first..range.end), &mut |_, s| {
+            detector.process(&self.view(samples, first..until), &mut |_, s| {
                 severities.push(*s);
             });
             let heard = severities.into_iter().skip(range.start - first);
@@ -99,13 +101,24 @@ impl Overview {
         }
         let view = self.view(samples, new.clone());
         let frames = &mut self.damage.frames;
-        self.detector
-            .process(&view, &mut |_, severity| frames.push(*severity));
-        // Where 10 ms is no whole number of samples, the detector's frames drift against ours.
-        let severity = frames.last().copied().unwrap_or_default();
-        frames.resize(new.end, severity);
-        let frames = &self.damage.frames[self.cells.len().min(new.end)..];
-        frames.iter().for_each(|f| self.cells.push(damage_cell(f)));
+        // What is not judged yet counts as undamaged.
+        frames.resize(new.end, Severity::default());
+        let mut first = new.start;
+        self.detector.process(&view, &mut |index, severity| {
+            let index = usize::try_from(index).unwrap_or(usize::MAX);
+            if let Some(frame) = frames.get_mut(index) {
+                *frame = *severity;
+                first = first.min(index);
+            }
+        });
+        for (i, frame) in self.damage.frames.iter().enumerate().skip(first) {
+            let cell = damage_cell(frame);
+            if i < self.cells.len() {
+                self.cells.set(i, cell);
+            } else {
+                self.cells.push(cell);
+            }
+        }
     }
 
     fn view<'a>(&self, samples: &'a StereoSamples, frames: Range<usize>) -> [&'a [f32]; 2] {
@@ -332,6 +345,70 @@ impl Takes {
     pub fn measure(&mut self) {
         for take in &mut self.takes {
             take.overview.measure(&take.samples, take.sample_rate);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{damage::DamageKind, metrics::damage::damage_map};
+
+    /// A tone, clipped from 1.0 to 1.5 s.
+    fn clipped(rate: u32) -> StereoSamples {
+        let tone: Vec<f32> = (0..3 * rate)
+            .map(|n| {
+                let t = f64::from(n) / f64::from(rate);
+                let tone = (std::f64::consts::TAU * 196.0 * t).sin();
+                let overtone = (std::f64::consts::TAU * 523.0 * t).sin();
+                let drive = if (1.0..1.5).contains(&t) { 3.0 } else { 0.5 };
+                (drive * (0.6 * tone + 0.4 * overtone)).clamp(-0.7, 0.7) as f32
+            })
+            .collect();
+        [tone.clone(), tone]
+    }
+
+    /// In how few or many pieces audio arrives, and whether a part of it arrives twice: damage lies where it is.
+    #[test]
+    fn damage_lies_where_it_was_heard_in_however_many_pieces() {
+        for rate in [48_000, 44_100] {
+            let samples = clipped(rate);
+            let audio = AudioBuffer::new(samples.iter().map(|c| c.to_vec()).collect(), rate);
+            let truth = damage_map(&audio).frames;
+            let hurt = (truth.iter()).position(|f| f[DamageKind::Clipping as usize] >= 0.5);
+            assert!(
+                hurt.is_some_and(|frame| (98..=104).contains(&frame)),
+                "{hurt:?}"
+            );
+            for piece in [3 * rate as usize, 20_000, 4_096] {
+                let mut overview = Overview::new(rate);
+                let mut end = 0;
+                while end < samples[0].len() {
+                    end = (end + piece).min(samples[0].len());
+                    let part: StereoSamples = samples.each_ref().map(|c| c[..end].to_vec());
+                    overview.measure(&part, rate);
+                }
+                let check = |overview: &Overview, from: usize| {
+                    let judged = truth.len() - DELAY_FRAMES - 1;
+                    assert_eq!(overview.damage.frames.len(), truth.len());
+                    for (i, wanted) in truth.iter().enumerate().take(judged).skip(from) {
+                        assert_eq!(overview.damage.frames[i], *wanted, "{piece}: frame {i}");
+                        let cell = overview.cells.over(i..i + 1);
+                        assert_eq!(cell, Some(damage_cell(wanted)), "{piece}: frame {i}");
+                    }
+                };
+                check(&overview, 0);
+                // Heard once more from 1 s to 1.6 s: as clipped as before, to the last frame.
+                let second = rate as usize;
+                overview.replace(second..second + second * 6 / 10);
+                overview.measure(&samples, rate);
+                let clipping = |i: usize| overview.damage.frames[i][DamageKind::Clipping as usize];
+                let count = (100..160).filter(|i| clipping(*i) >= 0.5).count();
+                let wanted = truth[100..160].iter();
+                let wanted = wanted.filter(|f| f[DamageKind::Clipping as usize] >= 0.5);
+                assert!(count.abs_diff(wanted.count()) <= 2, "{count}");
+                check(&overview, 200);
+            }
         }
     }
 }

@@ -178,6 +178,8 @@ pub struct View {
     pub overruns: u64,
     /// What went wrong, with the cure; newest last.
     pub problems: Vec<String>,
+    /// Names of the project's repair files that were not found or can't be read.
+    pub missing: Vec<String>,
     /// Where analyses run and why, a sentence; empty where there is nothing to say.
     pub place: Arc<str>,
     /// The models that the chosen regenerator needs; `None` if it needs none.

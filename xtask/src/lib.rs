@@ -3,6 +3,8 @@
 //! licences, release, soak. The
 //! host is a library, so that the tests of the bundled plugin use the same one.
 
+#[cfg(target_os = "linux")]
+pub mod access;
 pub mod automation;
 pub mod bundle;
 pub mod demo;

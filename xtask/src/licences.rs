@@ -26,6 +26,14 @@ const TEXTS: [(&str, &str); 5] = [
     ("Unlicense", include_str!("../licences/Unlicense.txt")),
 ];
 
+/// What is built in and no package: its name, its licence, where it is from, the licence's text.
+const BUILT_IN: [(&str, &str, &str, &str); 1] = [(
+    "Inter 4.0, cut down",
+    "OFL-1.1",
+    "https://github.com/rsms/inter",
+    include_str!("../../src/editor/fonts/OFL.txt"),
+)];
+
 /// Prints the licences of everything that is linked into the plugin and the command line.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
@@ -99,6 +107,12 @@ pub fn list(target: &str) -> Result<String> {
         for text in texts(package)? {
             users.entry(text).or_default().insert(name.clone());
         }
+    }
+    out += "\nBuilt in beside them:\n\n";
+    for (name, licence, place, text) in BUILT_IN {
+        out += &format!("{name}: {licence}, {place}\n");
+        let user = users.entry(text.replace("\r\n", "\n")).or_default();
+        user.insert(name.to_owned());
     }
     // The order of the packages, not of the texts.
     let mut texts: Vec<(String, String)> = users
@@ -231,6 +245,8 @@ mod tests {
             assert!(!names("criterion") && !names("egui_kittest") && !names("xtask"));
             assert!(text.contains("Mozilla Public License Version 2.0"));
             assert!(text.contains("SIL OPEN FONT LICENSE"), "the fonts'");
+            assert!(text.contains("\nInter 4.0, cut down: OFL-1.1, ") && names("egui_plot"));
+            assert!(text.contains("The Inter Project Authors"));
             assert_eq!(text, list(target).unwrap(), "the same each time");
         }
     }

@@ -21,8 +21,21 @@ const WINDOW_TESTS: [&str; 9] = [
     "libxkbcommon-x11-0",
 ];
 
+/// What `cargo xtask screenshots` needs beside it: a session bus with AT-SPI, over which screen readers read.
+const SCREEN_READERS: [&str; 2] = ["dbus", "at-spi2-core"];
 /// What makes an environment for the hosts that are driven from Python.
 const HOSTS: [&str; 1] = ["python3-venv"];
+
+/// [`ensure_for_window_tests`], with what a screen reader needs.
+///
+/// # Errors
+/// As there.
+pub fn ensure_for_screenshots() -> Result<()> {
+    ensure(
+        "tests that open a window",
+        &[&WINDOW_TESTS[..], &SCREEN_READERS].concat(),
+    )
+}
 
 /// Sees to it that the packages of window tests are there. Root on Debian and its kin gets them
 /// installed, and is told so; anyone else is given the line to paste. Other systems are left alone.
@@ -41,7 +54,7 @@ pub fn ensure_for_hosts() -> Result<()> {
     ensure("tests in other plugin hosts", &HOSTS)
 }
 
-fn ensure(purpose: &str, packages: &[&'static str]) -> Result<()> {
+fn ensure(purpose: &str, packages: &[&str]) -> Result<()> {
     if !cfg!(target_os = "linux") || !succeeds(Command::new("dpkg-query").arg("--version")) {
         return Ok(());
     }

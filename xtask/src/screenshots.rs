@@ -25,9 +25,10 @@ use x11rb::{
 };
 
 use crate::{
+    access::{Object, Reader, SessionBus},
     bundle,
     host::{AudioThread, HostedPlugin, ParamChange, Transport, clap_id_of, state_field},
-    render, song,
+    packages, render, song,
     test::Screen,
     workspace,
 };
@@ -47,11 +48,15 @@ pub struct Args {
     /// Only close and open again: no pictures.
     #[arg(long)]
     pub only_reopen: bool,
+    /// Without a session bus: nothing is read to anybody.
+    #[arg(long)]
+    pub no_reader: bool,
 }
 
 /// Logical size of the window, as the places of the controls were noted.
 const SIZE: (u16, u16) = (1120, 800);
-const SMALL: (u16, u16) = (860, 620);
+/// The smallest that the editor allows.
+const SMALL: (u16, u16) = (760, 580);
 const BLOCK: usize = 512;
 /// Length of the song that is played.
 const SONG_SECONDS: f64 = 14.0;
@@ -72,6 +77,9 @@ const MAX_GROWTH: u64 = 48 << 20;
 /// Least of what an editor of ours could leave is its font texture: half a megabyte.
 const MAX_LEFT: u64 = 100_000;
 
+/// Objects with a name that a screen reader finds in the window at least.
+const MIN_NAMED: usize = 50;
+
 /// Share of a core that an editor at rest may take. A count of computing time, not of the clock's.
 const MAX_REST: f64 = 0.01;
 
@@ -85,8 +93,14 @@ pub fn run(args: &Args) -> Result<()> {
     } else {
         bundle::run(&bundle::Args::default())?.swap_remove(0)
     };
+    if !args.no_reader {
+        packages::ensure_for_screenshots()?;
+    }
     let screen = Screen::start()?;
     let display = screen.as_ref().map(|s| s.display.clone());
+    let bus = (!args.no_reader)
+        .then(|| SessionBus::start(display.as_deref()))
+        .transpose()?;
     let places = places(&workspace::root()?.join("tests/golden/editor/places.json"))?;
     let data = workspace::target_dir()?.join("screenshots");
     // An analysis of its own on every run.
@@ -98,14 +112,20 @@ pub fn run(args: &Args) -> Result<()> {
             std::env::set_var("DISPLAY", display);
             std::env::set_var("LIBGL_ALWAYS_SOFTWARE", "1");
         }
+        match &bus {
+            Some(bus) => std::env::set_var("DBUS_SESSION_BUS_ADDRESS", &bus.address),
+            None => std::env::remove_var("DBUS_SESSION_BUS_ADDRESS"),
+        }
     }
+    let reader = bus.as_ref().map(|bus| Reader::new(&bus.address));
+    let reader = reader.transpose()?;
     let out = workspace::root()?.join(&args.out);
     std::fs::create_dir_all(&out)?;
     let desk = Desk::new(display.as_deref())?;
     if !args.only_reopen {
-        tour(&bundle, &desk, &places, &out)?;
+        tour(&bundle, &desk, &places, &out, reader.as_ref())?;
     }
-    reopen(&bundle, &desk, args.openings)
+    reopen(&bundle, &desk, args.openings, reader.as_ref())
 }
 
 /// Name of a control and the rectangle it has in a window of [`SIZE`]. The editor's own tests write and
@@ -357,7 +377,13 @@ fn middle(places: &Places, name: &str) -> Result<(f32, f32)> {
 }
 
 /// Insert, play, Analyse, look, drag, type, resize.
-fn tour(bundle: &Path, desk: &Desk, places: &Places, out: &Path) -> Result<()> {
+fn tour(
+    bundle: &Path,
+    desk: &Desk,
+    places: &Places,
+    out: &Path,
+    reader: Option<&Reader>,
+) -> Result<()> {
     let song = song::song(SONG_SECONDS).damaged;
     let mut plugin = HostedPlugin::load(bundle)?;
     // Analysed on demand: the click is part of the tour.
@@ -441,7 +467,7 @@ fn tour(bundle: &Path, desk: &Desk, places: &Places, out: &Path) -> Result<()> {
         player.run(second)?;
         Ok(player.told)
     })?;
-    gesture(&told, "blend_bass")?;
+    gesture(&told, "blend_bass", 3)?;
     let after = plugin.param_value(bass.id)?;
     ensure!(
         after < before,
@@ -474,6 +500,8 @@ fn tour(bundle: &Path, desk: &Desk, places: &Places, out: &Path) -> Result<()> {
             shot(name)?;
         }
         player.click(desk, places, "Quality")?;
+        shot("quality")?;
+        player.click(desk, places, "Spectrum")?;
         player.click(desk, places, "Spectrogram")?;
         shot("spectrogram")?;
         player.click(desk, places, "Light colours")?;
@@ -486,6 +514,10 @@ fn tour(bundle: &Path, desk: &Desk, places: &Places, out: &Path) -> Result<()> {
         style == Some(text.into()),
         "the style that was typed is stored as {style:?}"
     );
+
+    if let Some(reader) = reader {
+        read_out(&mut plugin, &song, reader)?;
+    }
 
     let configure = ConfigureWindowAux::new()
         .width(u32::from(SMALL.0))
@@ -518,8 +550,83 @@ fn tour(bundle: &Path, desk: &Desk, places: &Places, out: &Path) -> Result<()> {
     desk.settle()
 }
 
-/// One gesture of a parameter: begin, values, end.
-fn gesture(told: &[(u32, Told)], id: &str) -> Result<()> {
+/// What a screen reader sees of the open window, and what it can do: every object that can be used has a name, *Mix*
+/// is set to 40 %, *Delta* is pressed, and the host hears of both.
+fn read_out(
+    plugin: &mut HostedPlugin,
+    song: &uncook::audio::AudioBuffer,
+    reader: &Reader,
+) -> Result<()> {
+    let objects = reader.walk()?;
+    let named = objects.iter().filter(|o| !o.name.trim().is_empty());
+    let used = |o: &&Object| o.has_value() || o.has_action();
+    let (count, named) = (objects.len(), named.count());
+    let nameless = (objects.iter().filter(used)).find(|o| o.name.trim().is_empty());
+    println!(
+        "a screen reader sees {count} objects, {named} named, {} that can be used",
+        objects.iter().filter(used).count()
+    );
+    ensure!(
+        named >= MIN_NAMED,
+        "a screen reader sees {named} named objects"
+    );
+    if let Some(nameless) = nameless {
+        bail!("a {} can be used and has no name", nameless.role);
+    }
+    let find = |name: &str, can: fn(&Object) -> bool| {
+        let found = objects.iter().find(|o| o.name == name && can(o));
+        found.with_context(|| format!("a screen reader doesn't find {name}"))
+    };
+    let (mix, gain) = (
+        find("Mix", Object::has_value)?,
+        find("Gain", Object::has_value)?,
+    );
+    let (range, db) = (reader.value(mix)?, reader.value(gain)?);
+    println!(
+        "Mix {range:?} {:?}, Gain {db:?} {:?}",
+        mix.description, gain.description
+    );
+    ensure!(range == [0.0, 100.0, 100.0], "Mix reads as {range:?}");
+    ensure!(
+        mix.description == "100 %" && gain.description == "0.0 dB",
+        "without units: {:?}, {:?}",
+        mix.description,
+        gain.description
+    );
+    ensure!(db[0] < db[1] && db[1] == 0.0, "Gain reads as {db:?}");
+    let delta = find("Delta", Object::has_action)?;
+    let told = plugin.with_audio_thread(|audio| {
+        let mut player = Player {
+            audio,
+            song,
+            position: 0,
+            playing: false,
+            speed: 1.0,
+            told: Vec::new(),
+        };
+        reader.set_value(mix, 40.0)?;
+        player.run(Duration::from_secs(1))?;
+        reader.press(delta)?;
+        player.run(Duration::from_secs(1))?;
+        Ok(player.told)
+    })?;
+    gesture(&told, "mix", 1)?;
+    gesture(&told, "delta", 1)?;
+    for (id, text) in [("mix", "40 %"), ("delta", "On")] {
+        let param = plugin.param(id)?;
+        let (now, wanted) = (
+            plugin.param_value(param.id)?,
+            plugin.read_value(&param, text)?,
+        );
+        ensure!((now - wanted).abs() < 1e-6, "{id} is {now}, not {wanted}");
+    }
+    let after = reader.value(mix)?;
+    ensure!(after[1] == 40.0, "Mix reads as {after:?} after it was set");
+    Ok(())
+}
+
+/// One gesture of a parameter: begin, at least so many values, end.
+fn gesture(told: &[(u32, Told)], id: &str, least: usize) -> Result<()> {
     let param = clap_id_of(id).context("no such parameter")?.get();
     let mine: Vec<Told> = told
         .iter()
@@ -528,7 +635,7 @@ fn gesture(told: &[(u32, Told)], id: &str) -> Result<()> {
         .collect();
     match &mine[..] {
         [Told::Begin, values @ .., Told::End]
-            if values.len() >= 3 && values.iter().all(|t| matches!(t, Told::Value(_))) =>
+            if values.len() >= least && values.iter().all(|t| matches!(t, Told::Value(_))) =>
         {
             println!("{id}: begin, {} values, end", values.len());
             Ok(())
@@ -538,16 +645,22 @@ fn gesture(told: &[(u32, Told)], id: &str) -> Result<()> {
 }
 
 /// Opens and closes; what each opening leaves behind is measured after the first few.
-fn reopen(bundle: &Path, desk: &Desk, openings: usize) -> Result<()> {
+fn reopen(bundle: &Path, desk: &Desk, openings: usize, reader: Option<&Reader>) -> Result<()> {
     let mut plugin = HostedPlugin::load(bundle)?;
     let mut settled = None;
     for opening in 1..=openings {
         let window = desk.window()?;
         plugin.open_editor(window)?;
         desk.wait_for_picture(&mut plugin, window)?;
+        if let Some(reader) = reader {
+            reader.wait_for_windows(1, || plugin.idle())?;
+        }
         plugin.close_editor()?;
         desk.x.destroy_window(window)?;
         desk.settle()?;
+        if let Some(reader) = reader {
+            reader.wait_for_windows(0, || plugin.idle())?;
+        }
         if opening == SETTLED.min(openings) {
             settled = Some(Footprint::now()?);
         }

@@ -1,6 +1,11 @@
 // [main] What the window does with commands: files, and what was forgotten.
 
-use std::{fs, sync::Arc};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use nice_plug::params::persist::PersistentField;
 use nice_plug_egui::RepaintNotifier;
@@ -9,7 +14,7 @@ use super::still::Still;
 use crate::{
     editor::{
         App,
-        files::{Dialog, Want},
+        files::{Dialog, Errand, Want},
         model::Command,
         presets::Preset,
         window::Running,
@@ -33,6 +38,7 @@ fn app(still: &Arc<Still>) -> App {
         presets: Vec::new(),
         problems: Vec::new(),
         dialog: Dialog::default(),
+        errand: Errand::default(),
         cleared: Vec::new(),
     }
 }
@@ -90,6 +96,44 @@ fn typed_and_chosen_paths_lead_to_files() {
         folder.path().to_owned(),
     ));
     assert_eq!(*still.orders.lock(), [Order::Add(folder.path().to_owned())]);
+}
+
+/// What came of the work on files: the note, and the problems.
+fn carried(app: &mut App) -> (Option<String>, Vec<String>) {
+    let began = Instant::now();
+    while app.errand.is_running() {
+        app.carried();
+        assert!(began.elapsed() < Duration::from_secs(60), "no outcome");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    (app.state.lock().told.clone(), app.problems.clone())
+}
+
+#[test]
+fn repair_files_are_collected_and_relinked_by_another_thread() {
+    let still = Arc::new(Still::default());
+    let mut app = app(&still);
+    let folder = PathBuf::from("some/where");
+    app.carry_out(Command::UsePath(Want::CollectFolder, folder.clone()));
+    assert_eq!(app.state.lock().told.as_deref(), Some("Copying…"));
+    // One at a time.
+    app.carry_out(Command::UsePath(Want::RelinkFolder, folder.clone()));
+    assert!(app.problems[0].contains("already"), "{:?}", app.problems);
+    app.problems.clear();
+    let (told, problems) = carried(&mut app);
+    assert!(told.is_some_and(|t| t.starts_with("2 repair files in ")));
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!(*still.collected.lock(), std::slice::from_ref(&folder));
+
+    // What is not found is said with what to do.
+    app.carry_out(Command::UsePath(Want::RelinkFolder, folder.clone()));
+    let (told, problems) = carried(&mut app);
+    assert_eq!(told, None);
+    assert!(
+        problems[0].contains("choose the folder that has them"),
+        "{problems:?}"
+    );
+    assert_eq!(*still.relinked.lock(), [folder]);
 }
 
 #[test]

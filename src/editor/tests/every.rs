@@ -100,6 +100,12 @@ fn effect(p: &UncookParams, role: Role, name: &str) -> Option<Effect> {
         },
         Role::Button if name.ends_with(" value") => Types,
         Role::Button => match name {
+            "Files" => {
+                Lists(|c| matches!(c, Command::Choose(Want::CollectFolder | Want::RelinkFolder)))
+            }
+            "Relink missing files" => Asks(|c| *c == Command::Choose(Want::RelinkFolder)),
+            "Hide note" => Changes(|s| format!("{:?}", s.told)),
+            "Numbers" | "Spectrum" => Changes(|s| format!("{:?}", s.spectrum)),
             "Bypass" => Turns(p.bypass.as_ptr()),
             "Delta" => Turns(p.listen.delta.as_ptr()),
             "A/B" => Turns(p.listen.compare.as_ptr()),
@@ -264,6 +270,12 @@ fn scenes() -> Vec<Scene> {
         scene("music", Tab::Music, |_| ()),
         scene("models", Tab::Models, |_| ()),
         scene("quality", Tab::Quality, |_| ()),
+        scene("the spectrum, files are missing", Tab::Quality, |stage| {
+            let desk = stage.desk();
+            desk.state.spectrum = true;
+            desk.state.told = Some("2 repair files in a folder".to_owned());
+            desk.view.missing = vec!["some.uncookpatch".to_owned()];
+        }),
         scene("a selection, overlaid, light", Tab::Live, |stage| {
             let desk = stage.desk();
             let second = |s: i64| SamplePos(s * i64::from(RATE));

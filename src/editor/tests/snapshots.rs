@@ -96,6 +96,20 @@ fn light_spectrogram_and_smallest_window() {
 }
 
 #[test]
+fn quality_and_missing_files() {
+    for (spectrum, name) in [(false, "quality"), (true, "spectrum")] {
+        let mut stage = Stage::new(views().1.clone());
+        stage.desk().state.tab = Tab::Quality;
+        stage.desk().state.spectrum = spectrum;
+        if !spectrum {
+            let file = "some.uncookpatch".to_owned();
+            stage.desk().view.missing = vec![file];
+        }
+        check(name, stage);
+    }
+}
+
+#[test]
 fn music_and_models() {
     for (tab, name) in [(Tab::Music, "music"), (Tab::Models, "models")] {
         let mut stage = Stage::new(views().1.clone());
@@ -201,6 +215,8 @@ fn controls_are_where_the_screenshots_click() {
     note(&stage, Role::Slider, "Bass blend");
     stage.click(Role::Tab, "Analysis");
     note(&stage, Role::TextInput, "Style");
+    stage.click(Role::Tab, "Quality");
+    note(&stage, Role::Button, "Spectrum");
     let text = serde_json::to_string_pretty(&places).unwrap() + "\n";
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/editor/places.json");
     if std::env::var_os("UNCOOK_BLESS").is_some() {

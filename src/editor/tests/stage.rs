@@ -125,7 +125,7 @@ impl Stage {
             .with_size(size)
             .with_pixels_per_point(scale)
             .renderer(textures.clone())
-            .with_context_setup(|ctx| theme::apply(ctx, false))
+            .with_context_setup(|ctx| theme::begin(ctx, false))
             .build_ui_state(|ui, desk: &mut Desk| desk.picture(ui), desk);
         harness.run_steps(3);
         Self {

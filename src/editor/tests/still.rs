@@ -1,6 +1,9 @@
 // [main] A plugin in which nothing happens but what the test does.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 
@@ -22,6 +25,9 @@ pub struct Still {
     pub folder: Option<PathBuf>,
     /// What was wanted of the models.
     pub orders: Mutex<Vec<Order>>,
+    /// Folders that repair files were copied to, and looked for in.
+    pub collected: Mutex<Vec<PathBuf>>,
+    pub relinked: Mutex<Vec<PathBuf>>,
     /// How often everything was to be forgotten.
     pub cleared: Mutex<usize>,
 }
@@ -57,5 +63,13 @@ impl Backend for Still {
     }
     fn order(&self, order: Order) {
         self.orders.lock().push(order);
+    }
+    fn collect(&self, folder: &Path) -> Result<usize, String> {
+        self.collected.lock().push(folder.to_owned());
+        Ok(2)
+    }
+    fn relink(&self, folder: &Path) -> Result<usize, String> {
+        self.relinked.lock().push(folder.to_owned());
+        Err("none of them".to_owned())
     }
 }

@@ -61,6 +61,7 @@ impl State {
             job,
             overruns: self.capture.overruns(),
             problems,
+            missing: self.missing().into_iter().map(|c| c.file).collect(),
             place: self.place.clone(),
             model: self.model.clone(),
             edits: self.edits.clone(),
