@@ -150,7 +150,7 @@ pub fn run(args: &Args) -> Result<()> {
         _ => input,
     };
     let scenes = scenes();
-    let mut reference = clack(&clap, &input, &scenes)?;
+    let mut reference = clack(&clap, &input, &scenes, 0)?;
     let project = project::make(&clap, &input)?;
     let reloaded = ("patches", project.reopened.clone());
     reference.line.checks.push(reloaded);
@@ -168,30 +168,20 @@ pub fn run(args: &Args) -> Result<()> {
         let place = folder.join(package);
         let line = prepare(&place, &input, &scenes, &project)
             .and_then(|()| python_host(&python, package, script, &vst3, &place))
-            .map(|report| {
-                let mut line = judge(
-                    package,
-                    &report,
-                    &place,
-                    &reference.renders,
-                    &input,
-                    &reference.parameters,
-                    reference.latency,
-                );
-                let render =
-                    (place.join("patched.f32").exists()).then(|| read(&place, "patched", &input));
+            .and_then(|report| {
+                let led = match report["lead"].as_u64() {
+                    None | Some(0) => None,
+                    Some(lead) => Some(clack(&clap, &input, &scenes, lead as usize)?),
+                };
+                let reference = led.as_ref().unwrap_or(&reference);
+                let mut line = judge(package, &report, &place, reference, &input);
+                let own_positions = report["heard"].is_null();
+                let render = (own_positions && place.join("patched.f32").exists())
+                    .then(|| read(&place, "patched", &input));
                 line.checks
                     .push(("patches", project.judge(&report, render)));
-                if let Some(captured) = report["captured"].as_u64() {
-                    line.checks.push((
-                        "capture",
-                        match captured {
-                            0 => Err("what was played was not rebuilt".into()),
-                            n => Ok(format!("{n} rebuilt")),
-                        },
-                    ));
-                }
-                line
+                line.checks.extend(captured(&report));
+                Ok(line)
             })
             .unwrap_or_else(|error| Line {
                 host: package.to_owned(),
@@ -230,6 +220,27 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// What a host says of what it played in real time.
+fn captured(report: &Value) -> Vec<(&'static str, Result<String, String>)> {
+    let mut checks = Vec::new();
+    if let Some(captured) = report["captured"].as_u64() {
+        let rebuilt = match captured {
+            0 => Err("what was played was not rebuilt".into()),
+            n => Ok(format!("{n} rebuilt")),
+        };
+        checks.push(("capture", rebuilt));
+    }
+    if let Some(heard) = report["heard"].as_f64() {
+        let bounce = match report["bounce"].as_bool() {
+            _ if heard < 1e-3 => Err("what was rebuilt is not heard".into()),
+            Some(true) => Ok("two exports with what was rebuilt, same bits".into()),
+            _ => Err("two exports differ".into()),
+        };
+        checks.push(("bounce", bounce));
+    }
+    checks
+}
+
 /// What clack gave.
 struct Reference {
     line: Line,
@@ -239,7 +250,14 @@ struct Reference {
     parameters: Vec<Param>,
 }
 
-fn clack(bundle: &Path, input: &AudioBuffer, scenes: &[Scene]) -> Result<Reference> {
+/// `lead` frames of silence come before the input: where the stages' frames lie depends on them.
+fn clack(bundle: &Path, input: &AudioBuffer, scenes: &[Scene], lead: usize) -> Result<Reference> {
+    let led = AudioBuffer::new(
+        (input.channels.iter())
+            .map(|channel| [&vec![0.0; lead], channel.as_slice()].concat())
+            .collect(),
+        input.sample_rate,
+    );
     let mut renders = Vec::new();
     let mut latency = 0;
     let mut parameters = Vec::new();
@@ -255,7 +273,7 @@ fn clack(bundle: &Path, input: &AudioBuffer, scenes: &[Scene]) -> Result<Referen
         for &(frame, name, value) in &scene.changes {
             let (param, value) = plain(&mut plugin, name, value)?;
             changes.push(Change {
-                sample: frame as u64,
+                sample: (lead + frame) as u64,
                 param,
                 value,
             });
@@ -268,8 +286,11 @@ fn clack(bundle: &Path, input: &AudioBuffer, scenes: &[Scene]) -> Result<Referen
             start: 0,
             changes: &changes,
         };
-        let played = play(&mut plugin, input, &pass)?;
+        let mut played = play(&mut plugin, &led, &pass)?;
         latency = played.latency;
+        for channel in &mut played.audio.channels {
+            channel.drain(..lead);
+        }
         renders.push(played.audio);
     }
     let state = clack_state(bundle)?;
@@ -462,11 +483,16 @@ fn judge(
     package: &str,
     report: &Value,
     folder: &Path,
-    renders: &[AudioBuffer],
+    reference: &Reference,
     input: &AudioBuffer,
-    parameters: &[Param],
-    latency: usize,
 ) -> Line {
+    let Reference {
+        renders,
+        latency,
+        parameters,
+        ..
+    } = reference;
+    let latency = *latency;
     let version = report["version"].as_str().unwrap_or("?");
     let theirs: Vec<&str> = report["parameters"]
         .as_array()

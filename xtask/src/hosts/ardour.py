@@ -18,6 +18,8 @@ from common import Job, close
 job = Job()
 HOME = Path(job.folder, "home").resolve()
 NAME = "song"
+# Frames in a block of its dummy engine.
+PERIOD = 1024
 # Units of Ardour's session times in a second.
 SUPERCLOCK = 282_240_000
 LIBRARIES = "/usr/lib/ardour7"
@@ -150,7 +152,9 @@ def export(folder, name):
     # Past the chunk that is named so.
     start = data.index(b"data") + 8
     samples = np.frombuffer(data[start:], "<f4", count=(len(data) - start) // 8 * 2)
-    job.write(name, samples.reshape(-1, 2).T[:, : job.input.shape[1]])
+    audio = samples.reshape(-1, 2).T[:, : job.input.shape[1]]
+    job.write(name, audio)
+    return audio
 
 
 def set_values(values):
@@ -189,7 +193,9 @@ def saved_state(folder):
 
 
 def commits(folder):
-    return len(json.loads(saved_state(folder)["fields"]["session"])["commits"])
+    """The hashes of what was rebuilt, in a saved session."""
+    session = json.loads(saved_state(folder)["fields"]["session"])
+    return [commit["hash"] for commit in session["commits"]]
 
 
 HOME.mkdir(parents=True)
@@ -208,6 +214,8 @@ say("latency", insert:to_insert():signal_latency())
 """)
 job.report["parameters"] = sorted(line[1] for line in said if line[0] == "parameter")
 job.report["reported_latency"] = next(int(line[1]) for line in said if line[0] == "latency")
+# It rolls for whole periods before the start, until the latency has passed: so many more frames of silence come first.
+job.report["lead"] = -job.report["reported_latency"] % PERIOD
 # Ardour takes the latency off; that it takes off the right one is seen by the transparent scene.
 job.report["latency"] = job.report["reported_latency"]
 
@@ -236,21 +244,24 @@ quit()
 back = {name: float(value) for value, name in said}
 job.report["state"] = all(close(back[name], value) for name, value in values)
 
-# A project with rebuilt takes, as a preset: opened, saved, exported from the saved session.
+# A project with rebuilt takes, as a preset: opened, saved, exported from the saved session. Ardour reports positions
+# that are ahead by the latency: what was rebuilt in another host lies elsewhere, and is not played.
 presets = HOME / ".vst3" / "presets" / "Uncook" / "Uncook"
 presets.mkdir(parents=True)
 shutil.copy(job.preset(), presets / "project.vstpreset")
-folder, _ = make("patched", """
+LOAD = """
 local plugin = insert:to_insert():plugin(0)
 local preset = plugin:preset_by_label("project")
 assert(preset and preset.valid, "the preset is not found")
 assert(plugin:load_preset(preset))
-""")
-job.report["commits"] = commits(folder)
-export(folder, "patched")
+"""
+folder, _ = make("patched", LOAD)
+job.report["commits"] = len(commits(folder))
+live = export(folder, "patched")
 
 # Played in real time: captured, and rebuilt while the transport rests. Lua saves until what was rebuilt is seen.
-folder, _ = make("played", "")
+folder, _ = make("played", LOAD)
+before = commits(folder)
 seconds = int(np.ceil(job.input.shape[1] / job.rate))
 enough = HOME / "enough"
 script = HOME / "played.lua"
@@ -274,9 +285,13 @@ quit()
 """, encoding="utf-8")
 with open(HOME / "played.txt", "wb") as log:
     playing = subprocess.Popen(["ardour7-lua", script], env=environment, stdout=log, stderr=log)
-    while playing.poll() is None and commits(folder) == 0:
+    while playing.poll() is None and commits(folder) == before:
         sleep(0.5)
     enough.touch()
     playing.wait(timeout=60)
-job.report["captured"] = commits(folder)
+job.report["captured"] = len(set(commits(folder)) - set(before))
+# Exported twice, in processes of their own: the same, and what was rebuilt is heard.
+first, second = export(folder, "played"), export(folder, "played_again")
+job.report["bounce"] = bool(np.array_equal(first, second))
+job.report["heard"] = float(np.max(np.abs(first - live)))
 job.done()

@@ -81,7 +81,7 @@ pub(super) fn make(bundle: &Path, input: &AudioBuffer) -> Result<Project> {
 }
 
 impl Project {
-    /// What a host that opened the project reports, and the render it wrote where it has a transport.
+    /// What a host that opened the project reports, and the render it wrote where its positions are the project's.
     pub(super) fn judge(
         &self,
         report: &Value,
@@ -92,7 +92,7 @@ impl Project {
             return Err(format!("{kept} of {} were kept", self.commits));
         }
         match render {
-            None => Ok(format!("{kept} reloaded; no transport, so none plays")),
+            None => Ok(format!("{kept} reloaded; other positions, so none plays")),
             Some(render) => {
                 let difference = super::alike(&render?, &self.playback)?;
                 Ok(format!("{kept} reloaded, differs by {difference:.0e}"))
