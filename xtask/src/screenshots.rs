@@ -571,7 +571,10 @@ fn read_out(
         "a screen reader sees {named} named objects"
     );
     if let Some(nameless) = nameless {
-        bail!("a {} can be used and has no name", nameless.role);
+        bail!(
+            "something of role {} can be used and has no name",
+            nameless.role
+        );
     }
     let find = |name: &str, can: fn(&Object) -> bool| {
         let found = objects.iter().find(|o| o.name == name && can(o));
