@@ -10,7 +10,10 @@ use std::sync::{
 use accesskit_unix::Adapter;
 use egui::{
     Context, Event, FullOutput, Plugin, RawInput,
-    accesskit::{ActionHandler, ActionRequest, ActivationHandler, DeactivationHandler, TreeUpdate},
+    accesskit::{
+        ActionHandler, ActionRequest, ActivationHandler, DeactivationHandler, Node, NodeId, Role,
+        TreeId, TreeUpdate,
+    },
 };
 use nice_plug_egui::RepaintNotifier;
 use parking_lot::Mutex;
@@ -61,6 +64,22 @@ impl ActionHandler for Shared {
 pub struct Reader {
     shared: Shared,
     adapter: Adapter,
+    /// The window in the last tree.
+    root: Option<NodeId>,
+}
+
+impl Drop for Reader {
+    /// What is in the window leaves the bus: a window that goes with its tree would leave every object there.
+    fn drop(&mut self) {
+        if let Some(root) = self.root {
+            self.adapter.update_if_active(|| TreeUpdate {
+                nodes: vec![(root, Node::new(Role::Window))],
+                tree: None,
+                tree_id: TreeId::ROOT,
+                focus: root,
+            });
+        }
+    }
 }
 
 impl Reader {
@@ -74,7 +93,11 @@ impl Reader {
             asked: Mutex::default(),
         }));
         let adapter = Adapter::new(shared.clone(), shared.clone(), shared.clone());
-        context.add_plugin(Self { shared, adapter });
+        context.add_plugin(Self {
+            shared,
+            adapter,
+            root: None,
+        });
     }
 }
 
@@ -96,6 +119,7 @@ impl Plugin for Reader {
 
     fn output_hook(&mut self, _context: &Context, output: &mut FullOutput) {
         if let Some(update) = output.platform_output.accesskit_update.take() {
+            self.root = update.tree.as_ref().map(|tree| tree.root).or(self.root);
             self.adapter.update_if_active(|| update);
         }
     }
@@ -104,7 +128,7 @@ impl Plugin for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use egui::accesskit::{Action, TreeId};
+    use egui::accesskit::Action;
 
     #[test]
     fn what_a_reader_asks_for_is_done_and_a_tree_is_made_only_for_readers() {
@@ -116,7 +140,11 @@ mod tests {
         }));
         let mut system = shared.clone();
         let adapter = Adapter::new(shared.clone(), shared.clone(), shared.clone());
-        context.add_plugin(Reader { shared, adapter });
+        context.add_plugin(Reader {
+            shared,
+            adapter,
+            root: None,
+        });
         // Whether the button was pressed, whether it is in a tree, and its place there.
         let picture = || {
             let mut seen = None;

@@ -80,7 +80,8 @@ type Place = (String, OwnedObjectPath);
 pub struct Object {
     place: Place,
     pub name: String,
-    pub role: String,
+    /// AT-SPI's number of what it is.
+    pub role: u32,
     pub description: String,
     /// What it offers beside being read, such as [`VALUE`].
     interfaces: Vec<String>,
@@ -155,7 +156,7 @@ impl Reader {
             Ok(String::try_from(value)?)
         };
         let (name, description) = (text("Name").await?, text("Description").await?);
-        let role = self.ask(&place, ACCESSIBLE, "GetRoleName").await?;
+        let role = self.ask(&place, ACCESSIBLE, "GetRole").await?;
         let role = role.body().deserialize()?;
         let interfaces = self.ask(&place, ACCESSIBLE, "GetInterfaces").await?;
         let interfaces = interfaces.body().deserialize()?;

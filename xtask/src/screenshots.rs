@@ -76,6 +76,9 @@ const MAX_GROWTH: u64 = 48 << 20;
 /// libEGL and libglapi keep 7 kB of names; no block that stays with each opening was asked for by this crate.
 /// Least of what an editor of ours could leave is its font texture: half a megabyte.
 const MAX_LEFT: u64 = 100_000;
+/// The same while a screen reader reads, whose objects come and go with the window: 101 thousand do. 228 thousand did
+/// while the objects stayed on the bus.
+const MAX_LEFT_READ: u64 = 130_000;
 
 /// Objects with a name that a screen reader finds in the window at least.
 const MIN_NAMED: usize = 50;
@@ -571,7 +574,10 @@ fn read_out(
         "a screen reader sees {named} named objects"
     );
     if let Some(nameless) = nameless {
-        bail!("a {} can be used and has no name", nameless.role);
+        bail!(
+            "something of role {} can be used and has no name",
+            nameless.role
+        );
     }
     let find = |name: &str, can: fn(&Object) -> bool| {
         let found = objects.iter().find(|o| o.name == name && can(o));
@@ -671,16 +677,21 @@ fn reopen(bundle: &Path, desk: &Desk, openings: usize, reader: Option<&Reader>) 
     let before = settled.context("nothing was opened")?;
     let after = Footprint::now()?;
     println!("{openings} openings: {before} -> {after}");
-    before.check(&after, openings.saturating_sub(SETTLED))
+    let most = if reader.is_some() {
+        MAX_LEFT_READ
+    } else {
+        MAX_LEFT
+    };
+    before.check(&after, openings.saturating_sub(SETTLED), most)
 }
 
 impl Footprint {
-    /// Compares with `now`, `openings` later.
-    fn check(&self, now: &Self, openings: usize) -> Result<()> {
+    /// Compares with `now`, `openings` later, of which each may leave `most` bytes.
+    fn check(&self, now: &Self, openings: usize, most: u64) -> Result<()> {
         if let (Some(before), Some(after)) = (self.heap, now.heap) {
             let left = after.saturating_sub(before) / openings.max(1) as u64;
             println!("{left} bytes an opening stay allocated");
-            ensure!(left <= MAX_LEFT, "{left} bytes an opening stay allocated");
+            ensure!(left <= most, "{left} bytes an opening stay allocated");
         }
         ensure!(
             now.resident <= self.resident + MAX_GROWTH,

@@ -8,6 +8,7 @@ mod models;
 mod music;
 mod paint;
 mod presets;
+mod said;
 mod snapshots;
 mod stage;
 pub mod still;
