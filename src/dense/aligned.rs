@@ -91,7 +91,7 @@ impl Deref for Floats {
 
     fn deref(&self) -> &[f32] {
         match self {
-            Self::Own(own) => &**own,
+            Self::Own(own) => own,
             Self::Lent(lent) => (**lent).as_ref(),
         }
     }

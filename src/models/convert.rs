@@ -314,8 +314,8 @@ impl<'a> Draft<'a> {
             at.next_multiple_of(LINE) - at
         };
         for (name, array) in &state.arrays {
-            let len = (**array).as_ref().len();
-            let rest = add(name.clone(), "F32", &[len], len * size_of::<f32>());
+            let values = (**array).as_ref();
+            let rest = add(name.clone(), "F32", &[values.len()], size_of_val(values));
             parts.push(Part::Array(array));
             if rest > 0 {
                 add(format!("{FILLER}{}", parts.len()), "U8", &[rest], rest);

@@ -154,7 +154,7 @@ pub fn run(args: &Args) -> Result<()> {
     let project = project::make(&clap, &input)?;
     let reloaded = ("patches", project.reopened.clone());
     reference.line.checks.push(reloaded);
-    let mut lines = vec![reference.line];
+    let mut lines = Vec::new();
     let mut missing = Vec::new();
     for (package, script) in PYTHON_HOSTS {
         let there = match package {
@@ -189,6 +189,7 @@ pub fn run(args: &Args) -> Result<()> {
             });
         lines.push(line);
     }
+    lines.insert(0, reference.line);
     print!("{}", table(&lines));
     for &package in &missing {
         if package == ARDOUR {

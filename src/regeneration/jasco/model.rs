@@ -115,9 +115,9 @@ impl Model {
             Some(copy) => match parts.put_together(&copy, copy.text(XP).unwrap_or_default()) {
                 Ok(model) => return Ok(model),
                 // What is wrong with it doesn't matter: the model's own file decides, and a new copy is made.
-                Err((_, parts)) => {
+                Err(failed) => {
                     copy.discard();
-                    parts
+                    failed.1
                 }
             },
         };
@@ -132,7 +132,7 @@ impl Model {
             reason: "it is not in the file: this is not a JASCO model".into(),
         })?;
         let Some(folder) = copies else {
-            return parts.put_together(&stored, xp).map_err(|(error, _)| error);
+            return parts.put_together(&stored, xp).map_err(|failed| failed.0);
         };
         let draft = Draft::new(&checkpoint)?;
         draft.text(XP, xp);
@@ -142,7 +142,7 @@ impl Model {
         };
         let model = parts
             .put_together(&drafted, xp)
-            .map_err(|(error, _)| error)?;
+            .map_err(|failed| failed.0)?;
         if let Err(error) = draft.write(&folder, &form) {
             lock(&model.notices).push(format!(
                 "JASCO takes seconds longer to open each time, since what is made of its file can't be kept: {error}"
@@ -296,7 +296,11 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     /// The model, or these parts and why `source` and `xp`, its configuration, can't be used.
-    fn put_together(self, source: &dyn Tensors, xp: &str) -> Result<Model, (JascoError, Self)> {
+    fn put_together(
+        self,
+        source: &dyn Tensors,
+        xp: &str,
+    ) -> Result<Model, Box<(JascoError, Self)>> {
         let mut notices = Vec::new();
         match self.networks(source, xp, &mut notices) {
             Ok((config, conditioner, codec, engine)) => Ok(Model {
@@ -309,7 +313,7 @@ impl<'a> Parts<'a> {
                 heard: Mutex::new(None),
                 notices: Mutex::new(notices),
             }),
-            Err(error) => Err((error, self)),
+            Err(error) => Err(Box::new((error, self))),
         }
     }
 
