@@ -136,7 +136,8 @@ fn rates_that_no_recording_has_leave_the_output_finite() {
         768_000.0,
     ] {
         let mut rig = rig(rate, 2);
-        let input = clipped(music(20_000, 48_000.0, 3), 0.1);
+        let frames = rig.chain.latency() + 8_000;
+        let input = clipped(music(frames, 48_000.0, 3), 0.1);
         let out = play(&mut rig, &input, 512, &[(0, everything())]);
         assert!(out.iter().flatten().all(|y| y.is_finite()), "at {rate} Hz");
         assert!(out.iter().flatten().any(|&y| y != 0.0), "at {rate} Hz");
