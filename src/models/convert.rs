@@ -1,7 +1,7 @@
 // [worker] What a model's room makes of a checkpoint, kept in a file that maps at once.
 //!
 //! Opening a large model takes seconds: its numbers are widened and laid out as the processor's kernels read them.
-//! The first opening keeps the result, a [`Copy`], as safetensors: the laid-out arrays begin on cache lines and are
+//! The first opening keeps the result, a [`Copy`](struct@Copy), as safetensors: the laid-out arrays begin on cache lines and are
 //! used where they lie in the mapped file; small tensors are kept as the source has them.
 //!
 //! ```text
