@@ -68,18 +68,6 @@ pub struct Args {
     pub keep: Option<PathBuf>,
 }
 
-impl Default for Args {
-    fn default() -> Self {
-        Self {
-            python: PYTHON.into(),
-            set_up: false,
-            seconds: SECONDS,
-            all: false,
-            keep: None,
-        }
-    }
-}
-
 /// What is played in every host.
 struct Scene {
     name: &'static str,
@@ -353,7 +341,7 @@ fn clack_state(bundle: &Path) -> Result<Result<String, String>> {
 ///
 /// # Errors
 /// If Python lacks `venv`, or a package can't be fetched.
-pub(crate) fn set_up(python: &Path) -> Result<PathBuf> {
+fn set_up(python: &Path) -> Result<PathBuf> {
     let folder = workspace::target_dir()?.join("hosts");
     let list = folder.join("requirements.txt");
     let ready = folder.join(if cfg!(windows) {

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{bundle, hosts, packages, workspace};
+use crate::{bundle, packages, workspace};
 
 /// Builds everything once, bundles the plugin (dev profile), runs all tests.
 #[derive(clap::Args, Clone, Debug)]
@@ -51,27 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
         tests.env("DISPLAY", &screen.display);
         tests.env("LIBGL_ALWAYS_SOFTWARE", "1");
     }
-    workspace::run(&mut tests)?;
-    if args.cargo.is_empty() {
-        in_other_hosts()?;
-    }
-    Ok(())
-}
-
-/// The bundles in other people's hosts. Where these can't be fetched, that is said, and clack's tests have to do.
-fn in_other_hosts() -> Result<()> {
-    let args = hosts::Args::default();
-    match hosts::set_up(&args.python) {
-        Ok(python) => hosts::run(&hosts::Args {
-            python,
-            all: true,
-            ..args
-        }),
-        Err(error) => {
-            println!("NOT TESTED in pedalboard and DawDreamer: {error:#}");
-            Ok(())
-        }
-    }
+    workspace::run(&mut tests)
 }
 
 /// An X server without a monitor, for as long as this lives.
