@@ -23,9 +23,6 @@ const LINE: f32 = 1.5;
 /// Severities of every kind, 0..=255.
 pub type Severities = Cells<{ DamageKind::COUNT }>;
 
-/// Where columns are drawn: from, to and how wide each, in points.
-pub type Extent = (f32, f32, f32);
-
 /// Items of a column, at least one, with its edges moved to whole groups of up to an eighth of it: the summaries of
 /// those are at hand, and neighbours still share no item and leave none out.
 fn coarse(from: usize, to: usize) -> Range<usize> {
@@ -37,147 +34,134 @@ fn coarse(from: usize, to: usize) -> Range<usize> {
     from..to.max(from.saturating_add(group))
 }
 
+/// Where the peaks of a take are drawn, column by column.
+#[derive(Clone, Copy)]
+pub struct Columns<'a> {
+    /// From, to, and the width of each, in points.
+    pub extent: (f32, f32, f32),
+    /// As high as full scale; its width is that of `span`.
+    pub lane: Rect,
+    pub span: &'a Span,
+    pub take: &'a TakeView,
+}
+
 /// One column of a wave.
-struct Column {
+struct Bar {
     x: f32,
     top: f32,
     bottom: f32,
     colour: Color32,
 }
 
-fn columns_of(
-    (left, right, width): Extent,
-    lane: Rect,
-    span: &Span,
-    (take, picture): (&TakeView, &Picture),
-    kinds: &[Option<DamageKind>],
-    colour: impl Fn(Option<DamageKind>) -> Color32,
-) -> Vec<Column> {
-    let rate = f64::from(take.sample_rate.max(1));
-    let count = ((right - left) / width).ceil().max(1.0) as usize;
-    let half = 0.5 * lane.height();
-    let middle = lane.center().y;
-    let sample = |x: f32| {
-        let seconds = span.seconds_at(lane, x);
-        (span.pos_of(seconds).since(take.start).max(0) as f64 * rate / span.rate) as usize
-    };
-    (0..count)
-        .filter_map(|i| {
-            let x = left + i as f32 * width;
-            let (from, to) = (sample(x), sample(x + width));
-            let peak = (picture.wave).over(coarse(from / PEAK_SAMPLES, to / PEAK_SAMPLES))?;
-            let (high, low) = (peak.high.clamp(-1.0, 1.0), peak.low.clamp(-1.0, 1.0));
-            let top = middle - high * half;
-            Some(Column {
-                x,
-                top,
-                bottom: (middle - low * half).max(top + 1.0),
-                colour: colour(kinds.get(i).copied().flatten()),
-            })
-        })
-        .collect()
-}
+impl Columns<'_> {
+    /// The same columns in another lane above or below.
+    pub fn on(self, lane: Rect) -> Self {
+        Self { lane, ..self }
+    }
 
-/// Fills a wave, bright at its peaks and darker towards the middle; `colour` by the damage of the place.
-pub fn fill(
-    mesh: &mut Mesh,
-    extent: Extent,
-    lane: Rect,
-    span: &Span,
-    of: (&TakeView, &Picture),
-    kinds: &[Option<DamageKind>],
-    colour: impl Fn(Option<DamageKind>) -> Color32,
-) {
-    let middle = lane.center().y;
-    let half = (0.5 * lane.height()).max(1.0);
-    for Column {
-        x,
-        top,
-        bottom,
-        colour,
-    } in columns_of(extent, lane, span, of, kinds, colour)
-    {
-        let right = x + extent.2;
-        // As bright as the place is far from the middle.
-        let at = |y: f32| {
-            let far = ((y - middle).abs() / half).min(1.0);
-            colour.gamma_multiply(0.62 + 0.38 * far.sqrt())
+    /// Where each column begins.
+    fn places(&self) -> impl Iterator<Item = f32> + use<> {
+        let (left, right, width) = self.extent;
+        let count = ((right - left) / width).ceil().max(1.0) as usize;
+        (0..count).map(move |i| left + i as f32 * width)
+    }
+
+    fn bars(&self, picture: &Picture, colour: impl Fn(usize) -> Color32) -> Vec<Bar> {
+        let Self {
+            lane, span, take, ..
+        } = self;
+        let rate = f64::from(take.sample_rate.max(1));
+        let half = 0.5 * lane.height();
+        let middle = lane.center().y;
+        let sample = |x: f32| {
+            let seconds = span.seconds_at(*lane, x);
+            (span.pos_of(seconds).since(take.start).max(0) as f64 * rate / span.rate) as usize
         };
-        let first = mesh.vertices.len() as u32;
-        let centre = middle.clamp(top, bottom);
-        for y in [top, centre, bottom] {
-            mesh.colored_vertex(pos2(x, y), at(y));
-            mesh.colored_vertex(pos2(right, y), at(y));
-        }
-        for row in [0, 2] {
-            let corner = first + row;
-            mesh.add_triangle(corner, corner + 1, corner + 2);
-            mesh.add_triangle(corner + 2, corner + 1, corner + 3);
+        self.places()
+            .enumerate()
+            .filter_map(|(i, x)| {
+                let (from, to) = (sample(x), sample(x + self.extent.2));
+                let peak = (picture.wave).over(coarse(from / PEAK_SAMPLES, to / PEAK_SAMPLES))?;
+                let (high, low) = (peak.high.clamp(-1.0, 1.0), peak.low.clamp(-1.0, 1.0));
+                let top = middle - high * half;
+                Some(Bar {
+                    x,
+                    top,
+                    bottom: (middle - low * half).max(top + 1.0),
+                    colour: colour(i),
+                })
+            })
+            .collect()
+    }
+
+    /// Fills the wave of `picture`, bright at its peaks and darker towards the middle; `colour` by the column's number.
+    pub fn fill(&self, mesh: &mut Mesh, picture: &Picture, colour: impl Fn(usize) -> Color32) {
+        let middle = self.lane.center().y;
+        let half = (0.5 * self.lane.height()).max(1.0);
+        for bar in self.bars(picture, colour) {
+            let right = bar.x + self.extent.2;
+            // As bright as the place is far from the middle.
+            let at = |y: f32| {
+                let far = ((y - middle).abs() / half).min(1.0);
+                bar.colour.gamma_multiply(0.62 + 0.38 * far.sqrt())
+            };
+            let first = mesh.vertices.len() as u32;
+            let centre = middle.clamp(bar.top, bar.bottom);
+            for y in [bar.top, centre, bar.bottom] {
+                mesh.colored_vertex(pos2(bar.x, y), at(y));
+                mesh.colored_vertex(pos2(right, y), at(y));
+            }
+            for row in [0, 2] {
+                let corner = first + row;
+                mesh.add_triangle(corner, corner + 1, corner + 2);
+                mesh.add_triangle(corner + 2, corner + 1, corner + 3);
+            }
         }
     }
-}
 
-/// Draws the line around a wave, smoothed.
-pub fn outline(
-    mesh: &mut Mesh,
-    extent: Extent,
-    lane: Rect,
-    span: &Span,
-    of: (&TakeView, &Picture),
-    kinds: &[Option<DamageKind>],
-    colour: impl Fn(Option<DamageKind>) -> Color32,
-) {
-    let columns = columns_of(extent, lane, span, of, kinds, colour);
-    let around = |i: usize| &columns[i.saturating_sub(REACH)..(i + REACH + 1).min(columns.len())];
-    let highest = |i: usize| around(i).iter().map(|c| c.top).fold(f32::MAX, f32::min);
-    let lowest = |i: usize| (around(i).iter().map(|c| c.bottom)).fold(f32::MIN, f32::max);
-    let mut before = columns.first().map(|_| (highest(0), lowest(0)));
-    for (i, column) in columns.iter().enumerate() {
-        let now = (highest(i), lowest(i));
-        let last = before.replace(now).unwrap_or(now);
-        for (a, b) in [(last.0, now.0), (last.1, now.1)] {
-            let rows = a.min(b) - 0.5 * LINE..=a.max(b) + 0.5 * LINE;
-            let piece = Rect::from_x_y_ranges(column.x..=column.x + extent.2, rows);
-            mesh.add_colored_rect(piece, column.colour);
+    /// Draws the line around the wave of `picture`, smoothed.
+    pub fn outline(&self, mesh: &mut Mesh, picture: &Picture, colour: impl Fn(usize) -> Color32) {
+        let bars = self.bars(picture, colour);
+        let around = |i: usize| &bars[i.saturating_sub(REACH)..(i + REACH + 1).min(bars.len())];
+        let highest = |i: usize| around(i).iter().map(|b| b.top).fold(f32::MAX, f32::min);
+        let lowest = |i: usize| (around(i).iter().map(|b| b.bottom)).fold(f32::MIN, f32::max);
+        let mut before = bars.first().map(|_| (highest(0), lowest(0)));
+        for (i, bar) in bars.iter().enumerate() {
+            let now = (highest(i), lowest(i));
+            let last = before.replace(now).unwrap_or(now);
+            for (a, b) in [(last.0, now.0), (last.1, now.1)] {
+                let rows = a.min(b) - 0.5 * LINE..=a.max(b) + 0.5 * LINE;
+                let piece = Rect::from_x_y_ranges(bar.x..=bar.x + self.extent.2, rows);
+                mesh.add_colored_rect(piece, bar.colour);
+            }
         }
     }
-}
 
-/// What hurts most in each column, if anything does.
-pub fn kinds(
-    (left, right, width): Extent,
-    lane: Rect,
-    span: &Span,
-    take: &TakeView,
-) -> Vec<Option<DamageKind>> {
-    let offset = span.seconds_of(take.start);
-    let seconds = |x: f32| span.seconds_at(lane, x) - offset;
-    let count = ((right - left) / width).ceil().max(1.0) as usize;
-    (0..count)
-        .map(|i| {
-            let x = left + i as f32 * width;
-            dominant(&cells_of(&take.damage, seconds(x), seconds(x + width)))
-        })
-        .collect()
-}
+    /// What hurts most in each column, if anything does.
+    pub fn kinds(&self) -> Vec<Option<DamageKind>> {
+        let offset = self.span.seconds_of(self.take.start);
+        let seconds = |x: f32| self.span.seconds_at(self.lane, x) - offset;
+        self.places()
+            .map(|x| {
+                let (from, to) = (seconds(x), seconds(x + self.extent.2));
+                dominant(&cells_of(&self.take.damage, from, to))
+            })
+            .collect()
+    }
 
-/// A faint ground in the colour of what is damaged, as high as the wave's lane.
-pub fn ground(
-    mesh: &mut Mesh,
-    p: &Palette,
-    lane: Rect,
-    (left, right, width): Extent,
-    kinds: &[Option<DamageKind>],
-) {
-    let mut from = 0;
-    for alike in kinds.chunk_by(|a, b| a == b) {
-        let to = from + alike.len();
-        if let Some(kind) = alike[0] {
-            let x = |column: usize| (left + column as f32 * width).min(right);
-            let area = Rect::from_x_y_ranges(x(from)..=x(to), lane.y_range());
-            mesh.add_colored_rect(area, p.damage(kind).gamma_multiply(0.13));
+    /// A faint ground in the colour of what is damaged, as high as the lane.
+    pub fn ground(&self, mesh: &mut Mesh, p: &Palette, kinds: &[Option<DamageKind>]) {
+        let (left, right, width) = self.extent;
+        let mut from = 0;
+        for alike in kinds.chunk_by(|a, b| a == b) {
+            let to = from + alike.len();
+            if let Some(kind) = alike[0] {
+                let x = |column: usize| (left + column as f32 * width).min(right);
+                let area = Rect::from_x_y_ranges(x(from)..=x(to), self.lane.y_range());
+                mesh.add_colored_rect(area, p.damage(kind).gamma_multiply(0.13));
+            }
+            from = to;
         }
-        from = to;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     editor::{
         lanes,
         model::{Command, Model},
-        peaks::{self, cells_of, hand_over},
+        peaks::{Columns, cells_of, hand_over},
         spectrogram,
         state::{State, WaveMode},
         status,
@@ -359,13 +359,18 @@ fn draw_waves(
         let (colour, words) = state_look(p, take, is_out_of_date(model, take));
         let line = Rect::from_x_y_ranges(left..=right, rect.top()..=rect.top() + STATE_LINE);
         mesh.add_colored_rect(line, colour);
-        let extent = (left, right, COLUMN_PIXELS / ui.ctx().pixels_per_point());
+        let columns = Columns {
+            extent: (left, right, COLUMN_PIXELS / ui.ctx().pixels_per_point()),
+            lane: wave,
+            span,
+            take,
+        };
         let kinds = if spectrogram {
             Vec::new()
         } else {
-            peaks::kinds(extent, wave, span, take)
+            columns.kinds()
         };
-        peaks::ground(&mut mesh, p, wave, extent, &kinds);
+        columns.ground(&mut mesh, p, &kinds);
         for &(start, end) in state.stale.spans() {
             let (from, to) = (
                 span.x_of(rect, start).max(left),
@@ -379,21 +384,18 @@ fn draw_waves(
             }
         }
         if !spectrogram {
-            let hurt = |kind: Option<DamageKind>| kind.map(|kind| p.damage(kind));
-            let recorded = (take, &take.before);
-            let heard = (take, &*take.after);
+            let (recorded, heard) = (columns.on(before), columns.on(after));
+            let hurt = |i: usize, unhurt: Color32| kinds[i].map_or(unhurt, |kind| p.damage(kind));
             if take.after.wave.is_empty() {
-                let colour = |kind| hurt(kind).unwrap_or(p.wave);
-                peaks::fill(&mut mesh, extent, before, span, recorded, &kinds, colour);
+                recorded.fill(&mut mesh, &take.before, |i| hurt(i, p.wave));
             } else if state.wave == WaveMode::Overlaid {
                 // What will be heard, and around it what was recorded.
-                peaks::fill(&mut mesh, extent, after, span, heard, &[], |_| p.accent);
-                let colour = |kind| hurt(kind).unwrap_or(p.wave.gamma_multiply(0.8));
-                peaks::outline(&mut mesh, extent, before, span, recorded, &kinds, colour);
+                heard.fill(&mut mesh, &take.after, |_| p.accent);
+                let line = p.wave.gamma_multiply(0.8);
+                recorded.outline(&mut mesh, &take.before, |i| hurt(i, line));
             } else {
-                let colour = |kind| hurt(kind).unwrap_or(p.wave);
-                peaks::fill(&mut mesh, extent, before, span, recorded, &kinds, colour);
-                peaks::fill(&mut mesh, extent, after, span, heard, &[], |_| p.accent);
+                recorded.fill(&mut mesh, &take.before, |i| hurt(i, p.wave));
+                heard.fill(&mut mesh, &take.after, |_| p.accent);
             }
         }
         if right - left > 70.0 {
@@ -489,12 +491,15 @@ fn draw_overview(painter: &Painter, p: &Palette, rect: Rect, takes: &[TakeView],
             .x_of(rect, take_end(take))
             .min(rect.right())
             .max(left + 1.0);
-        let lane = rect.shrink2(vec2(0.0, 2.0));
-        let colour = |kind: Option<DamageKind>| kind.map_or(p.wave, |kind| p.damage(kind));
-        let extent = (left, right, 2.0);
-        let recorded = (take, &take.before);
-        let kinds = peaks::kinds(extent, lane, &whole, take);
-        peaks::fill(&mut mesh, extent, lane, &whole, recorded, &kinds, colour);
+        let columns = Columns {
+            extent: (left, right, 2.0),
+            lane: rect.shrink2(vec2(0.0, 2.0)),
+            span: &whole,
+            take,
+        };
+        let kinds = columns.kinds();
+        let colour = |i: usize| kinds[i].map_or(p.wave, |kind| p.damage(kind));
+        columns.fill(&mut mesh, &take.before, colour);
     }
     painter.add(Shape::mesh(mesh));
     if let Some(shown) = state.viewport {

@@ -31,7 +31,10 @@ use super::{
     checkpoint::{Checkpoint, CheckpointError, DType, Limits},
     hash,
 };
-use crate::system::{aside, is_abandoned, write_aside};
+use crate::{
+    dense::aligned::Lent,
+    system::{aside, is_abandoned, write_aside},
+};
 
 /// Arrays begin on these many bytes.
 const LINE: usize = 64;
@@ -47,9 +50,6 @@ const FILLER: &str = "~filler.";
 const SHAPES: &str = "shapes";
 const EXTENSION: &str = "safetensors";
 const NOTE_EXTENSION: &str = "source";
-
-/// Floats in a mapped file, or in memory; they never change.
-pub type Lent = Arc<dyn AsRef<[f32]> + Send + Sync>;
 
 /// Why a copy could not be made.
 #[derive(Debug, thiserror::Error)]

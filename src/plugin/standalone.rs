@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use nice_plug::prelude::*;
+use nice_plug::{context::process::SendEventError, prelude::*};
 
 use super::{Task, Uncook};
 use crate::{audio::AudioBuffer, editor::UncookEditor};

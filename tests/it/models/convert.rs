@@ -6,10 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use uncook::models::{
-    checkpoint::{Checkpoint, DType, Limits},
-    convert::{Copy, Draft, Form, Lent, forget},
-    hash,
+use uncook::{
+    dense::aligned::Lent,
+    models::{
+        checkpoint::{Checkpoint, DType, Limits},
+        convert::{Copy, Draft, Form, forget},
+        hash,
+    },
 };
 
 const FORM: Form = Form {

@@ -11,7 +11,7 @@ const TABLE: [(&str, &[&str]); 19] = [
     ("exchange", &["damage"]),
     ("realtime", &["damage", "exchange"]),
     ("metrics", &["audio", "damage", "realtime"]),
-    ("models", &["system", "worker::progress"]),
+    ("models", &["dense::aligned", "system", "worker::progress"]),
     ("cache", &["audio", "damage", "exchange", "system"]),
     ("mastering", KERNELS),
     (
