@@ -17,13 +17,17 @@ All others:
 ";
 
 fn main() -> ExitCode {
-    match parse(std::env::args()) {
-        Ok((config, args)) if run(config, args) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    let (config, args) = match parse(std::env::args()) {
+        Ok(parsed) => parsed,
         Err(message) => {
             eprintln!("{message}");
-            ExitCode::from(2)
+            return ExitCode::from(2);
         }
+    };
+    if run(config, args) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
