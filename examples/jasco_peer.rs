@@ -13,14 +13,12 @@ use candle_core::Device;
 
 use uncook::{
     dense::pool::Pool,
-    regeneration::{
-        encodec::Weights,
-        jasco::{
-            JascoFiles,
-            config::FlowConfig,
-            flow::{Row, Rows, Session, cpu::CpuFlow},
-            model::Model,
-        },
+    models::tensors::Tensors,
+    regeneration::jasco::{
+        JascoFiles,
+        config::FlowConfig,
+        flow::{Row, Rows, Session, cpu::CpuFlow},
+        model::Model,
     },
 };
 
@@ -49,7 +47,7 @@ fn hashed(name: &str, count: usize) -> impl Iterator<Item = f32> {
 
 struct Hashed;
 
-impl Weights for Hashed {
+impl Tensors for Hashed {
     fn shape(&self, _: &str) -> Option<Vec<usize>> {
         None
     }

@@ -10,9 +10,12 @@ use std::{error::Error, path::Path, sync::Arc, time::Instant};
 use candle_core::Device;
 use uncook::{
     audio::AudioBuffer,
-    models::checkpoint::{Checkpoint, Limits, Value},
+    models::{
+        checkpoint::{Checkpoint, Limits, Value},
+        tensors::Tensors,
+    },
     regeneration::{
-        encodec::{Encodec, EncodecConfig, Weights},
+        encodec::{Encodec, EncodecConfig},
         multiband_diffusion::{BandConfig, MultiBandDiffusion},
     },
     worker::progress::Progress,
@@ -37,7 +40,7 @@ fn channels(level: usize) -> usize {
 /// Small numbers of any shape that the network's names ask for.
 struct Made;
 
-impl Weights for Made {
+impl Tensors for Made {
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         let parts: Vec<&str> = name.split('.').collect();
         let (_band, parts) = parts.split_first()?;

@@ -113,7 +113,7 @@ mod installed {
             manifest::Model,
         },
         regeneration::{
-            encodec::{Encodec, EncodecConfig},
+            encodec::Encodec,
             jasco::{Jasco, JascoFiles, best_device},
             multiband_diffusion::{DiffusionRegenerator, MultiBandDiffusion},
         },
@@ -182,7 +182,7 @@ mod installed {
         let mut stems_by = String::new();
         let regenerator: Box<dyn super::Regenerator> = match choice {
             RegeneratorChoice::Diffusion => Box::new(DiffusionRegenerator::new(Arc::new(
-                diffusion(files(0), files(1))?,
+                diffusion(&library, &models)?,
             ))),
             _ => {
                 let mut paths = JascoFiles::in_folders(&folder(files(0)), &folder(files(1)));
@@ -196,7 +196,7 @@ mod installed {
                 })?;
                 match choice {
                     RegeneratorChoice::JascoDiffusion => {
-                        Box::new(jasco.with_diffusion(Arc::new(diffusion(files(2), files(3))?)))
+                        Box::new(jasco.with_diffusion(Arc::new(diffusion(&library, &models[2..])?)))
                     }
                     _ => Box::new(jasco),
                 }
@@ -232,17 +232,21 @@ mod installed {
     }
 
     /// MultiBand Diffusion and its codec, from the first file of each.
-    fn diffusion(model: &[PathBuf], codec: &[PathBuf]) -> Result<MultiBandDiffusion, String> {
-        let open = |files: &[PathBuf]| -> Result<Checkpoint, String> {
-            let path = files.first().ok_or("a defect in the list of models")?;
-            Checkpoint::open(path, &Limits::default()).map_err(|e| e.to_string())
+    fn diffusion(
+        library: &Library,
+        models: &[(&Model, Vec<PathBuf>)],
+    ) -> Result<MultiBandDiffusion, String> {
+        let [(_, files), (codec, codec_files)] = models else {
+            return Err("a defect in the list of models".to_owned());
         };
+        let first = |files: &[PathBuf]| files.first().cloned().unwrap_or_default();
         let device = best_device();
-        let weights = open(codec)?;
-        let codec = EncodecConfig::from_native(&weights)
-            .and_then(|config| Encodec::load(&weights, "best_state.", config, &device))
+        let copies = library.copies_folder(&codec.name);
+        let codec = Encodec::open_native(&first(codec_files), copies.as_deref(), &device)
             .map_err(|e| format!("MultiBand Diffusion's codec can't be used: {e}"))?;
-        MultiBandDiffusion::open(Arc::new(open(model)?), Arc::new(codec), &device)
+        let file =
+            Checkpoint::open(&first(files), &Limits::default()).map_err(|e| e.to_string())?;
+        MultiBandDiffusion::open(Arc::new(file), Arc::new(codec), &device)
             .map_err(|e| e.to_string())
     }
 

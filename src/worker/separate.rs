@@ -158,7 +158,10 @@ fn model(choice: SeparatorChoice) -> Result<Box<dyn Separator>, String> {
     for name in first.into_iter().chain(MODELS) {
         if let Some(files) = library.find(name) {
             match HtDemucs::open(name, &files, Settings::default()) {
-                Ok(model) => return Ok(Box::new(model.on_best_device())),
+                Ok(model) => {
+                    let model = model.with_copies(library.copies_folder(name));
+                    return Ok(Box::new(model.on_best_device()));
+                }
                 Err(error) => reason = format!("{name} can't be used: {error}"),
             }
         }

@@ -1,10 +1,18 @@
 // EnCodec against what the reference computed with random weights (tests/golden/encodec), and its limits.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use candle_core::{Device, Tensor};
-use uncook::models::checkpoint::{Checkpoint, Limits};
-use uncook::regeneration::encodec::{Encodec, EncodecConfig, EncodecError, PadMode, Weights};
+use uncook::{
+    models::{
+        checkpoint::{Checkpoint, Limits},
+        tensors::Tensors,
+    },
+    regeneration::encodec::{Encodec, EncodecConfig, EncodecError, PadMode},
+};
 
 pub(super) fn golden(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests/golden", name]
@@ -30,7 +38,7 @@ impl Memory {
     }
 }
 
-impl Weights for Memory {
+impl Tensors for Memory {
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         Some(self.0.get(name)?.dims().to_vec())
     }
@@ -156,19 +164,55 @@ fn equals_the_reference_with_native_names_and_zero_edges() {
         (4, 256)
     );
     check_cases(&encodec, &io, &["a", "b"]);
-    let weights = checkpoint("encodec/native_compression_state_dict.bin");
+    let weights = checkpoint(NATIVE);
     let config = encodec.config().clone();
     let candle = Encodec::load_with_candle(&weights, "best_state.", config, &Device::Cpu).unwrap();
     check_cases(&candle, &io, &["a", "b"]);
     assert!(candle.take_notices().is_empty(), "it fell back");
 }
 
+const NATIVE: &str = "encodec/native_compression_state_dict.bin";
+
 /// AudioCraft's own file, whose tensors lie under `best_state.`.
 pub(super) fn native() -> Encodec {
-    let weights = checkpoint("encodec/native_compression_state_dict.bin");
-    let config = EncodecConfig::from_native(&weights).unwrap();
-    assert_eq!(config.pad_mode, PadMode::Zeros);
-    Encodec::load(&weights, "best_state.", config, &Device::Cpu).unwrap()
+    let codec = Encodec::open_native(&golden(NATIVE), None, &Device::Cpu).unwrap();
+    assert_eq!(codec.config().pad_mode, PadMode::Zeros);
+    codec
+}
+
+#[test]
+fn a_second_opening_uses_what_the_first_one_kept() {
+    let desk = tempfile::tempdir().unwrap();
+    let (file, copies) = (desk.path().join("codec.bin"), desk.path().join("copies"));
+    std::fs::copy(golden(NATIVE), &file).unwrap();
+    let io = tensors("encodec/native_io.safetensors");
+    let open = || {
+        let codec = Encodec::open_native(&file, Some(&copies), &Device::Cpu).unwrap();
+        assert_eq!(codec.take_notices(), [""; 0]);
+        check_cases(&codec, &io, &["a", "b"]);
+    };
+    open();
+    // The file itself isn't read again: nothing of it is left but its length and its time.
+    spoil(&file);
+    assert!(Encodec::open_native(&file, None, &Device::Cpu).is_err());
+    open();
+    // Where nothing can be kept a notice says so, and the codec works.
+    let file = golden(NATIVE);
+    let codec = Encodec::open_native(&file, Some(&file.join("below")), &Device::Cpu).unwrap();
+    let notices = codec.take_notices();
+    assert!(
+        notices.len() == 1 && notices[0].contains("can't be kept"),
+        "{notices:?}"
+    );
+    check_cases(&codec, &io, &["a"]);
+}
+
+/// Overwrites a file with zeros; length and time of change stay.
+pub(super) fn spoil(path: &Path) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    let metadata = file.metadata().unwrap();
+    std::fs::write(path, vec![0; metadata.len() as usize]).unwrap();
+    file.set_modified(metadata.modified().unwrap()).unwrap();
 }
 
 #[test]

@@ -290,6 +290,60 @@ fn the_network_without_transformer_is_the_references() {
 }
 
 #[test]
+fn a_second_opening_uses_what_the_first_one_kept() {
+    for name in ["tinyA", "hdemucs"] {
+        let desk = tempfile::tempdir().unwrap();
+        let (file, copies) = (
+            desk.path().join("m.safetensors"),
+            desk.path().join("copies"),
+        );
+        std::fs::copy(path(&format!("{name}.weights.safetensors")), &file).unwrap();
+        let open = |copies: Option<&Path>| {
+            HtDemucs::open("kept", std::slice::from_ref(&file), settings(2))
+                .unwrap()
+                .with_copies(copies.map(Path::to_owned))
+        };
+        let input = || signal(6000);
+        let plain = sources(&open(None), input(), &NoShelf);
+        assert!(plain == sources(&open(Some(&copies)), input(), &NoShelf));
+        let copy = || {
+            let files = std::fs::read_dir(&copies)
+                .unwrap()
+                .map(|f| f.unwrap().path());
+            let mut copies = files.filter(|f| f.extension().is_some_and(|e| e == "safetensors"));
+            (copies.next().unwrap(), copies.next())
+        };
+        assert!(copy().1.is_none());
+        // A damaged copy is made anew.
+        let made = std::fs::read(copy().0).unwrap();
+        std::fs::write(copy().0, &made[..made.len() / 2]).unwrap();
+        assert!(plain == sources(&open(Some(&copies)), input(), &NoShelf));
+        assert!(made == std::fs::read(copy().0).unwrap(), "{name}");
+        // The file's own tensors aren't read any more: they are gone, its length and its time are not.
+        let mut bytes = std::fs::read(&file).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[8 + header..].fill(0);
+        let time = std::fs::metadata(&file).unwrap().modified().unwrap();
+        std::fs::write(&file, bytes).unwrap();
+        let handle = std::fs::File::options().write(true).open(&file).unwrap();
+        handle.set_modified(time).unwrap();
+        assert!(plain != sources(&open(None), input(), &NoShelf), "{name}");
+        assert!(
+            plain == sources(&open(Some(&copies)), input(), &NoShelf),
+            "{name}"
+        );
+    }
+    // Where nothing can be kept a note says so, and the stems come all the same.
+    let model = tiny(settings(2)).with_copies(Some(path("tinyA.th").join("below")));
+    let mix = AudioBuffer::new(signal(6000), 44_100);
+    let (_, notes) = model.sources_of(&mix, &NoShelf, &Progress::new()).unwrap();
+    assert!(
+        notes.len() == 1 && notes[0].contains("can't be kept"),
+        "{notes:?}"
+    );
+}
+
+#[test]
 fn the_authors_form_gives_what_safetensors_gives() {
     let input = signal(6000);
     let pickle = HtDemucs::open("tiny", &[path("tinyA.th")], settings(2)).unwrap();

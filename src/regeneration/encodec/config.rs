@@ -2,11 +2,8 @@
 
 use serde::Deserialize;
 
-use super::{
-    EncodecError,
-    weights::{Naming, Weights},
-};
-use crate::models::checkpoint::Checkpoint;
+use super::{EncodecError, STATE_PREFIX, weights::Naming};
+use crate::models::tensors::Tensors;
 
 /// What stands beyond a signal's ends where a convolution reaches over them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +144,7 @@ impl EncodecConfig {
     /// # Errors
     /// [`EncodecError::NoEncodec`] if there is none under `prefix`.
     pub fn from_shapes(
-        weights: &dyn Weights,
+        weights: &dyn Tensors,
         prefix: &str,
         sample_rate: u32,
         pad_mode: PadMode,
@@ -215,11 +212,8 @@ impl EncodecConfig {
     ///
     /// # Errors
     /// [`EncodecError::NoEncodec`], or [`EncodecError::Config`] if `xp.cfg` does not say, or names another kind.
-    pub fn from_native(file: &Checkpoint) -> Result<Self, EncodecError> {
-        let text = file
-            .value("xp.cfg")
-            .and_then(|v| v.as_str())
-            .unwrap_or_default();
+    pub fn from_native(file: &dyn Tensors) -> Result<Self, EncodecError> {
+        let text = file.text("xp.cfg").unwrap_or_default();
         // The keys needed are unique in the file or come first, at the start of a line.
         let key = |name: &str| {
             text.lines()
@@ -243,7 +237,7 @@ impl EncodecConfig {
             Some("reflect") => PadMode::Reflect,
             _ => return refuse("has no pad_mode that is supported (constant or reflect)"),
         };
-        Self::from_shapes(file, "best_state.", sample_rate, pad_mode)
+        Self::from_shapes(file, STATE_PREFIX, sample_rate, pad_mode)
     }
 
     /// Audio samples of one latent frame.

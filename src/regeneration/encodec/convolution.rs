@@ -1,9 +1,12 @@
 // [worker] Convolutions on channels-last buffers: edges, and any stretch of the output on its own.
 
 use super::{config::PadMode, raw::RawConv};
-use crate::dense::{
-    gemm::{Into, Packed},
-    pool::for_pieces,
+use crate::{
+    dense::{
+        gemm::{Into, Packed},
+        pool::for_pieces,
+    },
+    models::tensors::Tensors,
 };
 
 /// Values of a tile's widest buffer: with its neighbours it fits a core's L2 cache.
@@ -104,18 +107,15 @@ pub(crate) struct Conv {
 }
 
 impl Conv {
-    pub fn new(raw: RawConv, mode: PadMode) -> Self {
-        let RawConv {
-            weight,
-            bias,
-            inputs,
-            outputs,
-            kernel,
-            stride,
-        } = raw;
-        let packed = Packed::new(kernel * inputs, outputs, &bias, |k, n| {
-            let (tap, c) = (k / inputs, k % inputs);
-            weight[(n * inputs + c) * kernel + tap]
+    /// What wasn't kept at an earlier opening is kept in `to`.
+    pub fn new(raw: RawConv, mode: PadMode, to: &dyn Tensors) -> Self {
+        let (inputs, outputs) = (raw.inputs, raw.outputs);
+        let (kernel, stride) = (raw.kernel, raw.stride);
+        let packed = raw.packed(to, |raw| {
+            Packed::new(kernel * inputs, outputs, &raw.bias, |k, n| {
+                let (tap, c) = (k / inputs, k % inputs);
+                raw.weight[(n * inputs + c) * kernel + tap]
+            })
         });
         Self {
             kernel,
@@ -193,24 +193,21 @@ pub(crate) struct Transposed {
 }
 
 impl Transposed {
-    pub fn new(raw: RawConv) -> Self {
-        let RawConv {
-            weight,
-            bias,
-            inputs,
-            outputs,
-            kernel,
-            stride,
-        } = raw;
-        let bias: Vec<f32> = (0..stride).flat_map(|_| bias.iter().copied()).collect();
-        let packed = Packed::new(2 * inputs, stride * outputs, &bias, |k, n| {
-            let (j, o) = (n / outputs, n % outputs);
-            let (c, tap) = if k < inputs {
-                (k, j + stride)
-            } else {
-                (k - inputs, j)
-            };
-            weight[(c * outputs + o) * kernel + tap]
+    /// What wasn't kept at an earlier opening is kept in `to`.
+    pub fn new(raw: RawConv, to: &dyn Tensors) -> Self {
+        let (inputs, outputs) = (raw.inputs, raw.outputs);
+        let (kernel, stride) = (raw.kernel, raw.stride);
+        let packed = raw.packed(to, |raw| {
+            let bias: Vec<f32> = raw.bias.repeat(stride);
+            Packed::new(2 * inputs, stride * outputs, &bias, |k, n| {
+                let (j, o) = (n / outputs, n % outputs);
+                let (c, tap) = if k < inputs {
+                    (k, j + stride)
+                } else {
+                    (k - inputs, j)
+                };
+                raw.weight[(c * outputs + o) * kernel + tap]
+            })
         });
         Self {
             stride,

@@ -6,7 +6,10 @@ use super::{
     lstm::Lstm,
     raw::{RawConv, RawHalf, RawStage},
 };
-use crate::dense::{act::elu, gemm::Into, pool::for_pieces};
+use crate::{
+    dense::{act::elu, gemm::Into, pool::for_pieces},
+    models::tensors::Tensors,
+};
 
 /// Buffers of one thread.
 #[derive(Default)]
@@ -78,16 +81,17 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub fn new(raw: RawHalf, config: &EncodecConfig) -> Self {
+    /// Layers that weren't kept at an earlier opening are kept in `to`.
+    pub fn new(raw: RawHalf, config: &EncodecConfig, to: &dyn Tensors) -> Self {
         let mode = config.pad_mode;
         Self {
-            first: Conv::new(raw.first, mode),
-            stages: stages(raw.stages, mode, |block, resample| Down {
+            first: Conv::new(raw.first, mode, to),
+            stages: stages(raw.stages, mode, to, |block, resample| Down {
                 block,
-                down: Conv::new(resample, mode),
+                down: Conv::new(resample, mode, to),
             }),
-            lstm: Lstm::new(raw.lstm),
-            last: Conv::new(raw.last, mode),
+            lstm: Lstm::new(raw.lstm, to),
+            last: Conv::new(raw.last, mode, to),
         }
     }
 
@@ -122,11 +126,16 @@ impl Encoder {
 }
 
 /// Stages made of their residual block and their resampling convolution.
-fn stages<S>(raw: Vec<RawStage>, mode: PadMode, make: impl Fn(Block, RawConv) -> S) -> Vec<S> {
+fn stages<S>(
+    raw: Vec<RawStage>,
+    mode: PadMode,
+    to: &dyn Tensors,
+    make: impl Fn(Block, RawConv) -> S,
+) -> Vec<S> {
     let stage = |raw: RawStage| {
         let block = Block {
-            narrow: Conv::new(raw.narrow, mode),
-            widen: Conv::new(raw.widen, mode),
+            narrow: Conv::new(raw.narrow, mode, to),
+            widen: Conv::new(raw.widen, mode, to),
         };
         make(block, raw.resample)
     };
@@ -194,16 +203,17 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub fn new(raw: RawHalf, config: &EncodecConfig) -> Self {
+    /// Layers that weren't kept at an earlier opening are kept in `to`.
+    pub fn new(raw: RawHalf, config: &EncodecConfig, to: &dyn Tensors) -> Self {
         let mode = config.pad_mode;
         Self {
-            first: Conv::new(raw.first, mode),
-            lstm: Lstm::new(raw.lstm),
-            stages: stages(raw.stages, mode, |block, resample| Up {
-                up: Transposed::new(resample),
+            first: Conv::new(raw.first, mode, to),
+            lstm: Lstm::new(raw.lstm, to),
+            stages: stages(raw.stages, mode, to, |block, resample| Up {
+                up: Transposed::new(resample, to),
                 block,
             }),
-            last: Conv::new(raw.last, mode),
+            last: Conv::new(raw.last, mode, to),
         }
     }
 

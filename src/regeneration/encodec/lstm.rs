@@ -1,10 +1,13 @@
 // [worker] A stack of LSTM layers with a skip around it, on the processor.
 
 use super::raw::RawLstm;
-use crate::dense::{
-    act::lstm_cell,
-    gemm::{Into, Packed},
-    pool::for_pieces,
+use crate::{
+    dense::{
+        act::lstm_cell,
+        gemm::{Into, Packed},
+        pool::for_pieces,
+    },
+    models::tensors::{self, Tensors},
 };
 
 struct Layer {
@@ -20,23 +23,26 @@ pub(super) struct Lstm {
 }
 
 impl Lstm {
-    pub fn new(raw: Vec<RawLstm>) -> Self {
-        let layers = raw
-            .into_iter()
-            .map(
-                |RawLstm {
-                     input,
-                     hidden,
-                     bias,
-                     size,
-                 }| Layer {
-                    input: Packed::new(size, 4 * size, &bias, |k, n| input[n * size + k]),
-                    hidden: Packed::new(size, 4 * size, &[], |k, n| hidden[n * size + k]),
-                    size,
-                },
-            )
-            .collect();
-        Self { layers }
+    /// Layers that weren't kept at an earlier opening are kept in `to`.
+    pub fn new(raw: Vec<RawLstm>, to: &dyn Tensors) -> Self {
+        let layer = |raw: RawLstm| {
+            let size = raw.size;
+            let [input, hidden] = raw.kept.unwrap_or_else(|| {
+                let input = Packed::new(size, 4 * size, &raw.bias, |k, n| raw.input[n * size + k]);
+                let hidden = Packed::new(size, 4 * size, &[], |k, n| raw.hidden[n * size + k]);
+                tensors::keep(to, &raw.names[0], &input);
+                tensors::keep(to, &raw.names[1], &hidden);
+                [input, hidden]
+            });
+            Layer {
+                input,
+                hidden,
+                size,
+            }
+        };
+        Self {
+            layers: raw.into_iter().map(layer).collect(),
+        }
     }
 
     /// In place on signals `[time][size]` of one length. Signals go through each step together, so that the

@@ -12,7 +12,10 @@ mod quantizer;
 mod raw;
 mod weights;
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -23,9 +26,20 @@ use quantizer::Quantizer;
 use raw::Raw;
 pub(crate) use raw::RawConv;
 pub(crate) use weights::Loader;
-pub use weights::Weights;
 
-use crate::dense::device::notice;
+use crate::{
+    dense::{device::notice, level::Level},
+    models::{
+        checkpoint::CheckpointError,
+        convert::Form,
+        tensors::{self, Tensors},
+    },
+};
+
+/// Where the tensors are in AudioCraft's own file.
+const STATE_PREFIX: &str = "best_state.";
+/// What is made of that file, to be raised with what [`Raw`] asks it for, or with how layers are packed.
+const FORM: &str = "encodec-1";
 
 /// Why an EnCodec could not be loaded or used. The text says what was expected.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +69,8 @@ pub enum EncodecError {
     },
     #[error("code {code} is outside the codebook of {size} entries")]
     Code { code: u32, size: usize },
+    #[error(transparent)]
+    File(#[from] CheckpointError),
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
@@ -86,13 +102,42 @@ pub struct Encodec {
 }
 
 impl Encodec {
+    /// Opens AudioCraft's own file (`compression_state_dict.bin`). For the processor, the first opening keeps in
+    /// `copies`, if there is such a folder, what is mapped from then on; where that can't be written, a notice says so.
+    ///
+    /// # Errors
+    /// If the file can't be read, its configuration can't be used, or tensors are missing or misshapen.
+    pub fn open_native(
+        path: &Path,
+        copies: Option<&Path>,
+        device: &Device,
+    ) -> Result<Self, EncodecError> {
+        let form = Form {
+            name: FORM,
+            lanes: Level::best().lanes(),
+        };
+        let keeping = copies
+            .filter(|_| device.is_cpu())
+            .map(|folder| (folder, &form));
+        let (codec, unkept) = tensors::open(path, "", keeping, |file| {
+            let config = EncodecConfig::from_native(file)?;
+            Self::load(file, STATE_PREFIX, config, device)
+        })?;
+        codec.notices().extend(
+            unkept.map(|error| {
+                format!("the codec's copy, which opens faster, can't be kept: {error}")
+            }),
+        );
+        Ok(codec)
+    }
+
     /// Loads the tensors under `prefix` (with its dot, or empty) in Hugging Face's or AudioCraft's names, weight
     /// norm in either spelling. If the device refuses the networks, the processor takes over with a notice.
     ///
     /// # Errors
     /// [`EncodecError::NoEncodec`], or [`EncodecError::Tensors`] with everything that is missing or misshapen.
     pub fn load(
-        weights: &dyn Weights,
+        weights: &dyn Tensors,
         prefix: &str,
         config: EncodecConfig,
         device: &Device,
@@ -110,7 +155,7 @@ impl Encodec {
     /// # Errors
     /// As [`Encodec::load`].
     pub fn load_with_candle(
-        weights: &dyn Weights,
+        weights: &dyn Tensors,
         prefix: &str,
         config: EncodecConfig,
         device: &Device,
@@ -119,7 +164,7 @@ impl Encodec {
     }
 
     fn load_on(
-        weights: &dyn Weights,
+        weights: &dyn Tensors,
         prefix: &str,
         config: EncodecConfig,
         device: Option<&Device>,
@@ -133,8 +178,8 @@ impl Encodec {
         });
         let quantizer = Quantizer::new(raw.codebooks, config.dimension);
         Ok(Self {
-            encoder: Encoder::new(raw.encoder, &config),
-            decoder: Decoder::new(raw.decoder, &config),
+            encoder: Encoder::new(raw.encoder, &config, weights),
+            decoder: Decoder::new(raw.decoder, &config, weights),
             quantizer,
             config,
             device: Mutex::new(device),
@@ -167,7 +212,11 @@ impl Encodec {
 
     /// What the user should know: where a device failed and the processor took over. Empties the list.
     pub fn take_notices(&self) -> Vec<String> {
-        std::mem::take(&mut self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.notices())
+    }
+
+    fn notices(&self) -> MutexGuard<'_, Vec<String>> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Audio `[batch, channels, samples]` (±1) to latents `[batch, dimension, frames]` before quantisation, frames =

@@ -2,11 +2,18 @@
 
 use super::{
     EncodecConfig, EncodecError,
-    weights::{Loader, Naming, Weights},
+    weights::{Loader, Naming},
+};
+use crate::{
+    dense::gemm::Packed,
+    models::tensors::{self, Tensors},
 };
 
 /// A convolution's weight and bias.
 pub(crate) struct RawConv {
+    pub name: String,
+    /// Packed at an earlier opening: then weight and bias are not read.
+    pub kept: Option<Packed>,
     /// `[out][in][kernel]`; `[in][out][kernel]` if transposed.
     pub weight: Vec<f32>,
     pub bias: Vec<f32>,
@@ -16,8 +23,22 @@ pub(crate) struct RawConv {
     pub stride: usize,
 }
 
+impl RawConv {
+    /// The layer kept at an earlier opening, else what `pack` makes of weight and bias, kept for the next one.
+    pub fn packed(mut self, to: &dyn Tensors, pack: impl FnOnce(&Self) -> Packed) -> Packed {
+        self.kept.take().unwrap_or_else(|| {
+            let packed = pack(&self);
+            tensors::keep(to, &self.name, &packed);
+            packed
+        })
+    }
+}
+
 /// One layer of an LSTM, gates in the order input, forget, cell, output.
 pub(super) struct RawLstm {
+    /// The names under which both products are kept, and what was at an earlier opening: then nothing is read.
+    pub names: [String; 2],
+    pub kept: Option<[Packed; 2]>,
     /// `[4·size][size]`.
     pub input: Vec<f32>,
     /// `[4·size][size]`.
@@ -53,7 +74,7 @@ impl Raw {
     /// # Errors
     /// [`EncodecError::NoEncodec`], or every tensor that is missing or has another shape.
     pub fn load(
-        weights: &dyn Weights,
+        weights: &dyn Tensors,
         prefix: &str,
         config: &EncodecConfig,
     ) -> Result<Self, EncodecError> {
@@ -99,21 +120,36 @@ impl Reader<'_> {
         kernel: usize,
         stride: usize,
     ) -> RawConv {
-        RawConv {
-            weight: self.loader.conv(name, [outputs, inputs, kernel]),
-            bias: self.loader.tensor(&format!("{name}.bias"), &[outputs]),
-            inputs,
-            outputs,
-            kernel,
-            stride,
-        }
+        let kept = self.loader.kept(name, kernel * inputs, outputs);
+        let shape = [outputs, inputs, kernel];
+        self.raw(name, kept, shape, [inputs, outputs, kernel, stride])
     }
 
     fn transposed(&mut self, name: &str, inputs: usize, outputs: usize, stride: usize) -> RawConv {
         let kernel = 2 * stride;
+        let kept = self.loader.kept(name, 2 * inputs, stride * outputs);
+        let shape = [inputs, outputs, kernel];
+        self.raw(name, kept, shape, [inputs, outputs, kernel, stride])
+    }
+
+    /// `shape`: the weight's in the file.
+    fn raw(
+        &mut self,
+        name: &str,
+        kept: Option<Packed>,
+        shape: [usize; 3],
+        [inputs, outputs, kernel, stride]: [usize; 4],
+    ) -> RawConv {
+        let (mut weight, mut bias) = (Vec::new(), Vec::new());
+        if kept.is_none() {
+            weight = self.loader.conv(name, shape);
+            bias = self.loader.part(&format!("{name}.bias"), &[outputs]);
+        }
         RawConv {
-            weight: self.loader.conv(name, [inputs, outputs, kernel]),
-            bias: self.loader.tensor(&format!("{name}.bias"), &[outputs]),
+            name: name.to_owned(),
+            kept,
+            weight,
+            bias,
             inputs,
             outputs,
             kernel,
@@ -124,9 +160,23 @@ impl Reader<'_> {
     fn lstm(&mut self, half: &str, layer: usize, size: usize) -> Vec<RawLstm> {
         (0..self.config.lstm_layers)
             .map(|l| {
+                let names =
+                    ["weight_ih", "weight_hh"].map(|what| self.naming.lstm(half, layer, what, l));
+                let [first, second] = &names;
+                let kept = |name| self.loader.kept(name, size, 4 * size);
+                if let (Some(input), Some(hidden)) = (kept(first), kept(second)) {
+                    return RawLstm {
+                        names,
+                        kept: Some([input, hidden]),
+                        input: Vec::new(),
+                        hidden: Vec::new(),
+                        bias: Vec::new(),
+                        size,
+                    };
+                }
                 let mut tensor = |what: &str, shape: &[usize]| {
                     self.loader
-                        .tensor(&self.naming.lstm(half, layer, what, l), shape)
+                        .part(&self.naming.lstm(half, layer, what, l), shape)
                 };
                 let input = tensor("weight_ih", &[4 * size, size]);
                 let hidden = tensor("weight_hh", &[4 * size, size]);
@@ -138,6 +188,8 @@ impl Reader<'_> {
                     .map(|(a, b)| a + b)
                     .collect();
                 RawLstm {
+                    names,
+                    kept: None,
                     input,
                     hidden,
                     bias,

@@ -1,42 +1,10 @@
 // [worker] Where a codec's tensors come from: names in both spellings, weight norm folded, every fault named.
 
 use super::EncodecError;
-use crate::{dense::aligned::Lent, models::checkpoint::Checkpoint};
-
-/// Named tensors, wherever they come from.
-pub trait Weights: Send + Sync {
-    /// Dimensions of a tensor, outermost first; `None` if there is none of that name.
-    fn shape(&self, name: &str) -> Option<Vec<usize>>;
-
-    /// Its values as f32, row-major.
-    ///
-    /// # Errors
-    /// A plain sentence, if it cannot be read or has not the shape `expected`.
-    fn tensor_f32(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, String>;
-
-    /// An array that [`Self::keep`] kept at an earlier opening.
-    fn kept(&self, _name: &str) -> Option<Lent> {
-        None
-    }
-
-    /// Keeps what was made of tensors for the next opening, where there is a place for it.
-    fn keep(&self, _name: &str, _array: Lent) {}
-
-    /// Where to read tensors that only become an array that is kept; `None` for here.
-    fn raw(&self) -> Option<&dyn Weights> {
-        None
-    }
-}
-
-impl Weights for Checkpoint {
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        Checkpoint::shape(self, name).map(<[usize]>::to_vec)
-    }
-
-    fn tensor_f32(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, String> {
-        Checkpoint::tensor_f32(self, name, expected).map_err(|e| e.to_string())
-    }
-}
+use crate::{
+    dense::gemm::Packed,
+    models::tensors::{self, Tensors},
+};
 
 /// How an EnCodec's tensors are called.
 #[derive(Clone, Debug)]
@@ -57,7 +25,7 @@ const WEIGHT_NORM: [(&str, &str); 2] = [
 
 impl Naming {
     /// The naming under `prefix` (with its dot, or empty), if there is an EnCodec.
-    pub fn find(weights: &dyn Weights, prefix: &str) -> Option<Self> {
+    pub fn find(weights: &dyn Tensors, prefix: &str) -> Option<Self> {
         [false, true].into_iter().find_map(|native| {
             let naming = Self {
                 prefix: prefix.to_owned(),
@@ -112,7 +80,7 @@ impl Naming {
     }
 
     /// The shape of a convolution's weight, in any spelling.
-    pub fn conv_shape(&self, weights: &dyn Weights, name: &str) -> Option<[usize; 3]> {
+    pub fn conv_shape(&self, weights: &dyn Tensors, name: &str) -> Option<[usize; 3]> {
         WEIGHT_NORM
             .iter()
             .map(|(_, v)| *v)
@@ -124,7 +92,7 @@ impl Naming {
 
 /// Reads tensors and collects what is wrong, so that one error names everything.
 pub(crate) struct Loader<'a> {
-    weights: &'a dyn Weights,
+    weights: &'a dyn Tensors,
     missing: Vec<String>,
     faulty: Vec<String>,
     /// Look at names and shapes, read nothing.
@@ -132,7 +100,7 @@ pub(crate) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    pub fn new(weights: &'a dyn Weights) -> Self {
+    pub fn new(weights: &'a dyn Tensors) -> Self {
         Self {
             weights,
             missing: Vec::new(),
@@ -146,8 +114,25 @@ impl<'a> Loader<'a> {
         self.checks = checks;
     }
 
-    /// A tensor of the shape; zeros, noted as a fault, if it is not there.
+    /// A layer that was packed at an earlier opening, whose tensors need not be read.
+    pub fn kept(&self, name: &str, depth: usize, columns: usize) -> Option<Packed> {
+        if self.checks {
+            return None;
+        }
+        tensors::kept(self.weights, name, depth, columns)
+    }
+
+    /// A tensor of the shape; nothing, noted as a fault, if it is not there.
     pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
+        self.read(self.weights, name, shape)
+    }
+
+    /// The same for a tensor that only becomes part of a layer that is kept packed.
+    pub fn part(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
+        self.read(self.weights.raw().unwrap_or(self.weights), name, shape)
+    }
+
+    fn read(&mut self, from: &dyn Tensors, name: &str, shape: &[usize]) -> Vec<f32> {
         let Some(actual) = self.weights.shape(name) else {
             self.missing.push(name.to_owned());
             return Vec::new();
@@ -160,7 +145,7 @@ impl<'a> Loader<'a> {
         if self.checks {
             return Vec::new();
         }
-        let values = self.weights.tensor_f32(name, shape).unwrap_or_else(|e| {
+        let values = from.tensor_f32(name, shape).unwrap_or_else(|e| {
             self.faulty.push(format!("{name} ({e})"));
             Vec::new()
         });
@@ -179,8 +164,8 @@ impl<'a> Loader<'a> {
             if self.weights.shape(&v).is_none() {
                 continue;
             }
-            let mut weight = self.tensor(&v, &shape);
-            let magnitude = self.tensor(&g, &[shape[0], 1, 1]);
+            let mut weight = self.part(&v, &shape);
+            let magnitude = self.part(&g, &[shape[0], 1, 1]);
             let row = (shape[1] * shape[2]).max(1);
             for (w, g) in weight.chunks_exact_mut(row).zip(&magnitude) {
                 let norm = w
@@ -202,7 +187,7 @@ impl<'a> Loader<'a> {
         }
         let plain = format!("{name}.weight");
         if self.weights.shape(&plain).is_some() {
-            return self.tensor(&plain, &shape);
+            return self.part(&plain, &shape);
         }
         self.missing
             .push(format!("{name}.weight_g and {name}.weight_v"));

@@ -9,8 +9,9 @@ use super::{
     },
     flow::{Row, Rows},
     linear::Linear,
-    weights::{self, Tensors},
+    weights,
 };
+use crate::models::tensors::Tensors;
 
 /// How strongly each kind of condition pulls: the velocity is `all` times that of everything, `text` times that
 /// of the text alone, and what is left of 1 times that of nothing.

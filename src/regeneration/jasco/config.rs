@@ -1,10 +1,7 @@
 // [worker] JASCO's hyper-parameters: read from the checkpoint, checked against the tensors' shapes.
 
-use super::{
-    JascoError,
-    weights::{Needed, Tensors},
-    yaml::Settings,
-};
+use super::{JascoError, weights::Needed, yaml::Settings};
+use crate::models::tensors::Tensors;
 
 /// What the flow transformer is made of. Nothing is assumed of a released size: all of it comes from
 /// the checkpoint.

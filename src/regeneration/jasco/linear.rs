@@ -1,10 +1,10 @@
 // [worker] A linear layer in columns' chunks that stay in the processor's caches.
 
-use super::{
-    JascoError,
-    weights::{self, Tensors},
+use super::{JascoError, weights};
+use crate::{
+    dense::gemm::{Packed, Rows},
+    models::tensors::{self, Tensors},
 };
-use crate::dense::gemm::{Packed, Rows};
 
 /// Columns that are worked on together: with a depth of 1024 they take 1 MiB, which stays in a core's
 /// second or third cache while all rows pass, so that the weights come from memory once.
@@ -76,11 +76,11 @@ impl Linear {
         columns: usize,
         make: impl FnOnce(&dyn Tensors) -> Result<Self, JascoError>,
     ) -> Result<Self, JascoError> {
-        let key = |chunk: usize, what: &str| format!("packed.{name}.{chunk}.{what}");
-        let kept = (0..columns).step_by(CHUNK).enumerate().map(|(i, first)| {
-            let arrays = [source.kept(&key(i, "w"))?, source.kept(&key(i, "b"))?];
-            Packed::lent(depth, CHUNK.min(columns - first), arrays)
-        });
+        let key = |chunk: usize| format!("{name}.{chunk}");
+        let kept = (0..columns)
+            .step_by(CHUNK)
+            .enumerate()
+            .map(|(i, first)| tensors::kept(source, &key(i), depth, CHUNK.min(columns - first)));
         if let Some(chunks) = kept.collect() {
             return Ok(Self {
                 chunks,
@@ -90,9 +90,7 @@ impl Linear {
         }
         let made = make(source.raw().unwrap_or(source))?;
         for (i, chunk) in made.chunks.iter().enumerate() {
-            let [numbers, bias] = chunk.lend();
-            source.keep(&key(i, "w"), numbers);
-            source.keep(&key(i, "b"), bias);
+            tensors::keep(source, &key(i), chunk);
         }
         Ok(made)
     }

@@ -17,13 +17,14 @@ use super::{
         Tokenizer,
         t5::{T5, T5Config},
     },
-    weights::{self, Drafted, Stored, Tensors},
+    weights,
 };
 use crate::{
     dense::{level::Level, pool::Pool},
     models::{
         checkpoint::{Checkpoint, Limits},
-        convert::{Copy, Draft, Form},
+        convert::Form,
+        tensors::{self, Stored, Tensors},
     },
     regeneration::encodec::{Encodec, EncodecConfig, PadMode},
     worker::progress::Progress,
@@ -67,7 +68,7 @@ const CODEC_NAME: &str = "facebook/encodec_32khz";
 const XP: &str = "xp.cfg";
 /// What is made of the model's file, to be raised with what [`CpuFlow`], [`Conditioner`] and the codec ask it for, or
 /// with how layers are packed.
-const FORM: &str = "jasco-1";
+const FORM: &str = "jasco-2";
 
 /// The flow transformer where it runs.
 enum Engine {
@@ -97,58 +98,38 @@ impl Model {
     /// If a file is missing or damaged, is another model's, or lacks tensors; the message names them.
     pub fn open(files: JascoFiles, device: &Device, threads: usize) -> Result<Self, JascoError> {
         // What a graphics processor gets is copied there anyway.
-        let copies = files.copies.clone().filter(|_| device.is_cpu());
+        let folder = files.copies.as_deref().filter(|_| device.is_cpu());
         let form = Form {
             name: FORM,
             lanes: Level::best().lanes(),
         };
-        let parts = Parts {
-            files,
-            device,
-            pool: Pool::new(threads.max(1)),
-        };
-        let copy = copies
-            .as_ref()
-            .and_then(|folder| Copy::find(&parts.files.state, folder, &form));
-        let parts = match copy {
-            None => parts,
-            Some(copy) => match parts.put_together(&copy, copy.text(XP).unwrap_or_default()) {
-                Ok(model) => return Ok(model),
-                // What is wrong with it doesn't matter: the model's own file decides, and a new copy is made.
-                Err(failed) => {
-                    copy.discard();
-                    failed.1
-                }
-            },
-        };
-        let checkpoint = Checkpoint::open(&parts.files.state, &Limits::default())?;
-        let stored = Stored {
-            checkpoint: &checkpoint,
-            prefix: STATE_PREFIX,
-        };
-        let xp = checkpoint.value(XP).and_then(|v| v.as_str());
-        let xp = xp.ok_or(JascoError::Config {
-            key: XP,
-            reason: "it is not in the file: this is not a JASCO model".into(),
+        let pool = Pool::new(threads.max(1));
+        let keeping = folder.map(|folder| (folder, &form));
+        let (networks, unkept) = tensors::open(&files.state, STATE_PREFIX, keeping, |source| {
+            Networks::load(source, files.codec.as_deref(), device, &pool)
         })?;
-        let Some(folder) = copies else {
-            return parts.put_together(&stored, xp).map_err(|failed| failed.0);
-        };
-        let draft = Draft::new(&checkpoint)?;
-        draft.text(XP, xp);
-        let drafted = Drafted {
-            stored,
-            draft: &draft,
-        };
-        let model = parts
-            .put_together(&drafted, xp)
-            .map_err(|failed| failed.0)?;
-        if let Err(error) = draft.write(&folder, &form) {
-            lock(&model.notices).push(format!(
+        let Networks {
+            config,
+            conditioner,
+            codec,
+            engine,
+            mut notices,
+        } = networks;
+        notices.extend(unkept.map(|error| {
+            format!(
                 "JASCO takes seconds longer to open each time, since what is made of its file can't be kept: {error}"
-            ));
-        }
-        Ok(model)
+            )
+        }));
+        Ok(Self {
+            files,
+            config,
+            conditioner,
+            codec,
+            engine: Mutex::new(engine),
+            pool,
+            heard: Mutex::new(None),
+            notices: Mutex::new(notices),
+        })
     }
 
     /// Whether the transformer runs on a graphics processor.
@@ -287,45 +268,30 @@ impl Model {
     }
 }
 
-/// What a model is put together from, beside its tensors.
-struct Parts<'a> {
-    files: JascoFiles,
-    device: &'a Device,
-    pool: Pool,
+/// What is made of the model's file.
+struct Networks {
+    config: ModelConfig,
+    conditioner: Conditioner,
+    codec: Encodec,
+    engine: Engine,
+    notices: Vec<String>,
 }
 
-impl<'a> Parts<'a> {
-    /// The model, or these parts and why `source` and `xp`, its configuration, can't be used.
-    fn put_together(
-        self,
+impl Networks {
+    /// `codec`: where the model's folder says which codec it has.
+    fn load(
         source: &dyn Tensors,
-        xp: &str,
-    ) -> Result<Model, Box<(JascoError, Self)>> {
-        let mut notices = Vec::new();
-        match self.networks(source, xp, &mut notices) {
-            Ok((config, conditioner, codec, engine)) => Ok(Model {
-                files: self.files,
-                config,
-                conditioner,
-                codec,
-                engine: Mutex::new(engine),
-                pool: self.pool,
-                heard: Mutex::new(None),
-                notices: Mutex::new(notices),
-            }),
-            Err(error) => Err(Box::new((error, self))),
-        }
-    }
-
-    fn networks(
-        &self,
-        source: &dyn Tensors,
-        xp: &str,
-        notices: &mut Vec<String>,
-    ) -> Result<(ModelConfig, Conditioner, Encodec, Engine), JascoError> {
-        let config = ModelConfig::read(source, xp)?;
+        codec: Option<&Path>,
+        device: &Device,
+        pool: &Pool,
+    ) -> Result<Self, JascoError> {
+        let xp = source.text(XP).ok_or(JascoError::Config {
+            key: XP,
+            reason: "it is not in the file: this is not a JASCO model".into(),
+        })?;
+        let config = ModelConfig::read(source, &xp)?;
         weights::check(source, &config.needed())?;
-        if let Some(path) = &self.files.codec {
+        if let Some(path) = codec {
             let pointer = Checkpoint::open(path, &Limits::default())?;
             let name = pointer.value("pretrained").and_then(|v| v.as_str());
             if let Some(name) = name.filter(|n| *n != CODEC_NAME) {
@@ -337,7 +303,7 @@ impl<'a> Parts<'a> {
         }
         let rate = config.sample_rate;
         let shapes = EncodecConfig::from_shapes(source, CODEC_PREFIX, rate, PadMode::Reflect)?;
-        let codec = Encodec::load(source, CODEC_PREFIX, shapes, self.device)?;
+        let codec = Encodec::load(source, CODEC_PREFIX, shapes, device)?;
         if codec.hop() != config.hop() || codec.channels() != 1 {
             return Err(JascoError::Config {
                 key: "compression_model_framerate",
@@ -349,13 +315,15 @@ impl<'a> Parts<'a> {
                 ),
             });
         }
-        let engine = engine(source, &config, self.device, &self.pool, notices)?;
-        Ok((
-            config.clone(),
-            Conditioner::load(source, &config)?,
+        let mut notices = Vec::new();
+        let engine = engine(source, &config, device, pool, &mut notices)?;
+        Ok(Self {
+            conditioner: Conditioner::load(source, &config)?,
+            config,
             codec,
             engine,
-        ))
+            notices,
+        })
     }
 }
 

@@ -3,16 +3,7 @@
 use std::sync::Arc;
 
 use super::JascoError;
-use crate::{
-    dense::aligned::Lent,
-    models::{
-        checkpoint::Checkpoint,
-        convert::{Copy, Draft},
-    },
-};
-
-/// Named tensors: the codec's own view of a checkpoint.
-pub use crate::regeneration::encodec::Weights as Tensors;
+use crate::{dense::aligned::Lent, models::tensors::Tensors};
 
 /// A tensor that a model needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,67 +82,4 @@ pub fn lent(source: &dyn Tensors, name: &str, shape: &[usize]) -> Result<Lent, J
     let array: Lent = Arc::new(read(source.raw().unwrap_or(source), name, shape)?);
     source.keep(name, array.clone());
     Ok(array)
-}
-
-/// Tensors of a checkpoint under a prefix: `name` stands for `prefix + name`.
-pub struct Stored<'a> {
-    pub checkpoint: &'a Checkpoint,
-    pub prefix: &'static str,
-}
-
-impl Tensors for Stored<'_> {
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        let name = format!("{}{name}", self.prefix);
-        self.checkpoint.shape(&name).map(<[usize]>::to_vec)
-    }
-
-    fn tensor_f32(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, String> {
-        self.checkpoint
-            .tensor_f32(&format!("{}{name}", self.prefix), expected)
-            .map_err(|e| e.to_string())
-    }
-}
-
-/// The same, everything that is asked for noted in a draft of a copy.
-pub struct Drafted<'a> {
-    pub stored: Stored<'a>,
-    pub draft: &'a Draft<'a>,
-}
-
-impl Tensors for Drafted<'_> {
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        let shape = self.stored.shape(name)?;
-        self.draft.shape(name, &shape);
-        Some(shape)
-    }
-
-    fn tensor_f32(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, String> {
-        let values = self.stored.tensor_f32(name, expected)?;
-        let from = format!("{}{name}", self.stored.prefix);
-        self.draft.tensor(name, &from);
-        Ok(values)
-    }
-
-    fn keep(&self, name: &str, array: Lent) {
-        self.draft.array(name, array);
-    }
-
-    fn raw(&self) -> Option<&dyn Tensors> {
-        Some(&self.stored)
-    }
-}
-
-/// A copy instead of the checkpoint that it was made of.
-impl Tensors for Copy {
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        Copy::shape(self, name).map(<[usize]>::to_vec)
-    }
-
-    fn tensor_f32(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, String> {
-        Copy::tensor_f32(self, name, expected).map_err(|e| e.to_string())
-    }
-
-    fn kept(&self, name: &str) -> Option<Lent> {
-        self.array(name)
-    }
 }

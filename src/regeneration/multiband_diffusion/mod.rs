@@ -33,8 +33,8 @@ use unet::Unet;
 use crate::{
     audio::AudioBuffer,
     dense::device::notice,
-    models::checkpoint::Checkpoint,
-    regeneration::encodec::{self, Encodec, EncodecError, Loader, Weights},
+    models::{checkpoint::Checkpoint, tensors::Tensors},
+    regeneration::encodec::{self, Encodec, EncodecError, Loader},
     worker::progress::Progress,
 };
 
@@ -72,7 +72,7 @@ struct Band {
 
 /// A model whose networks stay in their file until they are needed.
 pub struct MultiBandDiffusion {
-    weights: Arc<dyn Weights>,
+    weights: Arc<dyn Tensors>,
     bands: Vec<Band>,
     codec: Arc<Encodec>,
     /// Where to compute with candle; `None` for the processor's own kernels, also after the device failed.
@@ -138,7 +138,7 @@ impl MultiBandDiffusion {
     /// # Errors
     /// As [`MultiBandDiffusion::open`].
     pub fn load(
-        weights: Arc<dyn Weights>,
+        weights: Arc<dyn Tensors>,
         sample_rate: u32,
         bands: Vec<BandConfig>,
         codec: Arc<Encodec>,
@@ -428,7 +428,11 @@ impl MultiBandDiffusion {
         condition: &[f32],
     ) -> Result<(Vec<f32>, Vec<(&'static str, usize, Vec<f32>, usize)>), MbdError> {
         let mut seen = Vec::new();
-        let unet = Unet::new(self.read(band)?, &self.bands[band].config.unet);
+        let unet = Unet::new(
+            self.read(band)?,
+            &self.bands[band].config.unet,
+            &*self.weights,
+        );
         let out = unet.run(
             x,
             step,
@@ -465,7 +469,11 @@ impl MultiBandDiffusion {
                 Err(e) => self.give_up(&device, &e),
             }
         }
-        Ok(Engine::Host(Box::new(Unet::new(raw, config))))
+        Ok(Engine::Host(Box::new(Unet::new(
+            raw,
+            config,
+            &*self.weights,
+        ))))
     }
 
     /// From now on the processor computes.

@@ -58,6 +58,8 @@ impl RawUnet {
             };
             encoders.push(RawLevel {
                 resample: RawConv {
+                    name: format!("{name}.conv"),
+                    kept: None,
                     weight: loader.tensor(&format!("{name}.conv.weight"), &shape),
                     bias: Vec::new(),
                     inputs: outer,
@@ -72,6 +74,8 @@ impl RawUnet {
             let name = format!("{prefix}decoders.{}", config.depth - 1 - level);
             decoders.push(RawLevel {
                 resample: RawConv {
+                    name: format!("{name}.convtr"),
+                    kept: None,
                     weight: loader.tensor(&format!("{name}.convtr.weight"), &shape),
                     bias: Vec::new(),
                     inputs: inner,
@@ -88,6 +92,8 @@ impl RawUnet {
         let deepest = config.channels(config.depth - 1);
         let name = format!("{prefix}conv_codec");
         let condition = RawConv {
+            name: name.clone(),
+            kept: None,
             weight: loader.tensor(&format!("{name}.weight"), &[deepest, config.codec_dim, 1]),
             bias: loader.tensor(&format!("{name}.bias"), &[deepest]),
             inputs: config.codec_dim,
@@ -115,6 +121,8 @@ fn blocks(loader: &mut Loader<'_>, level: &str, channels: usize, count: usize) -
         .map(|j| {
             let name = |part: &str| format!("{level}.res_blocks.{j}.{part}");
             let mut conv = |part: &str| RawConv {
+                name: name(part),
+                kept: None,
                 weight: loader.tensor(&format!("{}.weight", name(part)), &[channels, channels, 3]),
                 bias: loader.tensor(&format!("{}.bias", name(part)), &[channels]),
                 inputs: channels,

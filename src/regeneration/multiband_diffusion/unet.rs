@@ -10,6 +10,7 @@ use crate::{
         gemm::{Into, Packed},
         pool::for_pieces,
     },
+    models::tensors::Tensors,
     regeneration::encodec::{
         PadMode, RawConv,
         convolution::{Conv, Transposed},
@@ -170,7 +171,8 @@ pub(super) struct Unet {
 pub(super) type Watch<'a> = &'a mut dyn FnMut(&'static str, usize, &[f32], usize);
 
 impl Unet {
-    pub fn new(raw: RawUnet, config: &UnetConfig) -> Self {
+    /// `to`: see [`Conv::new`]; it may keep nothing.
+    pub fn new(raw: RawUnet, config: &UnetConfig, to: &dyn Tensors) -> Self {
         let groups = config.norm_groups;
         let blocks = |raw: Vec<RawBlock>| -> Vec<Block> {
             raw.into_iter()
@@ -184,7 +186,7 @@ impl Unet {
                 .into_iter()
                 .map(|level| Down {
                     channels: level.resample.outputs,
-                    conv: Conv::new(level.resample, PadMode::Zeros),
+                    conv: Conv::new(level.resample, PadMode::Zeros, to),
                     norm: Norm::new(level.norm, groups),
                     blocks: blocks(level.blocks),
                     embedding: level.embedding,
@@ -197,10 +199,10 @@ impl Unet {
                     channels: level.resample.inputs,
                     blocks: blocks(level.blocks),
                     norm: Norm::new(level.norm, groups),
-                    conv: Transposed::new(level.resample),
+                    conv: Transposed::new(level.resample, to),
                 })
                 .collect(),
-            condition: Conv::new(raw.condition, PadMode::Zeros),
+            condition: Conv::new(raw.condition, PadMode::Zeros, to),
         }
     }
 

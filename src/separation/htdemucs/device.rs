@@ -13,10 +13,13 @@ use super::{
     net::{self, Probe},
     spectrum::Spectrum,
     transformer::{is_cross, line_row, plane_table},
-    weights::{Scope, Weights},
+    weights::Scope,
     work::{Context, PAD},
 };
-use crate::dense::device::{Transposed, standardised};
+use crate::{
+    dense::device::{Transposed, standardised},
+    models::tensors::Tensors,
+};
 
 /// A network on a device.
 pub struct DeviceNet {
@@ -366,7 +369,7 @@ impl DeviceNet {
     /// If a tensor is missing, misshapen or not finite, the device has no room, or the network has no transformer:
     /// its predecessor runs on the processor only.
     pub fn load(
-        weights: &dyn Weights,
+        weights: &dyn Tensors,
         hyper: Hyper,
         device: &Device,
     ) -> std::result::Result<Self, ModelError> {

@@ -1,5 +1,7 @@
 // [worker] A network with its threads: the passes that make a piece of the result, and what stands in for a failed one.
 
+use std::path::Path;
+
 use candle_core::Device;
 
 use super::{
@@ -38,6 +40,8 @@ pub struct Task<'a> {
 /// A network that is loaded when it is first needed, with its threads and its workspace.
 pub struct Engine<'a> {
     file: &'a ModelFile,
+    /// Where copies are kept that open at once.
+    copies: Option<&'a Path>,
     /// None once it has failed.
     device: Option<Device>,
     on_device: Option<Box<DeviceNet>>,
@@ -48,9 +52,15 @@ pub struct Engine<'a> {
 }
 
 impl<'a> Engine<'a> {
-    pub const fn new(file: &'a ModelFile, threads: usize, device: Option<Device>) -> Self {
+    pub const fn new(
+        file: &'a ModelFile,
+        copies: Option<&'a Path>,
+        threads: usize,
+        device: Option<Device>,
+    ) -> Self {
         Self {
             file,
+            copies,
             device,
             on_device: None,
             on_processor: None,
@@ -100,7 +110,10 @@ impl<'a> Engine<'a> {
         let (net, work) = match &mut self.on_processor {
             Some(loaded) => loaded,
             none => {
-                let net = Net::load(self.file, hyper.clone())?;
+                let (net, unkept) = self.file.net(self.copies)?;
+                notes.extend(unkept.map(|error| {
+                    format!("the model's copy, which opens faster, can't be kept: {error}")
+                }));
                 none.insert((Box::new(net), None))
             }
         };

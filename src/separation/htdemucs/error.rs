@@ -1,5 +1,7 @@
 // [worker] Why a model can't be loaded or run.
 
+use crate::models::checkpoint::CheckpointError;
+
 /// Why a model can't be loaded or run. The text says what was found and what was needed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ModelError {
@@ -37,6 +39,12 @@ pub enum ModelError {
     File(String),
     #[error("{0}")]
     Device(String),
+}
+
+impl From<CheckpointError> for ModelError {
+    fn from(error: CheckpointError) -> Self {
+        Self::File(error.to_string())
+    }
 }
 
 impl From<candle_core::Error> for ModelError {

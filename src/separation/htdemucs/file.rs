@@ -7,9 +7,16 @@ use serde_json::{Map, Value as Json};
 use super::{
     ModelError,
     hyper::{CLASS, Hyper, MERGED_CLASS},
-    weights::Weights,
+    net::Net,
 };
-use crate::models::checkpoint::{Checkpoint, Limits, Value};
+use crate::{
+    dense::level::Level,
+    models::{
+        checkpoint::{Checkpoint, Limits, Value},
+        convert::{ConvertError, Form},
+        tensors::{self, Stored, Tensors},
+    },
+};
 
 /// An open model file: a PyTorch zip as the authors publish it, or safetensors.
 pub struct ModelFile {
@@ -25,8 +32,7 @@ impl ModelFile {
     /// # Errors
     /// If it is damaged, hostile, of another class, or has settings that are not supported.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let checkpoint = Checkpoint::open(path, &Limits::default())
-            .map_err(|e| ModelError::File(e.to_string()))?;
+        let checkpoint = Checkpoint::open(path, &Limits::default())?;
         let class = checkpoint.value("klass").map(described).unwrap_or_default();
         let read = match class.rsplit('.').next() {
             Some(CLASS) => Hyper::read,
@@ -78,23 +84,43 @@ impl ModelFile {
             hyper: read(&kwargs)?,
         })
     }
+
+    fn stored(&self) -> Stored<'_> {
+        Stored {
+            checkpoint: &self.checkpoint,
+            prefix: self.prefix,
+        }
+    }
 }
 
-impl Weights for ModelFile {
-    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
-        let full = format!("{}{name}", self.prefix);
-        match self.checkpoint.shape(&full) {
-            None => Err(ModelError::Missing { name: name.into() }),
-            Some(actual) if actual != shape => Err(ModelError::Shape {
-                name: name.into(),
-                actual: actual.to_vec(),
-                expected: shape.to_vec(),
-            }),
-            Some(_) => self
-                .checkpoint
-                .tensor_f32(&full, shape)
-                .map_err(|e| ModelError::File(e.to_string())),
-        }
+/// What is made of a file, to be raised with what [`Net`] asks it for, or with how layers are packed.
+const FORM: &str = "htdemucs-1";
+
+impl ModelFile {
+    /// The network for the processor. With a folder for copies, the first opening keeps what it makes there, and later
+    /// ones map it; beside the network, why it could not be kept.
+    ///
+    /// # Errors
+    /// If a tensor is missing, misshapen or not finite.
+    pub fn net(&self, copies: Option<&Path>) -> Result<(Net, Option<ConvertError>), ModelError> {
+        let form = Form {
+            name: FORM,
+            lanes: Level::best().lanes(),
+        };
+        let keeping = copies.map(|folder| (folder, &form));
+        tensors::open(self.checkpoint.path(), self.prefix, keeping, |source| {
+            Net::load(source, self.hyper.clone())
+        })
+    }
+}
+
+impl Tensors for ModelFile {
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.stored().shape(name)
+    }
+
+    fn tensor_f32(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, String> {
+        self.stored().tensor_f32(name, expected)
     }
 }
 

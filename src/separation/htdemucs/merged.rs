@@ -210,21 +210,22 @@ impl Merged {
             })
         };
         // The outer level has one row: of the rewrite's three rows only the middle one meets it.
-        let weight = decoder
-            .at("rewrite")
-            .get("weight", &[2 * outer, outer, 3, 3])?;
-        let bias = decoder.at("rewrite").get("bias", &[2 * outer])?;
-        let outer_rewrite = Packed::new(3 * outer, 2 * outer, &bias, |k, j| {
-            weight[(j * outer + k % outer) * 9 + 3 + k / outer]
-        });
-        let weight = decoder
-            .at("conv_tr")
-            .get("weight", &[outer, below, KERNEL, 1])?;
-        let bias = decoder.at("conv_tr").get("bias", &[below])?;
-        let tiled: Vec<f32> = bias.iter().cycle().take(KERNEL * below).copied().collect();
-        let split = Packed::new(outer, KERNEL * below, &tiled, |k, j| {
-            weight[(k * below + j % below) * KERNEL + j / below]
-        });
+        let rewrite = decoder.at("rewrite");
+        let outer_rewrite = rewrite.packed("middle", 3 * outer, 2 * outer, |raw| {
+            let weight = raw.get("weight", &[2 * outer, outer, 3, 3])?;
+            let bias = raw.get("bias", &[2 * outer])?;
+            Ok(Packed::new(3 * outer, 2 * outer, &bias, |k, j| {
+                weight[(j * outer + k % outer) * 9 + 3 + k / outer]
+            }))
+        })?;
+        let transposed = decoder.at("conv_tr");
+        let split = transposed.packed("split", outer, KERNEL * below, |raw| {
+            let weight = raw.get("weight", &[outer, below, KERNEL, 1])?;
+            let tiled = raw.get("bias", &[below])?.repeat(KERNEL);
+            Ok(Packed::new(outer, KERNEL * below, &tiled, |k, j| {
+                weight[(k * below + j % below) * KERNEL + j / below]
+            }))
+        })?;
         let narrow = scope("tdecoder", 0);
         let inner_norm = Group::load(&decoder_in.at("norm2"), outer, groups)?;
         Ok(Self {

@@ -32,7 +32,6 @@ pub mod work;
 use std::path::{Path, PathBuf};
 
 pub use error::ModelError;
-pub use weights::Weights;
 
 use candle_core::Device;
 
@@ -96,6 +95,8 @@ pub struct HtDemucs {
     settings: Settings,
     /// Where candle computes instead of [`net`].
     device: Option<Device>,
+    /// Where to keep copies of the files that open at once; `None` for nowhere.
+    copies: Option<PathBuf>,
 }
 
 struct Model {
@@ -151,7 +152,15 @@ impl HtDemucs {
             sources,
             settings,
             device: None,
+            copies: None,
         })
+    }
+
+    /// Keeps in `folder` what the processor makes of the files when it first opens them, and maps that from then on.
+    #[must_use]
+    pub fn with_copies(mut self, folder: Option<PathBuf>) -> Self {
+        self.copies = folder;
+        self
     }
 
     /// Computed with candle on `device`, for graphics processors: to rounding the same results, under another
@@ -218,6 +227,11 @@ impl HtDemucs {
         Ok((outs, notes))
     }
 
+    fn engine<'a>(&'a self, file: &'a ModelFile) -> Engine<'a> {
+        let threads = self.settings.threads;
+        Engine::new(file, self.copies.as_deref(), threads, self.device.clone())
+    }
+
     /// The rate and the channels that the models hear.
     fn heard_as(&self) -> Result<(u32, usize), ModelError> {
         let first = ModelFile::open(&self.models[0].path)?.hyper;
@@ -279,7 +293,7 @@ impl HtDemucs {
         let mut run = 0;
         for model in &self.models {
             let file = ModelFile::open(&model.path)?;
-            let mut engine = Engine::new(&file, self.settings.threads, self.device.clone());
+            let mut engine = self.engine(&file);
             let fingerprint = fingerprint(&model.path);
             let wanted = self.wanted(model);
             for &origin in &origins {
@@ -375,7 +389,7 @@ impl HtDemucs {
         let mut certain = 0;
         for model in &self.models {
             let file = ModelFile::open(&model.path)?;
-            let mut engine = Engine::new(&file, self.settings.threads, self.device.clone());
+            let mut engine = self.engine(&file);
             let fingerprint = fingerprint(&model.path);
             let wanted = self.wanted(model);
             for origin in self.origins(rate) {

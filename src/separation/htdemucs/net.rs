@@ -8,15 +8,18 @@ use super::{
     merged::Merged,
     spectrum::{Spectrum, standard},
     transformer::{Room, Tokens, Transformer},
-    weights::{Scope, Weights},
+    weights::Scope,
     work::{Context, Line, PAD, Plane},
 };
-use crate::dense::{
-    act,
-    aligned::Aligned,
-    gemm::{Packed, Rows},
-    norm::Moments,
-    pool::Parts,
+use crate::{
+    dense::{
+        act,
+        aligned::Aligned,
+        gemm::{Packed, Rows},
+        norm::Moments,
+        pool::Parts,
+    },
+    models::tensors::Tensors,
 };
 
 /// Tokens of a task outside the transformer.
@@ -70,7 +73,7 @@ pub type Probe<'a> = &'a mut dyn FnMut(&str, &[usize], Vec<f32>);
 impl Net {
     /// # Errors
     /// If a tensor is missing, misshapen or not finite.
-    pub fn load(weights: &dyn Weights, hyper: Hyper) -> Result<Self, ModelError> {
+    pub fn load(weights: &dyn Tensors, hyper: Hyper) -> Result<Self, ModelError> {
         let root = Scope::root(weights);
         let audio = hyper.audio_channels;
         let stems = hyper.sources.len();

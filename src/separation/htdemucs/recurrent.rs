@@ -119,15 +119,22 @@ impl Memory {
         let lstm = scope.at("lstm");
         let direction = |layer: usize, inputs: usize, suffix: &str| {
             let gates = 4 * hidden;
-            let get =
-                |what: &str, shape: &[usize]| lstm.get(&format!("{what}_l{layer}{suffix}"), shape);
-            let input = get("weight_ih", &[gates, inputs])?;
-            let recurrent = get("weight_hh", &[gates, hidden])?;
-            let mut bias = get("bias_ih", &[gates])?;
-            act::onto(&get("bias_hh", &[gates])?, &mut bias);
+            let name = |what: &str| format!("{what}_l{layer}{suffix}");
             Ok::<_, ModelError>(Direction {
-                input: Packed::new(inputs, gates, &bias, |k, j| input[j * inputs + k]),
-                recurrent: Packed::new(hidden, gates, &[], |k, j| recurrent[j * hidden + k]),
+                input: lstm.packed(&name("ih"), inputs, gates, |raw| {
+                    let input = raw.get(&name("weight_ih"), &[gates, inputs])?;
+                    let mut bias = raw.get(&name("bias_ih"), &[gates])?;
+                    act::onto(&raw.get(&name("bias_hh"), &[gates])?, &mut bias);
+                    Ok(Packed::new(inputs, gates, &bias, |k, j| {
+                        input[j * inputs + k]
+                    }))
+                })?,
+                recurrent: lstm.packed(&name("hh"), hidden, gates, |raw| {
+                    let recurrent = raw.get(&name("weight_hh"), &[gates, hidden])?;
+                    Ok(Packed::new(hidden, gates, &[], |k, j| {
+                        recurrent[j * hidden + k]
+                    }))
+                })?,
             })
         };
         let layer = |layer: usize, inputs: usize| {

@@ -132,17 +132,21 @@ impl Layer {
     fn load(scope: &Scope<'_>, cross: bool, hyper: &Hyper) -> Result<Self, ModelError> {
         let (width, hidden) = (hyper.transformer_channels(), hyper.hidden_channels());
         let attention = scope.at(if cross { "cross_attn" } else { "self_attn" });
-        let weight = attention.get("in_proj_weight", &[3 * width, width])?;
-        let bias = attention.get("in_proj_bias", &[3 * width])?;
-        let part = |i: usize| {
-            let weight = &weight[i * width * width..(i + 1) * width * width];
-            let bias = &bias[i * width..(i + 1) * width];
-            Packed::new(width, width, bias, |k, j| weight[j * width + k])
+        let part = |i: usize, name: &str| {
+            attention.packed(name, width, width, |raw| {
+                let weight = raw.get("in_proj_weight", &[3 * width, width])?;
+                let bias = raw.get("in_proj_bias", &[3 * width])?;
+                let weight = &weight[i * width * width..(i + 1) * width * width];
+                let bias = &bias[i * width..(i + 1) * width];
+                Ok(Packed::new(width, width, bias, |k, j| {
+                    weight[j * width + k]
+                }))
+            })
         };
         Ok(Self {
-            queries: part(0),
-            keys: part(1),
-            values: part(2),
+            queries: part(0, "queries")?,
+            keys: part(1, "keys")?,
+            values: part(2, "values")?,
             out: attention.at("out_proj").linear(width, width, 0)?,
             norm_queries: Affine::load(&scope.at("norm1"), width)?,
             norm_keys: cross

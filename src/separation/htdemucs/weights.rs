@@ -1,26 +1,20 @@
-// [worker] Where a network's numbers come from, and how they become packed layers.
+// [worker] How a network's tensors become packed layers.
 
 use super::ModelError;
-use crate::dense::gemm::Packed;
-
-/// A set of named tensors.
-pub trait Weights {
-    /// Tensor `name` as float32 in row-major order.
-    ///
-    /// # Errors
-    /// If it is missing or its shape is not `shape`.
-    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError>;
-}
+use crate::{
+    dense::gemm::Packed,
+    models::tensors::{self, Tensors},
+};
 
 /// Tensors below a name, as `root.name`.
 #[derive(Clone)]
 pub struct Scope<'a> {
-    weights: &'a dyn Weights,
+    weights: &'a dyn Tensors,
     prefix: String,
 }
 
 impl<'a> Scope<'a> {
-    pub fn root(weights: &'a dyn Weights) -> Self {
+    pub fn root(weights: &'a dyn Tensors) -> Self {
         Self {
             weights,
             prefix: String::new(),
@@ -35,10 +29,22 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Tensor `name`; see [`Weights::tensor`].
+    /// Tensor `name`, of this shape and finite.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
         let name = format!("{}{name}", self.prefix);
-        let values = self.weights.tensor(&name, shape)?;
+        match self.weights.shape(&name) {
+            None => return Err(ModelError::Missing { name }),
+            Some(actual) if actual != shape => {
+                return Err(ModelError::Shape {
+                    name,
+                    actual,
+                    expected: shape.to_vec(),
+                });
+            }
+            Some(_) => {}
+        }
+        let values = self.weights.tensor_f32(&name, shape);
+        let values = values.map_err(ModelError::File)?;
         if values.iter().all(|x| x.is_finite()) {
             Ok(values)
         } else {
@@ -46,15 +52,38 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// The layer that an earlier opening kept under `name`, else what `make` makes of the tensors below this name, kept
+    /// for the next opening. Tensors that `make` reads are not kept themselves.
+    pub fn packed(
+        &self,
+        name: &str,
+        depth: usize,
+        columns: usize,
+        make: impl FnOnce(&Self) -> Result<Packed, ModelError>,
+    ) -> Result<Packed, ModelError> {
+        let name = format!("{}{name}", self.prefix);
+        if let Some(kept) = tensors::kept(self.weights, &name, depth, columns) {
+            return Ok(kept);
+        }
+        let made = make(&Self {
+            weights: self.weights.raw().unwrap_or(self.weights),
+            prefix: self.prefix.clone(),
+        })?;
+        tensors::keep(self.weights, &name, &made);
+        Ok(made)
+    }
+
     /// A linear layer `[outputs, inputs]`, or a convolution of one tap with `ones` trailing axes of 1.
     pub fn linear(&self, inputs: usize, outputs: usize, ones: usize) -> Result<Packed, ModelError> {
-        let mut shape = vec![outputs, inputs];
-        shape.resize(2 + ones, 1);
-        let weight = self.get("weight", &shape)?;
-        let bias = self.get("bias", &[outputs])?;
-        Ok(Packed::new(inputs, outputs, &bias, |k, j| {
-            weight[j * inputs + k]
-        }))
+        self.packed("linear", inputs, outputs, |raw| {
+            let mut shape = vec![outputs, inputs];
+            shape.resize(2 + ones, 1);
+            let weight = raw.get("weight", &shape)?;
+            let bias = raw.get("bias", &[outputs])?;
+            Ok(Packed::new(inputs, outputs, &bias, |k, j| {
+                weight[j * inputs + k]
+            }))
+        })
     }
 
     /// A convolution `[outputs, inputs, taps]` for a left side whose depth is taps outside, channels inside.
@@ -66,12 +95,14 @@ impl<'a> Scope<'a> {
         taps: &[usize],
     ) -> Result<Packed, ModelError> {
         let count: usize = taps.iter().product();
-        let shape: Vec<usize> = [outputs, inputs].iter().chain(taps).copied().collect();
-        let weight = self.get("weight", &shape)?;
-        let bias = self.get("bias", &[outputs])?;
-        Ok(Packed::new(inputs * count, outputs, &bias, |k, j| {
-            weight[(j * inputs + k % inputs) * count + k / inputs]
-        }))
+        self.packed("convolution", inputs * count, outputs, |raw| {
+            let shape: Vec<usize> = [outputs, inputs].iter().chain(taps).copied().collect();
+            let weight = raw.get("weight", &shape)?;
+            let bias = raw.get("bias", &[outputs])?;
+            Ok(Packed::new(inputs * count, outputs, &bias, |k, j| {
+                weight[(j * inputs + k % inputs) * count + k / inputs]
+            }))
+        })
     }
 
     /// A transposed convolution `[inputs, outputs, 2 · stride]` as a product: two neighbouring inputs, the
@@ -83,21 +114,17 @@ impl<'a> Scope<'a> {
         stride: usize,
         ones: usize,
     ) -> Result<Packed, ModelError> {
-        let mut shape = vec![inputs, outputs, 2 * stride];
-        shape.resize(3 + ones, 1);
-        let weight = self.get("weight", &shape)?;
-        let bias = self.get("bias", &[outputs])?;
-        let tiled: Vec<f32> = bias
-            .iter()
-            .cycle()
-            .take(stride * outputs)
-            .copied()
-            .collect();
-        Ok(Packed::new(2 * inputs, stride * outputs, &tiled, |k, j| {
-            let (input, earlier) = (k % inputs, k < inputs);
-            let (output, phase) = (j % outputs, j / outputs);
-            let tap = if earlier { phase + stride } else { phase };
-            weight[(input * outputs + output) * 2 * stride + tap]
-        }))
+        self.packed("transposed", 2 * inputs, stride * outputs, |raw| {
+            let mut shape = vec![inputs, outputs, 2 * stride];
+            shape.resize(3 + ones, 1);
+            let weight = raw.get("weight", &shape)?;
+            let tiled = raw.get("bias", &[outputs])?.repeat(stride);
+            Ok(Packed::new(2 * inputs, stride * outputs, &tiled, |k, j| {
+                let (input, earlier) = (k % inputs, k < inputs);
+                let (output, phase) = (j % outputs, j / outputs);
+                let tap = if earlier { phase + stride } else { phase };
+                weight[(input * outputs + output) * 2 * stride + tap]
+            }))
+        })
     }
 }

@@ -86,35 +86,47 @@ dispatched! {
     }
 }
 
+/// Taps along bins.
+const fn bins(axes: usize) -> usize {
+    if axes == 2 { TAPS } else { 1 }
+}
+
+/// The right side of the `i`-th product, of a weight `[2 · channels][channels][bins][taps]`.
+fn product(weight: &[f32], i: usize, channels: usize, bins: usize) -> Packed {
+    Packed::new(bins * channels, 2 * channels, &[], |k, j| {
+        let (bin, input) = (k / channels, k % channels);
+        let at = ((j * channels + input) * bins + bin) * TAPS;
+        let taps = weight[at..at + TAPS].iter().zip(&KERNEL[i]);
+        taps.map(|(w, g)| f64::from(*w) * g).sum::<f64>() as f32
+    })
+}
+
 impl Rewrite {
     /// `axes`: 2 for a kernel over bins and time, 1 for time alone.
     pub fn load(scope: &Scope<'_>, channels: usize, axes: usize) -> Result<Self, ModelError> {
         let mut shape = vec![2 * channels, channels];
         shape.resize(2 + axes, TAPS);
-        let weight = scope.get("weight", &shape)?;
-        let bias = scope.get("bias", &[2 * channels])?;
-        Ok(Self::new(&weight, bias, channels, axes))
-    }
-
-    fn new(weight: &[f32], bias: Vec<f32>, channels: usize, axes: usize) -> Self {
-        let bins = if axes == 2 { TAPS } else { 1 };
-        let products = KERNEL
-            .iter()
-            .map(|kernel| {
-                Packed::new(bins * channels, 2 * channels, &[], |k, j| {
-                    let (bin, input) = (k / channels, k % channels);
-                    let at = ((j * channels + input) * bins + bin) * TAPS;
-                    let taps = weight[at..at + TAPS].iter().zip(kernel);
-                    taps.map(|(w, g)| f64::from(*w) * g).sum::<f64>() as f32
+        let bins = bins(axes);
+        // Read once for all products, and only where one of them wasn't kept.
+        let mut weight = None;
+        let products = (0..PRODUCTS)
+            .map(|i| {
+                let name = format!("product{i}");
+                scope.packed(&name, bins * channels, 2 * channels, |raw| {
+                    let weight: &mut Vec<f32> = match &mut weight {
+                        Some(weight) => weight,
+                        none => none.insert(raw.get("weight", &shape)?),
+                    };
+                    Ok(product(weight, i, channels, bins))
                 })
             })
-            .collect();
-        Self {
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
             products,
-            bias,
+            bias: scope.get("bias", &[2 * channels])?,
             channels,
             bins,
-        }
+        })
     }
 
     pub fn bytes(&self) -> usize {
@@ -196,7 +208,14 @@ mod tests {
                     data[bin * line + i] = value(i + bin * 31);
                 }
             }
-            let rewrite = Rewrite::new(&weight, bias.clone(), c, axes);
+            let rewrite = Rewrite {
+                products: (0..PRODUCTS)
+                    .map(|i| product(&weight, i, c, bins))
+                    .collect(),
+                bias: bias.clone(),
+                channels: c,
+                bins,
+            };
             let mut out = vec![0.0; len * c];
             rewrite.gated(&data, 0, line, &mut out, &mut Scratch::default());
             for t in 0..len {

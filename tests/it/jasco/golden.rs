@@ -4,18 +4,18 @@ use candle_core::{DType, Device};
 use serde_json::Value;
 use uncook::{
     dense::pool::Pool,
-    models::checkpoint::Checkpoint,
-    regeneration::{
-        encodec::Weights,
-        jasco::{
-            JascoError, chords,
-            conditions::{Conditioner, Conditions, Guidance},
-            config::ModelConfig,
-            flow::{Guided, Rows, Session, cpu::CpuFlow, device::DeviceFlow},
-            solver::Solver,
-            text::t5::{T5, T5Config},
-            weights::{self, Stored},
-        },
+    models::{
+        checkpoint::Checkpoint,
+        tensors::{Stored, Tensors},
+    },
+    regeneration::jasco::{
+        JascoError, chords,
+        conditions::{Conditioner, Conditions, Guidance},
+        config::ModelConfig,
+        flow::{Guided, Rows, Session, cpu::CpuFlow, device::DeviceFlow},
+        solver::Solver,
+        text::t5::{T5, T5Config},
+        weights,
     },
     worker::progress::Progress,
 };

@@ -12,7 +12,7 @@ use std::{collections::HashMap, path::PathBuf};
 
 use uncook::{
     models::checkpoint::{Checkpoint, Limits},
-    regeneration::encodec::Weights,
+    models::tensors::Tensors,
 };
 
 /// A folder of goldens.
@@ -82,12 +82,12 @@ pub fn error(actual: &[f32], reference: &[f32]) -> f64 {
 
 /// The same weights with one tensor gone or of another shape.
 pub struct Spoiled<'a> {
-    pub inner: &'a dyn Weights,
+    pub inner: &'a dyn Tensors,
     pub missing: &'a str,
     pub misshapen: &'a str,
 }
 
-impl Weights for Spoiled<'_> {
+impl Tensors for Spoiled<'_> {
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         let mut shape = self.inner.shape(name).filter(|_| name != self.missing)?;
         if name == self.misshapen {

@@ -15,6 +15,7 @@ use uncook::{
         hash::sha256,
         library::{InstalledFile, Library, Receipt},
         manifest::Manifest,
+        tensors::Stored,
     },
     profile::{Chord, DrumClass, DrumHit, Estimate, MusicalProfile, Note},
     regeneration::{
@@ -25,7 +26,6 @@ use uncook::{
             flow::{Session, cpu::CpuFlow},
             inpaint::{Hole, Sampler},
             model::{Model, Task},
-            weights::Stored,
         },
         multiband_diffusion::MultiBandDiffusion,
     },

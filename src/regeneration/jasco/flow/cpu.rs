@@ -21,12 +21,8 @@ use crate::{
         norm,
         pool::{Parts, PerWorker, Pool},
     },
-    regeneration::jasco::{
-        JascoError,
-        config::FlowConfig,
-        linear::Linear,
-        weights::{self, Tensors},
-    },
+    models::tensors::Tensors,
+    regeneration::jasco::{JascoError, config::FlowConfig, linear::Linear, weights},
     worker::progress::Progress,
 };
 

@@ -5,10 +5,9 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{layer_norm, silu, softmax_last_dim};
 
 use super::{Rows, Session, Trace, embed};
-use crate::regeneration::jasco::{
-    JascoError,
-    config::FlowConfig,
-    weights::{self, Tensors},
+use crate::{
+    models::tensors::Tensors,
+    regeneration::jasco::{JascoError, config::FlowConfig, weights},
 };
 
 /// Weights on a device.

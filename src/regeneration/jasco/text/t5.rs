@@ -7,10 +7,11 @@ use crate::{
         act,
         pool::{Parts, Pool},
     },
+    models::tensors::Tensors,
     regeneration::jasco::{
         JascoError,
         linear::Linear,
-        weights::{self, Needed, Tensors},
+        weights::{self, Needed},
     },
 };
 
