@@ -1,5 +1,6 @@
 // [cli] `cargo xtask hosts`: the bundles in other people's hosts, compared with this one's render.
 
+mod environment;
 mod project;
 
 use std::{
@@ -18,7 +19,6 @@ use crate::{
     automation::Change,
     bundle,
     host::{HostedPlugin, Param, RenderMode},
-    packages,
     render::{Blocks, Pace, Pass, play},
     song, workspace,
 };
@@ -40,10 +40,12 @@ const PYTHON_HOSTS: [(&str, &str); 3] = [
 ];
 /// Not a Python package: Debian's `ardour`, version 7.
 const ARDOUR: &str = "ardour";
-/// The versions that `--set-up` installs.
-const REQUIREMENTS: &str = include_str!("hosts/requirements.txt");
 /// The plugin's VST3 class, as preset files name it: `org.uncook.fx.01`.
 const CLASS: &str = "6F72672E756E636F6F6B2E66782E3031";
+/// Lines of a failed host's log that are shown.
+const LAST_WORDS: usize = 8;
+/// Programs say their version within this.
+const LOOKING: Duration = Duration::from_secs(60);
 /// A host that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -73,7 +75,8 @@ struct Scene {
     name: &'static str,
     /// Visible name and normalised value, before audio runs.
     set: Vec<(&'static str, f64)>,
-    /// Frame (the start of a block), visible name, normalised value.
+    /// Frame (the start of a block, and a multiple of 25: Ardour keeps automation on ticks of 12.5 samples), visible
+    /// name, normalised value.
     changes: Vec<(usize, &'static str, f64)>,
 }
 
@@ -115,53 +118,117 @@ struct Line {
 /// # Errors
 /// If the bundles are missing, a host fails, or one's export differs.
 pub fn run(args: &Args) -> Result<()> {
+    let python = if args.set_up {
+        environment::make(&args.python)?
+    } else {
+        args.python.clone()
+    };
+    let (hosts, missing): (Vec<_>, Vec<_>) =
+        (PYTHON_HOSTS.into_iter()).partition(|(package, _)| ready(&python, package).is_ok());
+    let failures = compare(&hosts, &python, args.seconds, args.keep.as_deref())?;
+    let mut from_python = Vec::new();
+    for (package, _) in missing {
+        if package == ARDOUR {
+            println!(
+                "Ardour 7 is not installed; on Debian 12 `apt-get install ardour`, then `--set-up`"
+            );
+        } else {
+            println!(
+                "{package} is not installed for {}; `cargo xtask hosts --set-up` installs it",
+                python.display()
+            );
+            from_python.push(package);
+        }
+    }
+    ensure!(failures == 0, "{failures} check(s) failed");
+    ensure!(
+        !args.all || from_python.is_empty(),
+        "not installed: {}",
+        from_python.join(", ")
+    );
+    Ok(())
+}
+
+/// What `cargo xtask test` compares: clack, and what PyPI has where that can be set up. What can't be is said, and is no
+/// failure; a host that runs and plays something else is.
+///
+/// # Errors
+/// If a host that is there fails, or its export differs.
+pub(crate) fn test() -> Result<()> {
+    let mut left_out = Vec::new();
+    let mut hosts = Vec::new();
+    let mut python = PathBuf::from(PYTHON);
+    let environment = if cfg!(target_os = "linux") {
+        environment::make(&python)
+    } else {
+        Err(anyhow::anyhow!("they are tried under Linux only"))
+    };
+    match environment {
+        Ok(made) => {
+            python = made;
+            for host in PYTHON_HOSTS {
+                match ready(&python, host.0) {
+                    _ if host.0 == ARDOUR => {}
+                    Ok(()) => hosts.push(host),
+                    Err(why) => left_out.push((host.0, format!("{why:#}"))),
+                }
+            }
+        }
+        Err(why) => left_out.push(("pedalboard, dawdreamer", format!("{why:#}"))),
+    }
+    let failures = compare(&hosts, &python, SECONDS, None)?;
+    for (what, why) in left_out {
+        println!("NOTICE: left out of this test: {what}: {why}");
+    }
+    println!(
+        "`cargo xtask hosts --set-up` compares these hosts alone, and Ardour 7 where it is installed"
+    );
+    ensure!(failures == 0, "{failures} check(s) in plugin hosts failed");
+    Ok(())
+}
+
+/// Plays everything in clack and in `hosts`, prints the table; returns how many checks failed.
+fn compare(
+    hosts: &[(&str, &str)],
+    python: &Path,
+    seconds: f64,
+    keep: Option<&Path>,
+) -> Result<usize> {
     let [clap, vst3] = <[PathBuf; 2]>::try_from(bundle::bundles()?)
         .map_err(|_| anyhow::anyhow!("two bundles expected"))?;
     ensure!(
         clap.exists() && vst3.exists(),
         "the bundles are missing: run `cargo xtask bundle` first"
     );
-    let python = if args.set_up {
-        set_up(&args.python)?
-    } else {
-        args.python.clone()
-    };
     let temporary = std::env::temp_dir().join(format!("uncook-hosts-{}", std::process::id()));
-    let folder = args.keep.clone().unwrap_or_else(|| temporary.clone());
-    fs::create_dir_all(&folder)?;
-    let data = std::path::absolute(&folder)?.join("data");
+    let folder = keep.unwrap_or(&temporary);
+    fs::create_dir_all(folder)?;
+    let data = std::path::absolute(folder)?.join("data");
     // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var("UNCOOK_DATA_DIR", &data) };
-    let input = song::song(args.seconds).damaged;
+    let input = song::song(seconds).damaged;
     let input = match input.channels.as_slice() {
         [mono] => AudioBuffer::new(vec![mono.clone(), mono.clone()], input.sample_rate),
         _ => input,
     };
     let scenes = scenes();
-    let mut reference = clack(&clap, &input, &scenes, 0)?;
+    let mut reference = clack(&clap, &input, &scenes, Clock::default())?;
     let project = project::make(&clap, &input)?;
     let reloaded = ("patches", project.reopened.clone());
     reference.line.checks.push(reloaded);
     let mut lines = Vec::new();
-    let mut missing = Vec::new();
-    for (package, script) in PYTHON_HOSTS {
-        let there = match package {
-            ARDOUR => has_ardour(&python),
-            package => has(&python, package),
-        };
-        if !there {
-            missing.push(package);
-            continue;
-        }
+    for &(package, script) in hosts {
         let place = folder.join(package);
         let line = prepare(&place, &input, &scenes, &project)
-            .and_then(|()| python_host(&python, package, script, &vst3, &place))
+            .and_then(|()| python_host(python, package, script, &vst3, &place))
             .and_then(|report| {
-                let led = match report["lead"].as_u64() {
-                    None | Some(0) => None,
-                    Some(lead) => Some(clack(&clap, &input, &scenes, lead as usize)?),
+                let clock = Clock::of(&report);
+                let another = if clock == Clock::default() {
+                    None
+                } else {
+                    Some(clack(&clap, &input, &scenes, clock)?)
                 };
-                let reference = led.as_ref().unwrap_or(&reference);
+                let reference = another.as_ref().unwrap_or(&reference);
                 let mut line = judge(package, &report, &place, reference, &input);
                 let own_positions = report["heard"].is_null();
                 let render = (own_positions && place.join("patched.f32").exists())
@@ -179,34 +246,17 @@ pub fn run(args: &Args) -> Result<()> {
     }
     lines.insert(0, reference.line);
     print!("{}", table(&lines));
-    for &package in &missing {
-        if package == ARDOUR {
-            println!(
-                "Ardour 7 is not installed; on Debian 12 `apt-get install ardour`, then `--set-up`"
-            );
-        } else {
-            println!(
-                "{package} is not installed for {}; `cargo xtask hosts --set-up` installs it",
-                python.display()
-            );
-        }
-    }
-    if args.keep.is_none() {
-        fs::remove_dir_all(&temporary)?;
-    }
     let failures = lines
         .iter()
         .flat_map(|line| &line.checks)
         .filter(|(_, result)| result.is_err())
         .count();
-    ensure!(failures == 0, "{failures} check(s) failed");
-    missing.retain(|&package| package != ARDOUR);
-    ensure!(
-        !args.all || missing.is_empty(),
-        "not installed: {}",
-        missing.join(", ")
-    );
-    Ok(())
+    if failures > 0 {
+        println!("What the hosts wrote and said is in {}", folder.display());
+    } else if keep.is_none() {
+        fs::remove_dir_all(&temporary)?;
+    }
+    Ok(failures)
 }
 
 /// What a host says of what it played in real time.
@@ -239,8 +289,32 @@ struct Reference {
     parameters: Vec<Param>,
 }
 
-/// `lead` frames of silence come before the input: where the stages' frames lie depends on them.
-fn clack(bundle: &Path, input: &AudioBuffer, scenes: &[Scene], lead: usize) -> Result<Reference> {
+/// How a host's clock stands to the audio that it plays.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Clock {
+    /// Frames of silence that it plays before the input: where the stages' frames lie depends on them.
+    lead: usize,
+    /// Frames of the input that have gone in when automation of a place arrives, counted from that place.
+    late: usize,
+}
+
+impl Clock {
+    /// What a script says of it; 0 where it says nothing.
+    fn of(report: &Value) -> Self {
+        let frames = |field: &str| report[field].as_u64().unwrap_or(0) as usize;
+        Self {
+            lead: frames("lead"),
+            late: frames("late"),
+        }
+    }
+}
+
+fn clack(
+    bundle: &Path,
+    input: &AudioBuffer,
+    scenes: &[Scene],
+    Clock { lead, late }: Clock,
+) -> Result<Reference> {
     let led = AudioBuffer::new(
         (input.channels.iter())
             .map(|channel| [&vec![0.0; lead], channel.as_slice()].concat())
@@ -262,7 +336,7 @@ fn clack(bundle: &Path, input: &AudioBuffer, scenes: &[Scene], lead: usize) -> R
         for &(frame, name, value) in &scene.changes {
             let (param, value) = plain(&mut plugin, name, value)?;
             changes.push(Change {
-                sample: (lead + frame) as u64,
+                sample: (lead + late + frame) as u64,
                 param,
                 value,
             });
@@ -337,66 +411,19 @@ fn clack_state(bundle: &Path) -> Result<Result<String, String>> {
     })
 }
 
-/// An environment with the hosts under target/, made once for each list of versions; returns its Python.
+/// Whether a host can be driven from this Python.
 ///
 /// # Errors
-/// If Python lacks `venv`, or a package can't be fetched.
-fn set_up(python: &Path) -> Result<PathBuf> {
-    let folder = workspace::target_dir()?.join("hosts");
-    let list = folder.join("requirements.txt");
-    let ready = folder.join(if cfg!(windows) {
-        "Scripts/python.exe"
-    } else {
-        "bin/python"
-    });
-    if fs::read_to_string(&list).is_ok_and(|versions| versions == REQUIREMENTS) {
-        return Ok(ready);
+/// With what is missing.
+fn ready(python: &Path, package: &str) -> Result<()> {
+    if package != ARDOUR {
+        return environment::has(python, package);
     }
-    // Debian's Python comes without.
-    if !has(python, "ensurepip") {
-        packages::ensure_for_hosts()?;
-    }
-    let fresh = Command::new(python)
-        .args(["-m", "venv", "--clear"])
-        .arg(&folder)
-        .status()
-        .with_context(|| format!("{} can't be started", python.display()))?;
-    ensure!(
-        fresh.success(),
-        "{} can't make an environment for the hosts",
-        python.display()
-    );
-    // The list is only in its place once everything on it is.
-    let wanted = folder.join("wanted.txt");
-    fs::write(&wanted, REQUIREMENTS)?;
-    let pip = ["-m", "pip", "install", "--quiet", "--only-binary", ":all:"];
-    let installed = Command::new(&ready)
-        .args(pip)
-        .arg("--requirement")
-        .arg(&wanted)
-        .status()?;
-    ensure!(
-        installed.success(),
-        "pedalboard and DawDreamer can't be installed; is PyPI within reach?"
-    );
-    fs::rename(&wanted, &list)?;
-    Ok(ready)
-}
-
-fn has(python: &Path, module: &str) -> bool {
-    Command::new(python)
-        .args(["-c", &format!("import {module}")])
-        .output()
-        .is_ok_and(|output| output.status.success())
-}
-
-/// Ardour's interpreter and scanner, and what its script needs of Python.
-fn has_ardour(python: &Path) -> bool {
-    let runs = Command::new("ardour7-lua")
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success());
-    runs && has(python, "numpy")
+    let mut interpreter = Command::new("ardour7-lua");
+    interpreter.arg("--version");
+    environment::finish(interpreter, LOOKING)?;
+    // What its script needs of Python.
+    environment::has(python, "numpy")
 }
 
 /// Writes what a script needs into a folder of its own.
@@ -445,25 +472,17 @@ fn python_host(
         .stderr(log)
         .spawn()
         .with_context(|| format!("{} can't be started", python.display()))?;
-    let began = std::time::Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if began.elapsed() > PATIENCE {
-            child.kill()?;
-            child.wait()?;
-            bail!("it hung for {} s", PATIENCE.as_secs());
-        }
-        std::thread::sleep(Duration::from_millis(50));
+    let Some(status) = workspace::wait_within(&mut child, PATIENCE)? else {
+        bail!("it hung for {} s", PATIENCE.as_secs());
     };
     let log = fs::read_to_string(folder.join("log.txt"))?;
-    let tail: Vec<&str> = log.lines().rev().take(3).collect();
-    ensure!(status.success(), "{status}: {}", tail.join(" | "));
+    let lines: Vec<&str> = log.lines().collect();
+    let tail = lines[lines.len().saturating_sub(LAST_WORDS)..].join(" | ");
+    ensure!(status.success(), "{status}: {tail}");
     let report = log
         .lines()
         .find_map(|line| line.strip_prefix("REPORT "))
-        .with_context(|| format!("no report: {}", tail.join(" | ")))?;
+        .with_context(|| format!("no report: {tail}"))?;
     Ok(serde_json::from_str(report)?)
 }
 
@@ -571,11 +590,15 @@ fn read(folder: &Path, name: &str, input: &AudioBuffer) -> Result<AudioBuffer, S
 /// The largest difference, or where it is too large.
 fn alike(out: &AudioBuffer, render: &AudioBuffer) -> Result<f32, String> {
     let mut largest = (0.0f32, 0);
+    let mut first = usize::MAX;
     for (a, b) in out.channels.iter().zip(&render.channels) {
         for (at, (a, b)) in a.iter().zip(b).enumerate() {
             let difference = (a - b).abs();
             if difference.is_nan() || difference > largest.0 {
                 largest = (difference, at);
+            }
+            if difference.is_nan() || difference > TOLERANCE {
+                first = first.min(at);
             }
         }
     }
@@ -583,7 +606,9 @@ fn alike(out: &AudioBuffer, render: &AudioBuffer) -> Result<f32, String> {
     if difference <= TOLERANCE {
         Ok(difference)
     } else {
-        Err(format!("differs by {difference:.1e} at sample {at}"))
+        Err(format!(
+            "differs from sample {first} on, by {difference:.1e} at sample {at}"
+        ))
     }
 }
 

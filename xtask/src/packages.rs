@@ -70,13 +70,27 @@ fn ensure(purpose: &str, packages: &[&str]) -> Result<()> {
         );
     }
     println!("Installing Debian packages for {purpose}: {list}");
-    workspace::run(Command::new("apt-get").args(["update", "-q"]))?;
+    workspace::run(apt_get().args(["update", "-q"]))?;
     workspace::run(
-        Command::new("apt-get")
+        apt_get()
             .env("DEBIAN_FRONTEND", "noninteractive")
             .args(["install", "-y", "-q", "--no-install-recommends"])
             .args(&missing),
     )
+}
+
+/// It gives up on a server that is silent, and on another that holds its lock.
+fn apt_get() -> Command {
+    let mut apt = Command::new("apt-get");
+    for limit in [
+        "Acquire::http::Timeout=30",
+        "Acquire::https::Timeout=30",
+        "Acquire::Retries=2",
+        "DPkg::Lock::Timeout=120",
+    ] {
+        apt.args(["-o", limit]);
+    }
+    apt
 }
 
 fn installed(package: &str) -> bool {

@@ -1,4 +1,4 @@
-// [cli] `cargo xtask test`: every test, those of the bundled plugin included.
+// [cli] `cargo xtask test`: every test, those of the bundled plugin included, and other people's hosts.
 
 use std::{
     io::{BufRead, BufReader},
@@ -7,15 +7,15 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{bundle, packages, workspace};
+use crate::{bundle, hosts, packages, workspace};
 
-/// Builds everything once, bundles the plugin (dev profile), runs all tests.
+/// Builds everything once, bundles the plugin (dev profile), runs all tests, plays the bundles in other plugin hosts.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Bundle a plugin that aborts when `process` allocates, and run the tests against that one.
     #[arg(long)]
     pub assert_allocs: bool,
-    /// Further arguments for `cargo test`, like a test's name.
+    /// Further arguments for `cargo test`, like a test's name; no other hosts then.
     #[arg(last = true)]
     pub cargo: Vec<String>,
 }
@@ -23,7 +23,7 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// If a package is missing, a build or a test fails.
+/// If a package is missing, a build, a test or a host fails.
 pub fn run(args: &Args) -> Result<()> {
     packages::ensure_for_window_tests()?;
     // With `--tests`, features are resolved as `cargo test` resolves them: nothing is built twice.
@@ -51,7 +51,12 @@ pub fn run(args: &Args) -> Result<()> {
         tests.env("DISPLAY", &screen.display);
         tests.env("LIBGL_ALWAYS_SOFTWARE", "1");
     }
-    workspace::run(&mut tests)
+    workspace::run(&mut tests)?;
+    drop(screen);
+    if args.cargo.is_empty() {
+        hosts::test()?;
+    }
+    Ok(())
 }
 
 /// An X server without a monitor, for as long as this lives.

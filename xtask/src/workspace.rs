@@ -2,7 +2,8 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, ExitStatus},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -82,6 +83,25 @@ pub fn run(command: &mut Command) -> Result<()> {
         .with_context(|| format!("could not start {line}"))?;
     ensure!(status.success(), "{line}: {status}");
     Ok(())
+}
+
+/// Waits for a child's end; after `limit` ends it and returns `None`.
+///
+/// # Errors
+/// If the system can't say what became of it.
+pub fn wait_within(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if began.elapsed() > limit {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// The folder of the bundles.

@@ -78,7 +78,8 @@ def ardour(program, *arguments):
         check=False,
     )
     if run.returncode != 0:
-        raise SystemExit(f"{program}: {run.returncode}\n{run.stdout}")
+        # The last line is what is shown of a log.
+        raise SystemExit(f"{run.stdout}\n{program} ended with status {run.returncode}")
     return run.stdout
 
 
@@ -218,6 +219,8 @@ job.report["reported_latency"] = next(int(line[1]) for line in said if line[0] =
 job.report["lead"] = -job.report["reported_latency"] % PERIOD
 # Ardour takes the latency off; that it takes off the right one is seen by the transparent scene.
 job.report["latency"] = job.report["reported_latency"]
+# The place that it gives the plugin, and applies automation of, is that of what comes out: what goes in is ahead of it.
+job.report["late"] = job.report["reported_latency"]
 
 for scene in job.scenes:
     text = set_values(scene["set"])
@@ -244,8 +247,8 @@ quit()
 back = {name: float(value) for value, name in said}
 job.report["state"] = all(close(back[name], value) for name, value in values)
 
-# A project with rebuilt takes, as a preset: opened, saved, exported from the saved session. Ardour reports positions
-# that are ahead by the latency: what was rebuilt in another host lies elsewhere, and is not played.
+# A project with rebuilt takes, as a preset: opened, saved, exported from the saved session. Ardour reports the
+# positions of what comes out, not of what goes in: what was rebuilt in another host lies elsewhere, and is not played.
 presets = HOME / ".vst3" / "presets" / "Uncook" / "Uncook"
 presets.mkdir(parents=True)
 shutil.copy(job.preset(), presets / "project.vstpreset")

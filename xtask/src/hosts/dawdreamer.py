@@ -83,7 +83,7 @@ job.report["commits"] = saved_commits(opened)
 # Played once, captured, and rebuilt in the background.
 engine, player = make()
 render(engine, player, job.padded(0))
-deadline = time.monotonic() + 120
+deadline = time.monotonic() + 300
 while saved_commits(player) == 0 and time.monotonic() < deadline:
     time.sleep(0.2)
 job.report["captured"] = saved_commits(player)
