@@ -118,17 +118,41 @@ impl Plugin for Reader {
     }
 
     fn output_hook(&mut self, _context: &Context, output: &mut FullOutput) {
-        if let Some(update) = output.platform_output.accesskit_update.take() {
+        if let Some(mut update) = output.platform_output.accesskit_update.take() {
+            name_window(&mut update);
             self.root = update.tree.as_ref().map(|tree| tree.root).or(self.root);
             self.adapter.update_if_active(|| update);
         }
     }
 }
 
+/// Says which window it is: a reader that comes to it would call it a frame.
+fn name_window(update: &mut TreeUpdate) {
+    let root = update.tree.as_ref().map(|tree| tree.root);
+    let nodes = update.nodes.iter_mut();
+    for (_, node) in nodes.filter(|(id, _)| Some(*id) == root) {
+        node.set_label("Uncook");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use egui::accesskit::Action;
+    use egui::accesskit::{Action, TreeInfo};
+
+    #[test]
+    fn the_window_has_a_name() {
+        let (root, other) = (NodeId(1), NodeId(2));
+        let mut update = TreeUpdate {
+            nodes: [root, other].map(|id| (id, Node::new(Role::Window))).into(),
+            tree: Some(TreeInfo::new(root)),
+            tree_id: TreeId::ROOT,
+            focus: root,
+        };
+        name_window(&mut update);
+        let names: Vec<_> = update.nodes.iter().map(|(_, node)| node.label()).collect();
+        assert_eq!(names, [Some("Uncook"), None]);
+    }
 
     #[test]
     fn what_a_reader_asks_for_is_done_and_a_tree_is_made_only_for_readers() {

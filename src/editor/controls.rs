@@ -568,10 +568,20 @@ pub fn choice<T: Enum + PartialEq + Copy + 'static>(
             }
         })
         .response;
+    describe(response, name, variant(current), hint);
+}
+
+/// What is said of a list: its name, what is chosen, what it is about.
+pub fn describe(response: Response, name: &str, chosen: &str, hint: &str) -> Response {
     response.widget_info(|| {
-        let mut info = WidgetInfo::labeled(Role::ComboBox, ui.is_enabled(), name);
-        info.current_text_value = Some(variant(current).to_owned());
+        let mut info = WidgetInfo::labeled(Role::ComboBox, response.enabled(), name);
+        info.current_text_value = Some(chosen.to_owned());
         info
     });
-    response.on_hover_text(hint);
+    let response = response.on_hover_text(hint);
+    response.ctx.accesskit_node_builder(response.id, |node| {
+        // AT-SPI has no place for what is chosen but this.
+        node.set_description(format!("{chosen}. {hint}"));
+    });
+    response
 }

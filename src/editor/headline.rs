@@ -106,7 +106,10 @@ fn verdict(p: &Palette, model: &Model<'_>, plan: &Plan) -> (Color32, Vec<String>
         let hurt = take.shares.iter().any(|s| *s >= verdict::MIN_SHARE);
         let colour = if hurt { p.warning } else { p.line };
         return match take.state {
-            TakeState::Failed => plain(p.problem, "The analysis failed."),
+            TakeState::Failed => plain(
+                p.problem,
+                "The analysis failed. Press Analyse to try again.",
+            ),
             _ => (colour, vec![verdict::so_far(take)]),
         };
     }

@@ -12,6 +12,7 @@ use crate::{
     editor::{
         model::{Command, Model},
         music::{self, Picked, What},
+        scale,
         state::{State, Tab},
         theme::Palette,
         timeline::{Span, take_end},
@@ -121,12 +122,12 @@ pub fn draw(
         }
     }
     for (lane, name) in [(places.chords, "chords"), (places.bass, "bass")] {
-        label(painter, p, lane, name);
+        scale::beside(painter, p, lane, lane.center().y, name);
     }
     for (i, (name, _)) in DRUM_ROWS.iter().enumerate() {
         let top = places.drums.top() + i as f32 * DRUM_ROW;
         let lane = Rect::from_min_size(pos2(rect.left(), top), vec2(rect.width(), DRUM_ROW));
-        label(painter, p, lane, name);
+        scale::beside(painter, p, lane, lane.center().y, name);
     }
     let response = ui.interact(rect, ui.scope_id().with("lanes"), Sense::click_and_drag());
     response.widget_info(|| WidgetInfo::labeled(egui::Role::Canvas, true, "Music"));
@@ -448,14 +449,6 @@ impl Roll {
     }
 }
 
-fn label(painter: &Painter, p: &Palette, lane: Rect, name: &str) {
-    let galley = painter.layout_no_wrap(name.to_owned(), FontId::proportional(9.0), p.dim);
-    let place = pos2(lane.left() + 3.0, lane.center().y - 0.5 * galley.size().y);
-    let ground = Rect::from_min_size(place, galley.size()).expand2(vec2(2.0, -1.0));
-    painter.rect_filled(ground, CornerRadius::same(2), p.panel.gamma_multiply(0.85));
-    painter.galley(place, galley, p.dim);
-}
-
 /// One take's profile on its way to pixels.
 struct Lane<'a> {
     painter: &'a Painter,
@@ -521,8 +514,7 @@ impl Lane<'_> {
             self.painter
                 .rect_filled(cell, CornerRadius::same(2), colour);
             if b - a > 30.0 {
-                // The name of the lane stays readable.
-                let place = pos2((a + 4.0).max(rect.left() + 44.0), rect.center().y);
+                let place = pos2((a + 4.0).max(rect.left() + 4.0), rect.center().y);
                 let text = readable(&chord.label);
                 let font = FontId::proportional(11.0);
                 let painter = self.painter.with_clip_rect(cell.intersect(rect));

@@ -9,7 +9,7 @@ use crate::{
         history::Change,
         model::{Command, Model, SILENCE_DB},
         state::State,
-        status, theme, waveform,
+        status, theme, verdict, waveform,
     },
     worker::view::{ModelView, TakeView},
 };
@@ -66,6 +66,7 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
     ui.add_space(4.0);
     let p = theme::of(ui);
     ui.label(theme::title(p, "DAMAGE NOW"));
+    ui.spacing_mut().item_spacing.x = 3.0 * theme::GAP;
     ui.columns(2, |columns| {
         for (i, kind) in DamageKind::ALL.into_iter().enumerate() {
             let severity = model.levels.severity[kind as usize];
@@ -116,24 +117,7 @@ pub fn analysis(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec
         ];
         controls::choice(ui, "Separator", (hint, &meanings), &params.separator, out);
     });
-    row(ui, "Regenerator", &mut |ui| {
-        let hint = "Who rebuilds damaged drums and bass";
-        let meanings = [
-            "Nobody: drums and bass are only restored",
-            "From their own sound, where they are damaged and it measures better",
-            "The same over the whole take, for you to judge by ear",
-            "A generating model, where they are damaged; see Models",
-            "The same, decoded by a second model: slower, cleaner",
-            "Damaged spans made anew from their own codes by a model",
-        ];
-        controls::choice(
-            ui,
-            "Regenerator",
-            (hint, &meanings),
-            &params.regenerator,
-            out,
-        );
-    });
+    row(ui, "Regenerator", &mut |ui| regenerator(ui, model, out));
     if let Some(found) = &model.view.model {
         terms(ui, found, out);
     }
@@ -155,11 +139,21 @@ pub fn analysis(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec
         );
         ui.label(RichText::new(text).color(p.warning));
     }
-    ui.add_space(6.0);
-    let p = theme::of(ui);
-    let licences = "Built-in separation and resynthesis: no model, no download. Uncook: MIT or Apache-2.0. \
-                    Interface: egui (MIT or Apache-2.0), nice-plug (ISC). Typeface: Inter (OFL).";
-    ui.label(RichText::new(licences).small().color(p.dim));
+}
+
+/// Who rebuilds drums and bass.
+pub fn regenerator(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
+    let hint = "Who rebuilds damaged drums and bass, in the next analysis and by Regenerate";
+    let meanings = [
+        "Nobody: drums and bass are only restored",
+        "From their own sound, where they are damaged and it measures better",
+        "The same over the whole take, for you to judge by ear",
+        "A generating model, where they are damaged; see Models",
+        "The same, decoded by a second model: slower, cleaner",
+        "Damaged spans made anew from their own codes by a model",
+    ];
+    let param = &model.params.analysis.regenerator;
+    controls::choice(ui, "Regenerator", (hint, &meanings), param, out);
 }
 
 /// What the chosen regenerator's models need, and their terms: shown always, asked once.
@@ -212,8 +206,12 @@ fn suggestions(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<
         return;
     };
     let stored = model.params.style.get();
-    ui.horizontal_wrapped(|ui| {
-        ui.add_space(LABEL + 6.0);
+    // Under the field, however many lines they take.
+    let mut room = ui.available_rect_before_wrap();
+    room.min.x += LABEL + ui.spacing().item_spacing.x;
+    let layout = egui::Layout::left_to_right(egui::Align::Min).with_main_wrap(true);
+    let under = egui::UiBuilder::new().max_rect(room).layout(layout);
+    ui.scope_builder(under, |ui| {
         for words in status::style_words(&findings.profile) {
             if stored.contains(&words) {
                 continue;
@@ -258,8 +256,9 @@ pub fn legend(ui: &mut Ui, model: &Model<'_>) {
     for (kind, share) in kinds {
         waveform::swatch(ui, p, kind);
         let (text, colour) = if any {
-            let percent = (100.0 * share).max(1.0);
-            (format!("{} {percent:.0} %", kind.label()), p.text)
+            let text = format!("{} {}", kind.label(), verdict::share_words(share));
+            let loud = share >= verdict::MIN_SHARE;
+            (text, if loud { p.text } else { p.dim })
         } else {
             (kind.label().to_owned(), p.dim)
         };

@@ -19,6 +19,7 @@ pub mod peaks;
 pub mod plan;
 pub mod presets;
 pub mod quality;
+pub mod scale;
 pub mod spectrogram;
 pub mod stale;
 pub mod state;
@@ -69,7 +70,7 @@ use crate::{
     worker::{
         session::{Edits, Listening, Regenerate, Session},
         shelf::{Order, ShelfView},
-        view::View,
+        view::{Problem, View},
     },
 };
 
@@ -525,7 +526,8 @@ impl NiceEguiApp for App {
         Ok(())
     }
 
-    fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut Frame) {
+    fn ui(&mut self, ui: &mut egui::Ui, frame: &mut Frame) {
+        frame.set_key_capture(window::kept_keys(ui.ctx().text_edit_focused()));
         self.answered();
         self.carried();
         let levels = self.watch.as_ref().map(Watch::levels).unwrap_or_default();
@@ -533,7 +535,7 @@ impl NiceEguiApp for App {
         if !self.problems.is_empty() {
             Arc::make_mut(&mut view)
                 .problems
-                .extend(self.problems.iter().cloned());
+                .extend(self.problems.iter().cloned().map(Problem::from));
         }
         let state = self.state.clone();
         let mut state = state.lock();

@@ -382,15 +382,9 @@ struct Shown<'a> {
 
 impl Shown<'_> {
     fn tempo(&self, ui: &mut Ui, state: &mut State, out: &mut Vec<Command>) {
-        let &Self {
-            model,
-            take,
-            profile,
-            ..
-        } = self;
         ui.horizontal(|ui| {
             ui.label("Tempo");
-            let now = profile.tempo_bpm.map_or(120.0, |t| t.value);
+            let now = self.profile.tempo_bpm.map_or(120.0, |t| t.value);
             let mut bpm = now;
             let [low, high] = [MILLI_BPM.start(), MILLI_BPM.end()].map(|m| f64::from(*m) / 1e3);
             let response = ui.add(
@@ -410,7 +404,7 @@ impl Shown<'_> {
                 info.value = Some(now);
                 info
             });
-            let edits = model.view.edits.music_of(take.start);
+            let edits = self.model.view.edits.music_of(self.take.start);
             let edited = edits.iter().any(|e| matches!(e, MusicEdit::Tempo { .. }));
             // The first click has put a text field in the number's place: only the pointer knows of both.
             let doubled = ui.input(|i| {
@@ -419,24 +413,38 @@ impl Shown<'_> {
             });
             if edited && doubled {
                 response.surrender_focus();
-                let mut after = Edits::clone(&model.view.edits);
-                let music = after.music_mut(take.start);
+                let mut after = Edits::clone(&self.model.view.edits);
+                let music = after.music_mut(self.take.start);
                 music.retain(|e| !matches!(e, MusicEdit::Tempo { .. }));
-                settle(state, model, "tempo as heard".to_owned(), after, out);
+                settle(state, self.model, "tempo as heard".to_owned(), after, out);
                 return;
             }
             // Leaving the field without a change gives back what it showed, a decimal: that is no edit.
             if response.changed() && (bpm - now).abs() >= 0.05 {
                 let milli_bpm = (bpm * 1e3).round() as u32;
                 let edit = MusicEdit::Tempo { milli_bpm };
-                change(state, model, take.start, "tempo".to_owned(), [edit], out);
+                change(
+                    state,
+                    self.model,
+                    self.take.start,
+                    "tempo".to_owned(),
+                    [edit],
+                    out,
+                );
             }
             for (text, factor) in [("Half", 0.5), ("Double", 2.0)] {
                 let hint = "Where the tempo was heard twice as fast or slow as it is counted";
                 if ui.small_button(text).on_hover_text(hint).clicked() {
                     let milli_bpm = (now * factor * 1e3).round() as u32;
                     let edit = MusicEdit::Tempo { milli_bpm };
-                    change(state, model, take.start, "tempo".to_owned(), [edit], out);
+                    change(
+                        state,
+                        self.model,
+                        self.take.start,
+                        "tempo".to_owned(),
+                        [edit],
+                        out,
+                    );
                 }
             }
         });
@@ -445,13 +453,7 @@ impl Shown<'_> {
     /// The span that a chord is about, in samples of the take: the selection, else the chord that is picked or
     /// at the playhead.
     fn chord_span(&self, state: &State) -> Option<(i64, i64)> {
-        let &Self {
-            model,
-            take,
-            profile,
-            rate,
-        } = self;
-        let inside = |pos: SamplePos| pos.since(take.start).clamp(0, take.frames as i64);
+        let inside = |pos: SamplePos| pos.since(self.take.start).clamp(0, self.take.frames as i64);
         if let Some((start, end)) = state.selection {
             let (start, end) = (inside(start), inside(end));
             return (start < end).then_some((start, end));
@@ -460,34 +462,31 @@ impl Shown<'_> {
             take: of,
             what: What::Chord { start, end },
         }) = state.music.picked
-            && of == take.start
+            && of == self.take.start
         {
             return Some((start, end));
         }
-        let at = inside(model.levels.position.unwrap_or(take.start)) as f64 / rate;
-        (profile.chords.iter())
+        let at = inside(self.model.levels.position.unwrap_or(self.take.start)) as f64 / self.rate;
+        (self.profile.chords.iter())
             .find(|c| (c.start..c.end).contains(&at))
-            .map(|c| match What::of_chord(c, rate) {
+            .map(|c| match What::of_chord(c, self.rate) {
                 What::Chord { start, end } => (start, end),
                 _ => (0, 0),
             })
     }
 
     fn chord(&self, ui: &mut Ui, state: &mut State, out: &mut Vec<Command>) {
-        let &Self {
-            model,
-            take,
-            profile,
-            rate,
-        } = self;
         let p = theme::of(ui);
         let Some((start, end)) = self.chord_span(state) else {
             let words = "Select a span, or pick a chord, to say what is played there.";
             ui.label(RichText::new(words).color(p.dim));
             return;
         };
-        let now = (profile.chords.iter())
-            .find(|c| c.start * rate <= start as f64 + 0.5 && (start as f64) < c.end * rate - 0.5)
+        let now = (self.profile.chords.iter())
+            .find(|c| {
+                c.start * self.rate <= start as f64 + 0.5
+                    && (start as f64) < c.end * self.rate - 0.5
+            })
             .map_or_else(String::new, |c| lanes::readable(&c.label));
         ui.horizontal(|ui| {
             ui.label("Chord");
@@ -496,7 +495,7 @@ impl Shown<'_> {
                 .add(TextEdit::singleline(&mut text).desired_width(70.0))
                 .accessible_name("Chord")
                 .on_hover_text("Such as Am, F#m7, Gmaj7, C/E, Bdim; N for none. Return takes it");
-            let clock = |at: i64| status::fine_time((take.start.0 + at) as f64 / rate);
+            let clock = |at: i64| status::fine_time((self.take.start.0 + at) as f64 / self.rate);
             ui.label(format!("{}–{}", clock(start), clock(end)));
             let label = harte(&text);
             if label.is_none() && state.music.chord.is_some() {
@@ -513,33 +512,27 @@ impl Shown<'_> {
                 if let Some(label) = label.filter(|_| field.lost_focus() && text != now) {
                     let name = format!("chord {} {}", lanes::readable(&label), clock(start));
                     let edit = MusicEdit::Chord { start, end, label };
-                    change(state, model, take.start, name, [edit], out);
+                    change(state, self.model, self.take.start, name, [edit], out);
                 }
             }
         });
     }
 
     fn picked(&self, ui: &mut Ui, state: &mut State, out: &mut Vec<Command>) {
-        let &Self {
-            model,
-            take,
-            profile,
-            rate,
-        } = self;
-        let Some(picked) = state.music.picked.filter(|p| p.take == take.start) else {
+        let Some(picked) = state.music.picked.filter(|p| p.take == self.take.start) else {
             return;
         };
-        let at = picked.what.at() as f64 / rate;
+        let at = picked.what.at() as f64 / self.rate;
         let step = |by: f64| {
-            let (_, step) = cell(profile, at);
-            (snapped(profile, at + by * step) * rate).round() as i64
+            let (_, step) = cell(self.profile, at);
+            (snapped(self.profile, at + by * step) * self.rate).round() as i64
         };
         let what = picked.what;
         if matches!(what, What::Chord { .. }) {
             return;
         }
         ui.horizontal_wrapped(|ui| {
-            let clock = status::fine_time(take.start.0 as f64 / rate + at);
+            let clock = status::fine_time(self.take.start.0 as f64 / self.rate + at);
             let title = format!("{} {clock}", what.name());
             ui.label(RichText::new(title).font(theme::strong(theme::BODY)));
             let mut to = None;
@@ -565,8 +558,8 @@ impl Shown<'_> {
                             velocity,
                         })
                     };
-                    let (_, sixteenth) = cell(profile, at as f64 / rate);
-                    let by = (sixteenth * rate).round() as i64;
+                    let (_, sixteenth) = cell(self.profile, at as f64 / self.rate);
+                    let by = (sixteenth * self.rate).round() as i64;
                     button("Higher", "A semitone", note(frames, midi + 1));
                     button("Lower", "A semitone", note(frames, midi.saturating_sub(1)));
                     button("Longer", "A sixteenth", note(frames + by, midi));
@@ -599,25 +592,19 @@ impl Shown<'_> {
             }
             button("Delete", "Takes it out of the music", None);
             if let Some(to) = to.filter(|to| *to != Some(what)) {
-                replace(state, model, picked, to, out);
+                replace(state, self.model, picked, to, out);
             }
         });
     }
 
     /// What can be added at the playhead by key or screen reader.
     fn adding(&self, ui: &mut Ui, state: &mut State, out: &mut Vec<Command>) {
-        let &Self {
-            model,
-            take,
-            profile,
-            rate,
-        } = self;
-        let place = state.selection.map(|s| s.0).or(model.levels.position);
+        let place = state.selection.map(|s| s.0).or(self.model.levels.position);
         let seconds = place
-            .map_or(0, |pos| pos.since(take.start))
-            .clamp(0, take.frames as i64) as f64
-            / rate;
-        let at = (snapped(profile, seconds) * rate).round() as i64;
+            .map_or(0, |pos| pos.since(self.take.start))
+            .clamp(0, self.take.frames as i64) as f64
+            / self.rate;
+        let at = (snapped(self.profile, seconds) * self.rate).round() as i64;
         ui.horizontal_wrapped(|ui| {
             ui.label("Add");
             let hint = "At the start of the selection, else at the playhead, on the grid";
@@ -633,26 +620,20 @@ impl Shown<'_> {
             let button = ui.small_button("bass note").on_hover_text(hint);
             button.widget_info(|| WidgetInfo::labeled(egui::Role::Button, true, "Add bass note"));
             if button.clicked() {
-                new = Some(new_note(profile, at, None, rate));
+                new = Some(new_note(self.profile, at, None, self.rate));
             }
             if let Some(what) = new {
-                let take = take.start;
-                add(state, model, Picked { take, what }, out);
+                let take = self.take.start;
+                add(state, self.model, Picked { take, what }, out);
             }
         });
     }
 
     fn files(&self, ui: &mut Ui, state: &mut State, out: &mut Vec<Command>) {
-        let &Self {
-            model,
-            take,
-            profile,
-            rate,
-        } = self;
         let p = theme::of(ui);
         ui.horizontal(|ui| {
             let midi_name = || {
-                let clock = status::time(take.start.0 as f64 / rate).replace(':', ".");
+                let clock = status::time(self.take.start.0 as f64 / self.rate).replace(':', ".");
                 format!("Uncook {clock}")
             };
             let hint = "Tempo, chords as markers, drums, bass and melody, as edited, where they \
@@ -660,7 +641,7 @@ impl Shown<'_> {
             if ui.button("Save MIDI").on_hover_text(hint).clicked() {
                 out.push(Command::SaveMidi {
                     name: midi_name(),
-                    bytes: midi::midi_file(profile),
+                    bytes: midi::midi_file(self.profile),
                 });
             }
             let save_as = ui
@@ -670,20 +651,20 @@ impl Shown<'_> {
             if save_as.clicked() {
                 out.push(Command::Choose(Want::SaveMidi {
                     name: midi_name(),
-                    bytes: midi::midi_file(profile),
+                    bytes: midi::midi_file(self.profile),
                 }));
             }
-            let edits = model.view.edits.music_of(take.start);
+            let edits = self.model.view.edits.music_of(self.take.start);
             let forget = ui
                 .add_enabled(!edits.is_empty(), egui::Button::new("Forget edits"))
                 .on_hover_text("Back to what was heard; undo brings the edits back")
                 .on_disabled_hover_text("Nothing was edited here");
             if forget.clicked() {
                 let name = format!("forget {} edits", edits.len());
-                let mut after = Edits::clone(&model.view.edits);
-                after.music_mut(take.start).clear();
+                let mut after = Edits::clone(&self.model.view.edits);
+                after.music_mut(self.take.start).clear();
                 state.music.picked = None;
-                settle(state, model, name, after, out);
+                settle(state, self.model, name, after, out);
             }
         });
         if let Some(path) = state.music.saved.clone() {

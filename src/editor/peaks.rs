@@ -39,8 +39,10 @@ fn coarse(from: usize, to: usize) -> Range<usize> {
 pub struct Columns<'a> {
     /// From, to, and the width of each, in points.
     pub extent: (f32, f32, f32),
-    /// As high as full scale; its width is that of `span`.
+    /// Its width is that of `span`.
     pub lane: Rect,
+    /// The amplitude that is as high as the lane.
+    pub full: f32,
     pub span: &'a Span,
     pub take: &'a TakeView,
 }
@@ -68,7 +70,11 @@ impl Columns<'_> {
 
     fn bars(&self, picture: &Picture, colour: impl Fn(usize) -> Color32) -> Vec<Bar> {
         let Self {
-            lane, span, take, ..
+            lane,
+            span,
+            take,
+            full,
+            ..
         } = self;
         let rate = f64::from(take.sample_rate.max(1));
         let half = 0.5 * lane.height();
@@ -82,7 +88,7 @@ impl Columns<'_> {
             .filter_map(|(i, x)| {
                 let (from, to) = (sample(x), sample(x + self.extent.2));
                 let peak = (picture.wave).over(coarse(from / PEAK_SAMPLES, to / PEAK_SAMPLES))?;
-                let (high, low) = (peak.high.clamp(-1.0, 1.0), peak.low.clamp(-1.0, 1.0));
+                let [high, low] = [peak.high, peak.low].map(|x| (x / full).clamp(-1.0, 1.0));
                 let top = middle - high * half;
                 Some(Bar {
                     x,

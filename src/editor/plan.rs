@@ -6,7 +6,7 @@ use egui::{RichText, ScrollArea, Ui, WidgetInfo, vec2};
 use nice_plug::prelude::{FloatParam, Param};
 
 use crate::{
-    damage::{DEFAULT_THRESHOLD, DamageKind, FRAMES_PER_SECOND, Stem},
+    damage::{DEFAULT_THRESHOLD, DamageKind, FRAMES_PER_SECOND, Severity, Stem},
     editor::{
         controls,
         history::Change,
@@ -19,15 +19,16 @@ use crate::{
     exchange::SamplePos,
     params::UncookParams,
     worker::{
+        options::CaptureMode,
         session::{Decision, Edits},
-        view::{Findings, StemFindings, TakeView},
+        view::{Findings, StemFindings, TakeState, TakeView},
     },
 };
 
 /// Spans closer than this are one line, in seconds; doubled until there are few enough lines.
 const MIN_GAP: f64 = 1.0;
 /// Width of a line's slider with its value.
-const AMOUNT_WIDTH: f32 = 128.0;
+const AMOUNT_WIDTH: f32 = 120.0;
 /// Lines a stem, at most, and parts of a line.
 const MAX_SPANS: usize = 6;
 const MAX_PARTS: usize = 12;
@@ -152,6 +153,18 @@ fn mean_over_threshold(frames: impl Iterator<Item = f32>) -> f32 {
     }
 }
 
+/// The kind that damages most of the frames, by how much: the one that the verdict and the stem's row name, too.
+fn dominant(frames: &[Severity]) -> Option<DamageKind> {
+    let weight = |kind: DamageKind| -> f64 {
+        let hurt = frames.iter().map(|frame| f64::from(frame[kind as usize]));
+        hurt.filter(|s| *s >= f64::from(DEFAULT_THRESHOLD)).sum()
+    };
+    let all = DamageKind::ALL.map(|kind| (kind, weight(kind)));
+    let most = all.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    most.filter(|(_, weight)| *weight > 0.0)
+        .map(|(kind, _)| kind)
+}
+
 /// Where `stem` was rebuilt. The findings say that it was; its damage says where.
 fn spans(take: &TakeView, stem: Stem, found: &StemFindings) -> Vec<Span> {
     if !found.rebuilt {
@@ -195,15 +208,11 @@ fn spans(take: &TakeView, stem: Stem, found: &StemFindings) -> Vec<Span> {
     (ranges.iter().enumerate())
         .map(|(i, &(from, to))| {
             let inside = &frames[from.min(frames.len())..to.min(frames.len())];
-            let mut worst = [0.0f32; DamageKind::COUNT];
-            for frame in inside {
-                for (worst, severity) in worst.iter_mut().zip(frame) {
-                    *worst = worst.max(*severity);
-                }
-            }
-            let kind = (DamageKind::ALL.into_iter())
-                .max_by(|a, b| worst[*a as usize].total_cmp(&worst[*b as usize]))
-                .filter(|kind| worst[*kind as usize] >= DEFAULT_THRESHOLD);
+            let kind = dominant(inside);
+            let severity = kind.map_or(0.0, |kind| {
+                let all = inside.iter().map(|frame| frame[kind as usize]);
+                all.fold(0.0, f32::max)
+            });
             let strongest = inside.iter().map(|f| f.iter().copied().fold(0.0, f32::max));
             // A decision holds half-way to its neighbours: rebuilding reaches beyond the damage.
             let begin = if i == 0 { 0 } else { cuts[i - 1] };
@@ -223,7 +232,7 @@ fn spans(take: &TakeView, stem: Stem, found: &StemFindings) -> Vec<Span> {
                 from: origin + from as f64 / per_second,
                 to: origin + to as f64 / per_second,
                 kind,
-                severity: kind.map_or(0.0, |kind| worst[kind as usize]),
+                severity,
                 confidence: mean_over_threshold(strongest),
                 rate,
             }
@@ -232,6 +241,18 @@ fn spans(take: &TakeView, stem: Stem, found: &StemFindings) -> Vec<Span> {
 }
 
 impl Span {
+    /// "0:41–0:44". Short ones are told apart by their hundredths.
+    pub fn place(&self) -> String {
+        let clock = |seconds: f64| {
+            if self.to - self.from < 2.0 {
+                status::fine_time(seconds)
+            } else {
+                status::time(seconds.round())
+            }
+        };
+        format!("{}–{}", clock(self.from), clock(self.to))
+    }
+
     /// The parts of the span that were decided about differently, in order; itself where there is only one.
     pub fn parts(&self, edits: &Edits) -> Vec<Self> {
         let mut cuts: Vec<SamplePos> = (edits.decisions.iter())
@@ -347,6 +368,17 @@ fn empty_words(model: &Model<'_>, take: Option<&TakeView>) -> &'static str {
         }
         Some(take) if take.findings.is_some() => "No damage found. Nothing needs repair.",
         Some(_) if model.view.job.is_some() => "Measuring. The proposed repair appears here.",
+        Some(take) if take.state == TakeState::Capturing => {
+            match model.params.analysis.capture.value() {
+                CaptureMode::Automatic => {
+                    "Capturing. Stop playback, or press Analyse, for a proposed repair."
+                }
+                _ => "Capturing. Press Analyse for a proposed repair.",
+            }
+        }
+        Some(take) if take.state == TakeState::Failed => {
+            "The analysis failed. Press Analyse to try again."
+        }
         Some(_) => "Captured. Press Analyse for a proposed repair.",
     }
 }
@@ -416,7 +448,7 @@ fn row(
                 "Refused. Click to accept."
             })
             .clicked();
-        let width = (ui.available_width() - AMOUNT_WIDTH - 4.0).max(80.0);
+        let width = (ui.available_width() - AMOUNT_WIDTH - 10.0).max(80.0);
         let (rect, response) = ui.allocate_exact_size(vec2(width, 32.0), egui::Sense::click());
         response.widget_info(|| {
             let name = format!("Show {}", words.name);
@@ -547,12 +579,7 @@ fn span_row(
     let edits = &model.view.edits;
     let percent = edits.percent_at(span.stem, span.start);
     // Short parts are told apart by their hundredths.
-    let clock = if span.to - span.from < 2.0 {
-        status::fine_time
-    } else {
-        status::time
-    };
-    let place = format!("{}–{}", clock(span.from), clock(span.to));
+    let place = span.place();
     let name = format!("{} {place}", span.stem.name());
     let verb = if percent > 0 {
         "Rebuild"
@@ -660,6 +687,43 @@ mod tests {
             (SamplePos(48_000), SamplePos(48_000 + 240_000))
         );
         assert_eq!((b.start, b.end), (a.end, SamplePos(48_000 + 480_000)));
+    }
+
+    /// One row must not say "overdriven" of what the others call clipped: a moment's worst is not what it mostly is.
+    #[test]
+    fn a_span_is_named_after_what_damages_most_of_it() {
+        let (take, mut findings) = take();
+        let frames = &mut findings.stems[Stem::Bass as usize].damage.frames;
+        for frame in &mut frames[200..300] {
+            frame[DamageKind::Saturation as usize] = 0.6;
+        }
+        frames[250][DamageKind::Reverb as usize] = 1.0;
+        frames[250][DamageKind::Saturation as usize] = 0.7;
+        let span = &Plan::new(&take, &findings).spans[0];
+        assert_eq!(span.kind, Some(DamageKind::Saturation));
+        assert!(
+            (span.severity - 0.7).abs() < 1e-6,
+            "the severity is its own"
+        );
+        assert_eq!(dominant(&[]), None);
+        assert_eq!(dominant(&[[0.1; DamageKind::COUNT]]), None);
+    }
+
+    #[test]
+    fn a_place_is_rounded_to_what_is_told_apart() {
+        let (take, findings) = take();
+        let span = Plan::new(&take, &findings).spans[0].clone();
+        let place = |from, to| {
+            Span {
+                from,
+                to,
+                ..span.clone()
+            }
+            .place()
+        };
+        assert_eq!(place(2.98, 6.02), "0:03–0:06");
+        assert_eq!(place(59.6, 125.4), "1:00–2:05");
+        assert_eq!(place(2.98, 4.9), "0:02.98–0:04.90");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use egui::{Color32, ColorImage, Painter, Pos2, Rect, TextureHandle, TextureOptio
 
 use crate::{
     editor::{
+        scale,
         theme::Palette,
         timeline::{Span, take_end},
     },
@@ -126,27 +127,20 @@ fn colours(dark: bool) -> [Color32; COLOURS] {
     })
 }
 
-/// Lines at frequencies that musicians know; in a low lane only those whose names have room.
+/// Lines at frequencies that musicians know, named on the left; in a low lane only those whose names have room.
 pub fn axis(painter: &Painter, p: &Palette, rect: Rect) {
     /// Height of a name with some air.
-    const ROOM: f32 = 13.0;
+    const ROOM: f32 = 11.0;
     let (low, high) = SPECTRUM_HZ;
-    let mut free = rect.bottom();
+    let mut free = f32::INFINITY;
     for (hz, text) in [(100.0, "100 Hz"), (1_000.0, "1 kHz"), (10_000.0, "10 kHz")] {
         let share = (hz / low).ln() / (high / low).ln();
         let y = rect.bottom() - share as f32 * rect.height();
         let line = egui::Stroke::new(1.0, p.text.gamma_multiply(0.18));
         painter.hline(rect.x_range(), y, line);
-        // Above it the name of the state has its place.
-        if y > free || y - 2.0 * ROOM < rect.top() {
-            continue;
+        if y <= free {
+            free = y - ROOM;
+            scale::beside(painter, p, rect, y, text);
         }
-        free = y - ROOM;
-        let font = egui::FontId::proportional(10.0);
-        let galley = painter.layout_no_wrap(text.to_owned(), font, p.text);
-        let place = egui::pos2(rect.right() - galley.size().x - 4.0, y - galley.size().y);
-        let ground = Rect::from_min_size(place, galley.size()).expand2(egui::vec2(2.0, 0.0));
-        painter.rect_filled(ground, 2.0, p.well.gamma_multiply(0.75));
-        painter.galley(place, galley, p.text);
     }
 }

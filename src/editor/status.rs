@@ -4,10 +4,13 @@ use egui::Color32;
 
 use crate::{
     damage::Stem,
-    editor::{lanes, model::Model, stems, theme::Palette},
+    editor::{lanes, model::Model, stems, theme::Palette, timeline::take_end},
     exchange::meters::PlayerState,
     profile::{Chord, Mode, MusicalProfile, PITCH_CLASSES},
-    worker::{options::CaptureMode, view::TakeState},
+    worker::{
+        options::CaptureMode,
+        view::{TakeState, TakeView},
+    },
 };
 
 /// The status line: its colour and its words.
@@ -43,7 +46,7 @@ pub fn line(p: &Palette, model: &Model<'_>) -> (Color32, String) {
         return (p.warning, words);
     }
     match levels.player {
-        PlayerState::Patch => (p.accent, "Playing rebuilt audio.".to_owned()),
+        PlayerState::Patch => (p.accent, patched(model)),
         PlayerState::OutOfDate => (
             p.warning,
             "Out of date: the audio here is not what was captured. Play it once more to renew it."
@@ -75,6 +78,28 @@ fn listening(model: &Model<'_>) -> Option<String> {
     ))
 }
 
+/// What plays where an analysis is done.
+fn patched(model: &Model<'_>) -> String {
+    let findings = model.current_take().and_then(|t| t.findings.as_ref());
+    let rebuilt = findings.is_none_or(|f| f.stems.iter().any(|s| s.rebuilt));
+    if rebuilt {
+        "Playing rebuilt audio.".to_owned()
+    } else {
+        "Playing the repaired recording. No stem was rebuilt here; Regenerate rebuilds one all the same."
+            .to_owned()
+    }
+}
+
+/// Whether an analysed take lies at the playhead.
+fn is_ready(model: &Model<'_>) -> bool {
+    let at = |pos| {
+        let here = |t: &&TakeView| t.start <= pos && pos < take_end(t);
+        let take = model.view.takes.iter().find(here);
+        take.is_some_and(|t| t.state == TakeState::Committed)
+    };
+    model.levels.position.is_some_and(at)
+}
+
 /// What to do next while the live chain plays.
 fn live(model: &Model<'_>) -> String {
     let next = if model.levels.position.is_none() {
@@ -90,7 +115,10 @@ fn live(model: &Model<'_>) -> String {
             (CaptureMode::Manual, true) => "Press Analyse to have drums and bass rebuilt.",
             (CaptureMode::Automatic, true) => return ahead(model),
             (_, false) if model.view.takes.is_empty() => "Play the song once to capture it.",
-            (_, false) => "Nothing is rebuilt at this place.",
+            (_, false) if is_ready(model) => {
+                "What was repaired here is heard as soon as the song plays."
+            }
+            (_, false) => "Nothing was repaired at this place: play it once to capture it.",
         }
     };
     format!("Playing live repair. {next}")

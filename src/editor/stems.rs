@@ -1,22 +1,25 @@
 // [main] One row a stem: its damage and why, who rebuilds it, which rebuild plays, how much, heard alone.
 
 use egui::{Align, ComboBox, Layout, RichText, Ui, WidgetInfo, vec2};
+use nice_plug::prelude::Enum;
 
 use crate::{
     damage::Stem,
     editor::{
         controls,
         history::Change,
+        live,
         model::{Command, Model},
         state::State,
         status, theme,
         timeline::take_end,
-        verdict::MIN_SHARE,
+        verdict::{self, MIN_SHARE},
         waveform,
     },
     exchange::SamplePos,
     params::MAX_SEED,
     worker::{
+        options::RegeneratorChoice,
         session::{Decision, Edits, Listening, Regenerate},
         view::{Rebuild, TakeView},
     },
@@ -45,14 +48,33 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Com
         row(ui, model, state, stem, out);
         ui.add_space(2.0);
     }
-    controls::slider(
-        ui,
-        "Blend",
-        ("All stems", 66.0),
-        "Scales all four blends; 0 % plays the repaired recording, nothing rebuilt",
-        &model.params.stems.master,
-        out,
-    );
+    let blend = |ui: &mut Ui, out: &mut Vec<Command>| {
+        controls::slider(
+            ui,
+            "Blend",
+            ("All stems", 62.0),
+            "Scales all four blends; 0 % plays the repaired recording, nothing rebuilt",
+            &model.params.stems.master,
+            out,
+        );
+    };
+    let narrow = is_narrow(ui);
+    ui.horizontal(|ui| {
+        ui.label("Rebuilt by");
+        live::regenerator(ui, model, out);
+        if !narrow {
+            ui.add_space(theme::GAP);
+            blend(ui, out);
+        }
+    });
+    if narrow {
+        blend(ui, out);
+    }
+}
+
+/// Whether the panel is that of a small window.
+fn is_narrow(ui: &Ui) -> bool {
+    ui.max_rect().width() < 400.0
 }
 
 fn row(ui: &mut Ui, model: &Model<'_>, state: &mut State, stem: Stem, out: &mut Vec<Command>) {
@@ -80,13 +102,16 @@ fn row(ui: &mut Ui, model: &Model<'_>, state: &mut State, stem: Stem, out: &mut 
             .on_hover_text("Damage of this stem over the take");
         let kind = found.and_then(|f| Some((f.kind?, f.share)));
         let kind = kind.filter(|(_, share)| *share >= MIN_SHARE);
-        let text = match (found, kind) {
-            (None, _) => "not analysed yet".to_owned(),
-            (_, None) => "no damage".to_owned(),
-            (_, Some((kind, share))) => {
+        // The little that the strip shows is named too.
+        let little = found.and_then(|f| f.kind).filter(|_| share > 0.0);
+        let text = match (found, kind, little) {
+            (None, ..) => "not analysed yet".to_owned(),
+            (_, Some((kind, share)), _) => {
                 waveform::swatch(ui, p, kind);
-                format!("{} {:.0} %", kind.label(), (100.0 * share).max(1.0))
+                format!("{} {}", kind.label(), verdict::share_words(share))
             }
+            (_, None, Some(kind)) => format!("{} {}", kind.label(), verdict::share_words(share)),
+            (_, None, None) => "no damage".to_owned(),
         };
         let colour = if kind.is_some() { p.text } else { p.dim };
         let label = ui.add(egui::Label::new(RichText::new(text).small().color(colour)).truncate());
@@ -223,6 +248,9 @@ fn regenerate_button(
     let hint = match (rebuilds, take, state.selection) {
         (false, ..) => "No regenerator rebuilds this stem: it is only restored".to_owned(),
         (true, None, _) => "Play the song once, then this stem can be rebuilt".to_owned(),
+        (true, Some(_), _) if model.view.job.is_some() => {
+            "Wait for the running job, or cancel it first".to_owned()
+        }
         (true, Some(_), Some(_)) => "Rebuild the selection of this stem anew".to_owned(),
         (true, Some(_), None) => {
             "Rebuild this stem anew over the whole take; select a span above for a part of it"
@@ -272,7 +300,7 @@ fn chooser(
         .or(mine.last())
         .copied();
     // Room for the blend's slider comes first.
-    let narrow = ui.max_rect().width() < 400.0;
+    let narrow = is_narrow(ui);
     let shown = match current {
         None => "no take".to_owned(),
         Some((number, _)) if narrow => format!("Take {number}"),
@@ -294,7 +322,10 @@ fn chooser(
                     if !rebuild.style.is_empty() {
                         text.push_str(&format!(" · {}", rebuild.style));
                     }
-                    let hint = "Play this rebuild of the stem";
+                    let choice = rebuild.regenerator.to_index();
+                    let who = RegeneratorChoice::variants().get(choice);
+                    let who = who.copied().unwrap_or_default();
+                    let hint = format!("Play this rebuild of the stem. Regenerator: {who}");
                     let label = ui.selectable_label(on, text).on_hover_text(hint);
                     if label.clicked() && !on {
                         let newest = number == all.len();
@@ -303,14 +334,8 @@ fn chooser(
                 }
             })
             .response;
-        response.widget_info(|| {
-            let mut info = WidgetInfo::labeled(egui::Role::ComboBox, ui.is_enabled(), &name);
-            info.current_text_value = Some(shown.clone());
-            info
-        });
         let hint = "Which rebuild of this stem plays. Choose another to compare; undo goes back";
-        response
-            .on_hover_text(hint)
+        controls::describe(response, &name, &shown, hint)
             .on_disabled_hover_text("Regenerate to get a second take");
     });
     // The one that was heard before the present one, else the newest other.
@@ -367,8 +392,8 @@ pub fn selection(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Ve
             }
         })
         .response;
-    response.widget_info(|| WidgetInfo::labeled(egui::Role::ComboBox, true, "Selected stem"));
-    response.on_hover_text("The stem that is rebuilt, or refused");
+    let hint = "The stem that is rebuilt, or refused";
+    controls::describe(response, "Selected stem", title(state.stem), hint);
     let take = (model.view.takes.iter()).find(|t| t.start < end && start < take_end(t));
     let stem = state.stem;
     let button = |ui: &mut Ui, text: &str, can: bool, hints: [&str; 2]| {

@@ -185,6 +185,8 @@ pub fn apply(ctx: &egui::Context, light: bool) {
         style.spacing.button_padding = vec2(8.0, 3.0);
         style.spacing.interact_size.y = 22.0;
         style.interaction.selectable_labels = false;
+        // Beside what is scrolled, not over it.
+        style.spacing.scroll.floating_allocated_width = 8.0;
     });
 }
 

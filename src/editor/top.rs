@@ -120,12 +120,8 @@ fn preset_menu(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<
             }
         })
         .response;
-    response.widget_info(|| {
-        let mut info = WidgetInfo::labeled(egui::Role::ComboBox, true, "Preset");
-        info.current_text_value = Some(shown.to_owned());
-        info
-    });
-    response.on_hover_text("Where to start from, by kind of recording");
+    let hint = "Where to start from, by kind of recording";
+    controls::describe(response, "Preset", shown, hint);
     out.extend(file.map(Command::Choose));
     if let Some(mut preset) = chosen {
         if preset.name == DEFAULT {

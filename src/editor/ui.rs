@@ -1,8 +1,8 @@
 // [main] The whole picture, top to bottom.
 
 use egui::{
-    Align, CentralPanel, Frame, Layout, Margin, RichText, ScrollArea, Ui, UiBuilder, WidgetInfo,
-    vec2,
+    Align, CentralPanel, Event, Frame, Key, Layout, Margin, RichText, ScrollArea, Ui, UiBuilder,
+    WidgetInfo, vec2,
 };
 
 use crate::editor::{
@@ -14,6 +14,7 @@ use crate::editor::{
     state::{State, Tab, WaveMode},
     status, stems, theme, top, waveform,
 };
+use crate::worker::view::Problem;
 
 /// Least height of the waveform, and of what is below it.
 const WAVEFORM: f32 = 128.0;
@@ -31,6 +32,7 @@ const WIDE: f32 = 1040.0;
 /// Draws `model` and returns what the user wants, in order.
 pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State) -> Vec<Command> {
     let mut out = Vec::new();
+    leave_to_the_host(ui);
     state.stale.follow(model);
     let p = theme::of(ui);
     let frame = Frame::new()
@@ -69,6 +71,15 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State) -> Vec<Command> {
     out
 }
 
+/// The space bar starts and stops the host, unless a text is typed: whatever has the focus here, it does nothing.
+fn leave_to_the_host(ui: &Ui) {
+    if !ui.ctx().text_edit_focused() {
+        let is_space =
+            |event: &Event| matches!(event, Event::Key { key, .. } if *key == Key::Space);
+        ui.input_mut(|input| input.events.retain(|event| !is_space(event)));
+    }
+}
+
 /// What of the project was not found, and where to look for it.
 fn missing(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
     let missing = &model.view.missing;
@@ -99,9 +110,10 @@ fn missing(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
 /// What went wrong, with the cure. What is missing has its own row.
 fn problems(ui: &mut Ui, model: &Model<'_>) {
     let p = theme::of(ui);
-    let told = |problem: &&String| {
-        let missing = |file: &String| problem.starts_with(&format!("{file} was not found"));
-        !model.view.missing.iter().any(missing)
+    let missing = &model.view.missing;
+    let told = |problem: &&Problem| {
+        let sought = |file: &String| missing.contains(file);
+        !problem.missing.as_ref().is_some_and(sought)
     };
     for problem in model.view.problems.iter().filter(told) {
         ui.horizontal(|ui| {
@@ -110,7 +122,7 @@ fn problems(ui: &mut Ui, model: &Model<'_>) {
                     .font(theme::strong(theme::BODY))
                     .color(p.problem),
             );
-            ui.add(egui::Label::new(RichText::new(problem).color(p.problem)).wrap());
+            ui.add(egui::Label::new(RichText::new(&problem.words).color(p.problem)).wrap());
         });
     }
 }

@@ -86,6 +86,15 @@ fn percent(share: f32) -> i32 {
     (100.0 * share).round().max(1.0) as i32
 }
 
+/// "14 %", and of the little that is not worth a word "<1 %".
+pub fn share_words(share: f32) -> String {
+    if share < MIN_SHARE {
+        "<1 %".to_owned()
+    } else {
+        format!("{} %", percent(share))
+    }
+}
+
 fn name(stem: Stem) -> &'static str {
     match stem {
         Stem::Drums => "drums",
@@ -201,6 +210,12 @@ mod tests {
         );
         findings.stems[Stem::Drums as usize] = damaged(DamageKind::Saturation, 0.141, 1_100);
         assert!(words(&findings, &mix)[1].starts_with("Drums and bass overdriven 14 %"));
+    }
+
+    #[test]
+    fn little_is_not_rounded_up() {
+        let words: Vec<_> = [0.001, 0.004_9, 0.005, 0.014, 0.25].map(share_words).into();
+        assert_eq!(words, ["<1 %", "<1 %", "1 %", "1 %", "25 %"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
         lanes,
         model::{Command, Model},
         peaks::{Columns, cells_of, hand_over},
-        spectrogram,
+        scale, spectrogram,
         state::{State, WaveMode},
         status,
         theme::{self, Palette},
@@ -68,7 +68,11 @@ pub fn draw(
         return response.on_hover_text("What was captured appears here");
     };
 
-    let inner = rect.shrink2(vec2(8.0, 5.0));
+    // On the left are the names of the lanes and the scales.
+    let inner = Rect::from_min_max(
+        rect.min + vec2(scale::GUTTER, 5.0),
+        rect.max - vec2(scale::MARGIN, 5.0),
+    );
     let overview = Rect::from_min_max(pos2(inner.left(), inner.bottom() - OVERVIEW), inner.max);
     let mut below = overview.top() - 4.0;
     let mut take_off = |height: f32| {
@@ -94,10 +98,10 @@ pub fn draw(
 
     let clipped = painter.with_clip_rect(inner);
     timeline::ruler(&clipped, p, ruler, &span);
-    draw_waves(ui, &clipped, p, waves, &span, model, state);
+    draw_waves(ui, [&clipped, &painter], p, waves, &span, model, state);
     draw_ribbon(&clipped, p, ribbon, &span, takes, &kinds);
     if let Some(rect) = lanes {
-        lanes::draw(ui, &clipped, p, rect, &span, model, state, out);
+        lanes::draw(ui, &painter, p, rect, &span, model, state, out);
     }
     draw_overview(&painter, p, overview, takes, state);
     draw_selection(&clipped, p, main, &span, state);
@@ -314,7 +318,8 @@ fn is_out_of_date(model: &Model<'_>, take: &TakeView) -> bool {
 
 fn draw_waves(
     ui: &Ui,
-    painter: &Painter,
+    // Where the waves are, and beside them.
+    [painter, beside]: [&Painter; 2],
     p: &Palette,
     rect: Rect,
     span: &Span,
@@ -335,19 +340,18 @@ fn draw_waves(
     let spectrogram = state.wave == WaveMode::Spectrogram;
     if spectrogram {
         spectrogram::draw(ui, painter, &mut state.textures, 0, before, span, takes);
-        spectrogram::axis(painter, p, before);
+        spectrogram::axis(beside, p, before);
         if repaired {
             spectrogram::draw(ui, painter, &mut state.textures, 1, after, span, takes);
-            spectrogram::axis(painter, p, after);
+            spectrogram::axis(beside, p, after);
         }
     }
     let mut mesh = Mesh::default();
     let both = [before, after];
+    let full = scale::full(takes);
     for lane in &both[..if before == after { 1 } else { 2 }] {
-        let middle = lane.center().y;
-        let line = Rect::from_x_y_ranges(lane.x_range(), middle - 0.5..=middle + 0.5);
         if !spectrogram {
-            mesh.add_colored_rect(line, p.line.gamma_multiply(0.6));
+            scale::draw(beside, p, *lane, full);
         }
     }
     for take in takes {
@@ -362,6 +366,7 @@ fn draw_waves(
         let columns = Columns {
             extent: (left, right, COLUMN_PIXELS / ui.ctx().pixels_per_point()),
             lane: wave,
+            full,
             span,
             take,
         };
@@ -485,6 +490,7 @@ fn draw_overview(painter: &Painter, p: &Palette, rect: Rect, takes: &[TakeView],
     };
     painter.rect_filled(rect, CornerRadius::same(3), p.panel);
     let mut mesh = Mesh::default();
+    let full = scale::recorded(takes);
     for take in takes {
         let left = whole.x_of(rect, take.start).max(rect.left());
         let right = whole
@@ -494,6 +500,7 @@ fn draw_overview(painter: &Painter, p: &Palette, rect: Rect, takes: &[TakeView],
         let columns = Columns {
             extent: (left, right, 2.0),
             lane: rect.shrink2(vec2(0.0, 2.0)),
+            full,
             span: &whole,
             take,
         };
@@ -618,7 +625,12 @@ fn hover(
     state: &State,
 ) -> Response {
     let Some(pointer) = response.hover_pos().filter(|at| main.contains(*at)) else {
-        return response.on_hover_text("All that was captured: drag to show another part of it");
+        let in_scale = (response.hover_pos()).is_some_and(|at| at.x < main.left());
+        return response.on_hover_text(if in_scale {
+            "Levels in dB below full scale, frequencies, and the names of the lanes"
+        } else {
+            "All that was captured: drag to show another part of it"
+        });
     };
     if response.dragged() || lanes.is_some_and(|rect| rect.contains(pointer)) {
         return response;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use nice_plug::editor::{EditorHandle, ParentWindowHandle, dpi::NativeSize};
-use nice_plug_egui::{EguiEditorHandle, baseview};
+use nice_plug_egui::{EguiEditorHandle, KeyCapture, baseview};
 use parking_lot::{Condvar, Mutex};
 
 /// Longest wait. A thread that hangs in a driver must not hang the host too.
@@ -78,6 +78,34 @@ impl Window {
             inner,
             _end: End(running),
         }
+    }
+}
+
+/// Keys that a control with the focus uses, beside letters: the space bar, and what else the host has keys for, goes on
+/// to the host.
+const OURS: [&str; 14] = [
+    "Tab",
+    "Enter",
+    "Escape",
+    "Delete",
+    "Backspace",
+    "Home",
+    "End",
+    "ArrowLeft",
+    "ArrowRight",
+    "ArrowUp",
+    "ArrowDown",
+    "+",
+    "-",
+    "=",
+];
+
+/// Keys that the host doesn't get while something here has the focus: all of them while a text is typed.
+pub fn kept_keys(typing: bool) -> KeyCapture {
+    if typing {
+        KeyCapture::CaptureAll
+    } else {
+        KeyCapture::CaptureKeys(OURS.iter().filter_map(|name| name.parse().ok()).collect())
     }
 }
 
@@ -154,6 +182,22 @@ impl EditorHandle for Handle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_space_bar_is_the_hosts_unless_a_text_is_typed() {
+        let key = |name: &str| name.parse::<nice_plug_egui::Key>().unwrap();
+        let keeps = |capture: KeyCapture, name: &str| match capture {
+            KeyCapture::CaptureAll => true,
+            KeyCapture::CaptureKeys(keys) => keys.contains(&key(name)),
+            _ => false,
+        };
+        for name in [" ", "r", "ArrowLeft"] {
+            assert!(keeps(kept_keys(true), name), "{name:?} while typing");
+        }
+        assert!(!keeps(kept_keys(false), " ") && !keeps(kept_keys(false), "r"));
+        // None was written wrong.
+        assert!(OURS.iter().all(|name| keeps(kept_keys(false), name)));
+    }
 
     #[test]
     fn closing_waits_for_the_windows_thread_and_no_longer() {

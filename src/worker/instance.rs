@@ -31,8 +31,8 @@ use crate::{
         session::{CommitRef, Edits, Listening, Regenerate},
         takes::{Take, Takes},
         view::{
-            AheadView, DamageCells, Findings, JobView, ModelView, Rebuild, TakeState, View,
-            damage_cell,
+            AheadView, DamageCells, Findings, JobView, ModelView, Problem, Rebuild, TakeState,
+            View, damage_cell,
         },
     },
 };
@@ -138,7 +138,7 @@ pub(super) struct State {
     place: Arc<str>,
     requests: Vec<Requested>,
     ahead: Ahead,
-    problems: Vec<String>,
+    problems: Vec<Problem>,
     last_chunk: Instant,
     /// The transport stopped, or capture has been silent long enough, since the last chunk.
     stopped: bool,
@@ -257,6 +257,7 @@ impl Commit {
             hash: self.hash().to_owned(),
             seed: self.seed,
             style: self.options.style.clone(),
+            regenerator: self.options.regenerator,
             stems: std::array::from_fn(|i| {
                 self.patch.as_ref().is_some_and(|p| p.layers[i].is_some())
             }),
@@ -341,7 +342,8 @@ impl State {
         self.view_changed = true;
     }
 
-    pub fn report(&mut self, problem: String) {
+    pub fn report(&mut self, problem: impl Into<Problem>) {
+        let problem = problem.into();
         if self.problems.last() != Some(&problem) {
             self.problems.push(problem);
             let excess = self.problems.len().saturating_sub(MAX_PROBLEMS);

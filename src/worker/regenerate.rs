@@ -158,7 +158,9 @@ mod installed {
         let (model, _) = of(library, group).ok_or("a defect in the list of models")?;
         let name = &model.name;
         let files = library.find(name).ok_or_else(|| {
-            format!("{name} is not installed: `uncook models fetch {name}` gets it")
+            format!(
+                "{name} is not installed: fetch it under Models, or by `uncook models fetch {name}`"
+            )
         })?;
         if !library.is_accepted(name) {
             return Err(format!(

@@ -153,7 +153,8 @@ fn model(choice: SeparatorChoice) -> Result<Box<dyn Separator>, String> {
     };
     let library = Library::open().map_err(|e| e.to_string())?;
     let mut reason =
-        "no separation model is installed: `uncook models fetch htdemucs` gets one".to_owned();
+        "no separation model is installed: fetch htdemucs under Models, or by `uncook models fetch htdemucs`"
+            .to_owned();
     let first = (choice == SeparatorChoice::SixStems).then_some(SIX_STEMS);
     for name in first.into_iter().chain(MODELS) {
         if let Some(files) = library.find(name) {

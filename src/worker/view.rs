@@ -1,6 +1,6 @@
 // [any] What the editor shows of an instance: an immutable snapshot, swapped as a whole.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,7 @@ use crate::{
     metrics::Comparison,
     profile::MusicalProfile,
     worker::{
+        options::RegeneratorChoice,
         picture::Picture,
         pyramid::{Cells, Pyramid},
         session::{Edits, Listening},
@@ -57,6 +58,8 @@ pub struct Rebuild {
     pub hash: String,
     pub seed: u64,
     pub style: String,
+    /// Who was asked to rebuild.
+    pub regenerator: RegeneratorChoice,
     /// Stems that it rebuilt.
     pub stems: [bool; Stem::COUNT],
     /// How well each agrees with what the profile says was played, in percent: the higher, the more likely the
@@ -144,13 +147,9 @@ impl ModelView {
                 "Stems are rebuilt without the model until its terms are accepted.".to_owned()
             }
             (false, _) => {
-                let get = self
-                    .missing
-                    .iter()
-                    .map(|name| format!("`uncook models fetch {name}`"));
                 format!(
-                    "Not installed; stems are rebuilt without the model until you run {}.",
-                    get.collect::<Vec<_>>().join(" and ")
+                    "Not installed: stems are rebuilt without the model until you fetch {} under Models.",
+                    self.missing.join(" and ")
                 )
             }
         }
@@ -166,6 +165,31 @@ pub struct AheadView {
     pub seconds: f64,
 }
 
+/// Something that went wrong, with its cure. Reads as its words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub words: String,
+    /// The repair file that was not found, if that is what went wrong.
+    pub missing: Option<String>,
+}
+
+impl From<String> for Problem {
+    fn from(words: String) -> Self {
+        Self {
+            words,
+            missing: None,
+        }
+    }
+}
+
+impl Deref for Problem {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.words
+    }
+}
+
 /// Everything about one instance.
 #[derive(Clone, Debug, Default)]
 pub struct View {
@@ -177,7 +201,7 @@ pub struct View {
     /// Frames that capture lost because the worker did not keep up.
     pub overruns: u64,
     /// What went wrong, with the cure; newest last.
-    pub problems: Vec<String>,
+    pub problems: Vec<Problem>,
     /// Names of the project's repair files that were not found or can't be read.
     pub missing: Vec<String>,
     /// Where analyses run and why, a sentence; empty where there is nothing to say.

@@ -16,7 +16,7 @@ use uncook::{
         pipeline,
         road::InProcess,
         session::{Edits, Session},
-        view::TakeState,
+        view::{Problem, TakeState},
     },
 };
 
@@ -57,7 +57,7 @@ impl Track {
         self.patches.has_next() && self.patches.advance()
     }
 
-    fn problems(&self) -> Vec<String> {
+    fn problems(&self) -> Vec<Problem> {
         wait_for(|| {
             (!self.instance.view().problems.is_empty())
                 .then(|| self.instance.view().problems.clone())

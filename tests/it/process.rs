@@ -308,7 +308,7 @@ fn the_engine_runs_on_a_worker_and_says_so() {
         patch.layers[0].as_ref().unwrap()[..] == expected.layers[0].as_ref().unwrap().channels[..]
     );
     wait_for(|| instance.view().place.contains("of their own").then_some(()));
-    assert_eq!(instance.view().problems, [""; 0]);
+    assert_eq!(instance.view().problems, []);
     assert!(pid(&place).is_some());
     assert!(
         engine.cache_counts().unwrap().misses == 0,

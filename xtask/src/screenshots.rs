@@ -1,5 +1,7 @@
 // [cli] `cargo xtask screenshots`: the real window in a host, used with the mouse, and pictures of it.
 
+mod footprint;
+
 use std::{
     collections::{BTreeMap, HashSet},
     fs::File,
@@ -33,6 +35,9 @@ use crate::{
     workspace,
 };
 
+use self::footprint::Footprint;
+pub(crate) use self::footprint::cpu_seconds;
+
 /// Opens the bundled plugin's editor, uses it with the mouse, writes pictures of it.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
@@ -58,19 +63,23 @@ const SIZE: (u16, u16) = (1120, 800);
 /// The smallest that the editor allows.
 const SMALL: (u16, u16) = (760, 580);
 const BLOCK: usize = 512;
+/// Where a pointer rests that points at nothing: beside the window.
+const ASIDE: (f32, f32) = (SIZE.0 as f32 + 60.0, SIZE.1 as f32 + 60.0);
+/// Share of the analysis that a picture of it shows at least.
+const UNDER_WAY: f32 = 0.2;
 /// Length of the song that is played.
 const SONG_SECONDS: f64 = 14.0;
 /// Time for a picture: software OpenGL on a busy machine is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Time for the analysis.
 const ANALYSIS: Duration = Duration::from_secs(600);
+/// The palette's own colour, in which the progress is drawn.
+const ACCENT: [u8; 3] = [0x5f, 0xd3, 0xc0];
 /// A picture of the editor has text and meters: more than a flat background has.
 const COLOURS: usize = 16;
 /// Openings after which caches are full: the driver's, and the C library's arenas, of which a window's threads
 /// take new ones up to eight times the number of cores.
 const SETTLED: usize = 20;
-/// Resident memory that further openings may cost in all, in bytes, after what is free was given back.
-const MAX_GROWTH: u64 = 48 << 20;
 /// What may stay allocated of each opening, in bytes; 70 to 83 thousand do. By `heaptrack`, baseview 0.4.2 never gives
 /// back libxkbcommon's keymap and context (54 kB in some 930 blocks, with malloc's own bytes about 70 kB), Mesa's
 /// libEGL and libglapi keep 7 kB of names; no block that stays with each opening was asked for by this crate.
@@ -266,6 +275,20 @@ impl Desk {
             .collect())
     }
 
+    /// How much of the analysis the open window's bar shows as done, 0..=1.
+    fn progress(&self, window: u32, places: &Places) -> Result<f32> {
+        let [left, _, right, bottom] = (places.get("Analysis progress"))
+            .context("nobody noted where the progress is")?
+            .map(|x| x as usize);
+        let pixels = self.picture(window, SIZE)?;
+        // The middle of the bar, which lies at the bottom of its place.
+        let row = (bottom - 5) * usize::from(SIZE.0);
+        let at = |x: usize| &pixels[3 * (row + x)..][..3];
+        let near = |a: &[u8]| (a.iter().zip(ACCENT)).all(|(a, b)| a.abs_diff(b) < 12);
+        let done = (left..right).filter(|x| near(at(*x))).count();
+        Ok(done as f32 / (right - left).max(1) as f32)
+    }
+
     fn shot(&self, window: u32, size: (u16, u16), path: &Path) -> Result<()> {
         let pixels = self.picture(window, size)?;
         let file = BufWriter::new(File::create(path)?);
@@ -361,14 +384,35 @@ impl Player<'_> {
         Ok(())
     }
 
+    /// Plays on until something is so.
+    fn run_until(
+        &mut self,
+        what: &str,
+        mut is_so: impl FnMut(&Self) -> Result<bool>,
+    ) -> Result<()> {
+        let began = Instant::now();
+        while !is_so(self)? {
+            ensure!(began.elapsed() < ANALYSIS, "{what} did not come");
+            self.run(Duration::from_millis(50))?;
+        }
+        Ok(())
+    }
+
+    /// Clicks, and takes the pointer away.
     fn click(&mut self, desk: &Desk, places: &Places, name: &str) -> Result<()> {
+        self.press(desk, places, name)?;
+        desk.move_to(ASIDE)?;
+        self.run(Duration::from_millis(400))
+    }
+
+    fn press(&mut self, desk: &Desk, places: &Places, name: &str) -> Result<()> {
         let at = middle(places, name)?;
         desk.move_to(at)?;
         self.run(Duration::from_millis(150))?;
         desk.press(true, at)?;
         self.run(Duration::from_millis(120))?;
         desk.press(false, at)?;
-        self.run(Duration::from_millis(500))
+        self.run(Duration::from_millis(100))
     }
 }
 
@@ -389,10 +433,13 @@ fn tour(
 ) -> Result<()> {
     let song = song::song(SONG_SECONDS).damaged;
     let mut plugin = HostedPlugin::load(bundle)?;
-    // Analysed on demand: the click is part of the tour.
-    let capture = plugin.param("capture")?;
-    let manual = plugin.read_value(&capture, "Manual")?;
-    plugin.set_params(&[(capture.id, manual)])?;
+    // Analysed on demand: the click is part of the tour. Both stems are rebuilt, however they measure.
+    for (id, text) in [("capture", "Manual"), ("regenerator", "Everywhere")] {
+        let param = plugin.param(id)?;
+        let value = plugin.read_value(&param, text)?;
+        plugin.set_params(&[(param.id, value)])?;
+    }
+    desk.move_to(ASIDE)?;
     plugin.activate(song::SAMPLE_RATE, BLOCK)?;
     let window = desk.window()?;
     plugin.open_editor(window)?;
@@ -428,7 +475,8 @@ fn tour(
         player.speed = 1.0;
         player.run(second)?;
         player.click(desk, places, "Analyse")?;
-        player.run(second)?;
+        let under_way = |_: &Player<'_>| Ok(desk.progress(window, places)? >= UNDER_WAY);
+        player.run_until("an analysis under way", under_way)?;
         shot("analysing")?;
         Ok(player.told)
     };
@@ -455,6 +503,8 @@ fn tour(
             told: Vec::new(),
         };
         player.run(2 * second)?;
+        let shown = |_: &Player<'_>| Ok(desk.progress(window, places)? == 0.0);
+        player.run_until("the end of the analysis", shown)?;
         shot("repaired")?;
         player.playing = false;
         // Drag the bass' blend to the left.
@@ -489,7 +539,7 @@ fn tour(
             told: Vec::new(),
         };
         player.click(desk, places, "Analysis")?;
-        player.click(desk, places, "Style")?;
+        player.press(desk, places, "Style")?;
         for key in keys {
             for down in [true, false] {
                 desk.key(key, down)?;
@@ -534,7 +584,11 @@ fn tour(
     }
     desk.shot(window, SMALL, &out.join("editor-small.png"))?;
     let stored = state_field(&plugin.state_save()?, "editor-size")?;
-    println!("size stored after resizing: {stored:?}");
+    let small = serde_json::json!([f32::from(SMALL.0), f32::from(SMALL.1)]);
+    ensure!(
+        stored == Some(small),
+        "the size after resizing is stored as {stored:?}"
+    );
 
     // At rest: nothing plays, nobody touches it.
     desk.move_to((f32::from(SMALL.0) + 100.0, f32::from(SMALL.1) + 100.0))?;
@@ -548,6 +602,16 @@ fn tour(
         "an editor at rest takes {:.2} % of a core",
         100.0 * share
     );
+    plugin.close_editor()?;
+    desk.x.destroy_window(window)?;
+    // It opens again as it was left.
+    let window = desk.window()?;
+    let size = plugin.open_editor(window)?;
+    ensure!(
+        size == (SMALL.0.into(), SMALL.1.into()),
+        "the editor was left at {SMALL:?} and opens at {size:?}"
+    );
+    desk.wait_for_picture(&mut plugin, window)?;
     plugin.close_editor()?;
     desk.x.destroy_window(window)?;
     desk.settle()
@@ -683,107 +747,4 @@ fn reopen(bundle: &Path, desk: &Desk, openings: usize, reader: Option<&Reader>) 
         MAX_LEFT
     };
     before.check(&after, openings.saturating_sub(SETTLED), most)
-}
-
-impl Footprint {
-    /// Compares with `now`, `openings` later, of which each may leave `most` bytes.
-    fn check(&self, now: &Self, openings: usize, most: u64) -> Result<()> {
-        if let (Some(before), Some(after)) = (self.heap, now.heap) {
-            let left = after.saturating_sub(before) / openings.max(1) as u64;
-            println!("{left} bytes an opening stay allocated");
-            ensure!(left <= most, "{left} bytes an opening stay allocated");
-        }
-        ensure!(
-            now.resident <= self.resident + MAX_GROWTH,
-            "memory grew by {} MB",
-            (now.resident - self.resident) >> 20
-        );
-        ensure!(
-            now.files <= self.files + 4,
-            "open files grew from {} to {}",
-            self.files,
-            now.files
-        );
-        ensure!(
-            now.threads <= self.threads + 4,
-            "threads grew from {} to {}",
-            self.threads,
-            now.threads
-        );
-        Ok(())
-    }
-}
-
-/// What this process holds.
-#[derive(Clone, Debug)]
-struct Footprint {
-    /// Bytes.
-    resident: u64,
-    /// Bytes that were asked for and not given back, in every library of the process; `None` where the
-    /// C library does not tell.
-    heap: Option<u64>,
-    threads: usize,
-    files: usize,
-}
-
-impl std::fmt::Display for Footprint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} MB resident", self.resident >> 20)?;
-        if let Some(heap) = self.heap {
-            write!(f, ", {:.1} MB allocated", heap as f64 / f64::from(1 << 20))?;
-        }
-        write!(f, ", {} threads, {} files", self.threads, self.files)
-    }
-}
-
-impl Footprint {
-    fn now() -> Result<Self> {
-        let count = |folder| Ok::<_, anyhow::Error>(std::fs::read_dir(folder)?.count());
-        let heap = heap_bytes();
-        Ok(Self {
-            resident: resident_bytes()?,
-            heap,
-            threads: count("/proc/self/task")?,
-            files: count("/proc/self/fd")?,
-        })
-    }
-}
-
-/// Gives back what is free, so that only what is held counts.
-#[cfg(target_env = "gnu")]
-fn heap_bytes() -> Option<u64> {
-    // SAFETY: neither has any precondition.
-    let info = unsafe {
-        libc::malloc_trim(0);
-        libc::mallinfo2()
-    };
-    Some((info.uordblks + info.hblkhd) as u64)
-}
-
-#[cfg(not(target_env = "gnu"))]
-fn heap_bytes() -> Option<u64> {
-    None
-}
-
-fn resident_bytes() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/self/statm")?;
-    let pages: u64 = text
-        .split(' ')
-        .nth(1)
-        .context("no resident size")?
-        .parse()?;
-    Ok(pages * 4096)
-}
-
-/// Time that this process has computed.
-pub(crate) fn cpu_seconds() -> Result<f64> {
-    let text = std::fs::read_to_string("/proc/self/stat")?;
-    // Fields after the name in brackets; user and system time are the 12th and 13th, in 1/100 s.
-    let rest = text.rsplit_once(')').context("no process name")?.1;
-    let field = |i: usize| {
-        rest.split_whitespace()
-            .nth(i)
-            .and_then(|t| t.parse::<f64>().ok())
-    };
-    Ok((field(11).context("no time")? + field(12).context("no time")?) / 100.0)
 }

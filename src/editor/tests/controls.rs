@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use egui::{Event, Key, Modifiers, MouseWheelUnit, PointerButton, accesskit::Role, pos2, vec2};
+use egui::{Event, Key, Modifiers, PointerButton, accesskit::Role, pos2, vec2};
 use egui_kittest::kittest::{NodeT, Queryable};
 use nice_plug::prelude::{Param, ParamPtr};
 
@@ -11,7 +11,7 @@ use crate::{
     damage::Stem,
     editor::{
         model::{Command, Gesture, Levels, SILENCE_DB},
-        state::{Tab, WaveMode},
+        state::Tab,
     },
     exchange::{
         SamplePos,
@@ -19,9 +19,9 @@ use crate::{
     },
     params::UncookParams,
     worker::{
-        options::CaptureMode,
-        session::{Listening, Regenerate},
-        view::{AheadView, ModelView, Rebuild, TakeState, TakeView, View},
+        options::{CaptureMode, RegeneratorChoice},
+        session::Listening,
+        view::{AheadView, Findings, ModelView, Rebuild, TakeState, TakeView, View},
     },
 };
 
@@ -222,6 +222,13 @@ fn choices_are_whole_gestures() {
     let mut stage = Stage::new(repaired());
     stage.click(Role::Tab, "Analysis");
     let p = stage.desk().params.clone();
+    let said = |stage: &Stage, name: &str| {
+        let list = stage.harness.get_by_role_and_label(Role::ComboBox, name);
+        list.accesskit_node()
+            .data()
+            .description()
+            .map(str::to_owned)
+    };
     for (name, option, ptr) in [
         ("Capture mode", "Manual", p.analysis.capture.as_ptr()),
         ("Quality", "Draft", p.analysis.quality.as_ptr()),
@@ -231,7 +238,11 @@ fn choices_are_whole_gestures() {
         assert_eq!(stage.click(Role::ComboBox, name), []);
         let values = one_gesture(&stage.button(option), ptr);
         assert_eq!(values.len(), 1, "{name}");
+        // What is chosen is said, too.
+        let words = said(&stage, name).unwrap_or_default();
+        assert!(words.starts_with(&format!("{option}. ")), "{name}: {words}");
     }
+    assert!(said(&stage, "Preset").is_some_and(|words| words.starts_with("Default. ")));
     assert_eq!(p.analysis.capture.value(), CaptureMode::Manual);
 }
 
@@ -259,7 +270,7 @@ fn a_models_terms_are_shown_and_asked_once() {
         missing: vec!["jasco".to_owned()],
         ..found
     }));
-    assert!(stage.shows("without the model until you run `uncook models fetch jasco`"));
+    assert!(stage.shows("without the model until you fetch jasco under Models."));
 }
 
 #[test]
@@ -333,8 +344,7 @@ fn each_line_of_the_plan_can_be_refused_adjusted_and_undone() {
     let plan = crate::editor::plan::Plan::new(&take, take.findings.as_ref().unwrap());
     assert!(!plan.spans.is_empty(), "nothing was rebuilt");
     let span = plan.spans[0].clone();
-    let time = crate::editor::status::time;
-    let name = format!("{} {}–{}", span.stem.name(), time(span.from), time(span.to));
+    let name = format!("{} {}", span.stem.name(), span.place());
     let at = |stage: &mut Stage| stage.desk().view.edits.percent_at(span.stem, span.start);
 
     assert_eq!(
@@ -475,171 +485,6 @@ fn stems_are_listened_to_regenerated_and_chosen() {
 }
 
 #[test]
-fn a_span_is_selected_and_regenerated_by_hand() {
-    let mut stage = Stage::new(repaired());
-    let rect = stage.rect(Role::Canvas, "Timeline");
-    let x = |share: f32| rect.left() + 8.0 + share * (rect.width() - 16.0);
-    let y = rect.top() + 40.0;
-    stage.drag(
-        pos2(x(0.3), y),
-        pos2(x(0.6), y),
-        PointerButton::Primary,
-        Modifiers::NONE,
-    );
-    let (start, end) = stage.desk().state.selection.unwrap();
-    let seconds = |pos: SamplePos| pos.0 as f64 / f64::from(RATE);
-    assert!((seconds(start) - 3.0).abs() < 0.05, "{start:?}");
-    assert!((seconds(end) - 6.0).abs() < 0.05, "{end:?}");
-    stage.click(Role::ComboBox, "Selected stem");
-    stage.button("Drums");
-    let [Command::Regenerate(asked)] = stage.button("Regenerate selection")[..] else {
-        panic!()
-    };
-    let seed = asked.seed;
-    assert_eq!(
-        asked,
-        Regenerate {
-            stem: Stem::Drums,
-            start,
-            end,
-            seed
-        }
-    );
-    // The stem's own button takes the selection too.
-    let [Command::Regenerate(asked)] = stage.button("Regenerate bass")[..] else {
-        panic!()
-    };
-    assert_eq!((asked.start, asked.end), (start, end));
-    stage.button("Zoom");
-    let shown = stage.desk().state.viewport.unwrap();
-    assert!(shown.start < 3.0 && shown.start > 2.5 && shown.seconds < 3.6);
-    // What was rebuilt can be refused there; the plan then has a line for it.
-    assert_eq!(stage.button("Refuse selection").len(), 1);
-    let percent = |stage: &mut Stage, second: f64| {
-        let pos = SamplePos((second * f64::from(RATE)) as i64);
-        stage.desk().view.edits.percent_at(Stem::Drums, pos)
-    };
-    assert_eq!(
-        [2.9, 4.5, 6.1].map(|t| percent(&mut stage, t)),
-        [100, 0, 100]
-    );
-    assert!(stage.shows("Keep recorded drums"));
-    stage.button("Accept selection");
-    assert_eq!(percent(&mut stage, 4.5), 100);
-    stage.button("Undo");
-    assert_eq!(percent(&mut stage, 4.5), 0);
-    stage.button("Undo");
-    assert!(!stage.shows("Keep recorded"));
-    // A click elsewhere forgets the selection.
-    stage
-        .harness
-        .get_by_role_and_label(Role::Canvas, "Timeline")
-        .click();
-    stage.asked();
-    assert_eq!(stage.desk().state.selection, None);
-}
-
-#[test]
-fn wheel_drags_and_keys_move_the_timeline() {
-    let mut stage = Stage::new(repaired());
-    let rect = stage.rect(Role::Canvas, "Timeline");
-    let at = pos2(rect.left() + 0.7 * rect.width(), rect.top() + 40.0);
-    stage.event(Event::PointerMoved(at));
-    let wheel = |delta| Event::MouseWheel {
-        unit: MouseWheelUnit::Line,
-        delta,
-        phase: egui::TouchPhase::Move,
-        source: egui::MouseWheelSource::Unknown,
-        modifiers: Modifiers::NONE,
-    };
-    stage.event(wheel(vec2(0.0, 4.0)));
-    stage.harness.run_steps(20);
-    let zoomed = stage.desk().state.viewport.expect("zoomed in");
-    assert!(zoomed.seconds < 8.0);
-    // The second under the pointer stays under it.
-    let share = f64::from((at.x - rect.left() - 8.0) / (rect.width() - 16.0));
-    assert!((zoomed.start + share * zoomed.seconds - share * 10.0).abs() < 0.02);
-    // The middle button pans.
-    stage.drag(
-        at,
-        at - vec2(100.0, 0.0),
-        PointerButton::Middle,
-        Modifiers::NONE,
-    );
-    let panned = stage.desk().state.viewport.unwrap();
-    assert!(panned.start > zoomed.start && panned.seconds == zoomed.seconds);
-    assert_eq!(stage.desk().state.selection, None);
-    // Keys.
-    stage
-        .harness
-        .get_by_role_and_label(Role::Canvas, "Timeline")
-        .focus();
-    stage.harness.run_steps(2);
-    stage.key(Key::ArrowLeft, Modifiers::NONE);
-    assert!(stage.desk().state.viewport.unwrap().start < panned.start);
-    stage.key(Key::Plus, Modifiers::NONE);
-    assert!(stage.desk().state.viewport.unwrap().seconds < panned.seconds);
-    stage.key(Key::Home, Modifiers::NONE);
-    assert_eq!(stage.desk().state.viewport, None);
-    // With Shift a selection grows from the middle, and shrinks to nothing.
-    stage.key(Key::ArrowRight, Modifiers::SHIFT);
-    stage.key(Key::ArrowRight, Modifiers::SHIFT);
-    let (start, end) = stage.desk().state.selection.unwrap();
-    let seconds = |pos: SamplePos| pos.0 as f64 / f64::from(RATE);
-    assert!((seconds(start) - 5.0).abs() < 0.01 && (seconds(end) - 5.4).abs() < 0.01);
-    stage.key(Key::ArrowLeft, Modifiers::SHIFT);
-    stage.key(Key::ArrowLeft, Modifiers::SHIFT);
-    assert_eq!(stage.desk().state.selection, None);
-    stage.button("Zoom in");
-    assert!(stage.desk().state.viewport.is_some());
-    stage.button("Zoom out");
-    assert_eq!(stage.desk().state.viewport, None);
-    stage.button("Zoom in");
-    stage.button("Show all");
-    assert_eq!(stage.desk().state.viewport, None);
-    for (name, mode) in [
-        ("Split", WaveMode::Split),
-        ("Spectrogram", WaveMode::Spectrogram),
-        ("Overlaid", WaveMode::Overlaid),
-    ] {
-        stage.button(name);
-        assert_eq!(stage.desk().state.wave, mode);
-    }
-    stage.button("Music lanes");
-    assert!(!stage.desk().state.lanes);
-}
-
-#[test]
-fn pointing_at_damage_says_from_when_to_when_and_why() {
-    let view = repaired();
-    let take = &view.takes[0];
-    let span = crate::editor::timeline::Span::of(&view.takes, None).unwrap();
-    let at = SamplePos(i64::from(RATE) * 4);
-    let reasons = crate::editor::waveform::reasons(take, &span, at);
-    let (_, text) = &reasons[0];
-    // The band is overdriven from 3 to 6 s; the detector finds where its peaks are.
-    assert!(text.contains("severity"), "{text}");
-    let (from, _) = text.split_once('–').unwrap();
-    assert!(
-        ["0:02", "0:03", "0:04"].iter().any(|t| from.starts_with(t)),
-        "{text}"
-    );
-    // The stems say theirs too.
-    assert!(
-        reasons
-            .iter()
-            .any(|(_, text)| text.contains(" bass ") && text.contains(", severity ")),
-        "{reasons:?}"
-    );
-    let mut stage = Stage::new(view.clone());
-    let rect = stage.rect(Role::Canvas, "Timeline");
-    let x = rect.left() + 8.0 + 0.4 * (rect.width() - 16.0);
-    stage.event(Event::PointerMoved(pos2(x, rect.top() + 50.0)));
-    stage.harness.run_steps(60);
-    assert!(stage.shows(", severity "));
-}
-
-#[test]
 fn quality_is_measured_and_copied() {
     let mut stage = Stage::sized(repaired(), vec2(1120.0, 1200.0), 1.0);
     stage.click(Role::Tab, "Quality");
@@ -676,10 +521,25 @@ fn the_status_says_what_to_do_next() {
     assert!(stage.shows("Out of date"));
     stage.desk().levels.player = PlayerState::Patch;
     assert!(stage.shows("Playing rebuilt audio."));
+    // Analysed, with nothing rebuilt, and with the transport elsewhere.
+    stage.desk().view = repaired();
+    let found = stage.desk().view.takes[0].findings.clone().unwrap();
+    let mut restored = Findings::clone(&found);
+    restored
+        .stems
+        .iter_mut()
+        .for_each(|stem| stem.rebuilt = false);
+    stage.desk().view.takes[0].findings = Some(Arc::new(restored));
+    assert!(stage.shows("Playing the repaired recording. No stem was rebuilt here;"));
+    stage.desk().levels.player = PlayerState::Live;
+    stage.desk().levels.position = Some(SamplePos(0));
+    assert!(stage.shows("What was repaired here is heard as soon as the song plays."));
+    stage.desk().levels.position = Some(SamplePos(i64::from(RATE) * 60));
+    assert!(stage.shows("Nothing was repaired at this place"));
     stage.desk().levels.running = false;
     assert!(stage.shows("Start playback"));
     let problem = "x.patch is missing: play the song once";
-    stage.desk().view.problems.push(problem.to_owned());
+    stage.desk().view.problems.push(problem.to_owned().into());
     assert!(stage.shows(problem));
 }
 
@@ -774,4 +634,76 @@ fn meters_rise_at_once_and_fall_slowly() {
     levels.read(&meters, 10.0);
     assert_eq!(levels.output_db, SILENCE_DB);
     assert!(!levels.running, "no block for ten seconds");
+}
+
+/// The DAW's key: only a text that is typed takes it.
+#[test]
+fn the_space_bar_presses_nothing_and_is_typed_in_a_text() {
+    let mut captured = views().0.clone();
+    captured.takes[0].state = TakeState::Captured;
+    let mut stage = Stage::new(captured);
+    stage.desk().state.selection = Some((SamplePos(0), SamplePos(9_000)));
+    for (role, name) in [(Role::Canvas, "Timeline"), (Role::Button, "Analyse")] {
+        stage.harness.get_by_role_and_label(role, name).focus();
+        stage.harness.run_steps(2);
+        stage.key(Key::Space, Modifiers::NONE);
+        assert_eq!(stage.asked(), [], "{name}");
+        assert!(stage.desk().state.selection.is_some(), "{name}");
+    }
+    // Return does what the space bar doesn't.
+    stage.key(Key::Enter, Modifiers::NONE);
+    assert_eq!(stage.asked(), [Command::Analyse]);
+    stage.click(Role::Tab, "Analysis");
+    stage.click(Role::TextInput, "Style");
+    for text in ["warm", " ", "bass"] {
+        if text == " " {
+            stage.key(Key::Space, Modifiers::NONE);
+        }
+        stage.event(Event::Text(text.to_owned()));
+    }
+    stage.key(Key::Enter, Modifiers::NONE);
+    assert_eq!(stage.asked(), [Command::SetStyle("warm bass".to_owned())]);
+}
+
+/// Who rebuilds is chosen beside what is rebuilt, and a take says who made it.
+#[test]
+fn the_regenerator_is_chosen_among_the_stems() {
+    for width in [1120.0, 760.0] {
+        let mut stage = Stage::sized(repaired(), vec2(width, 1200.0), 1.0);
+        let p = stage.desk().params.clone();
+        assert_eq!(stage.click(Role::ComboBox, "Regenerator"), []);
+        let asked = stage.button("Everywhere");
+        assert_eq!(
+            one_gesture(&asked, p.analysis.regenerator.as_ptr()).len(),
+            1
+        );
+        assert_eq!(
+            p.analysis.regenerator.value(),
+            RegeneratorChoice::Everywhere
+        );
+    }
+    assert_eq!(
+        repaired().takes[0].rebuilds[0].regenerator,
+        RegeneratorChoice::Everywhere
+    );
+    // While a job runs its button says what to do.
+    let mut stage = Stage::new(analysing());
+    let at = stage.rect(Role::Button, "Regenerate drums").center();
+    stage.event(Event::PointerMoved(at));
+    stage.harness.run_steps(60);
+    assert!(stage.shows("Wait for the running job, or cancel it first"));
+}
+
+#[test]
+fn a_plan_that_is_not_there_yet_says_what_to_do() {
+    let state = |state: TakeState| {
+        let mut view = views().0.clone();
+        view.takes[0].state = state;
+        Stage::new(view)
+    };
+    assert!(state(TakeState::Capturing).shows("Stop playback, or press Analyse, for a proposed"));
+    assert!(state(TakeState::Captured).shows("Captured. Press Analyse for a proposed repair."));
+    let mut failed = state(TakeState::Failed);
+    assert!(failed.shows("The analysis failed. Press Analyse to try again."));
+    assert_eq!(failed.button("Analyse"), [Command::Analyse]);
 }

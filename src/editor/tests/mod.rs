@@ -12,3 +12,4 @@ mod said;
 mod snapshots;
 mod stage;
 pub mod still;
+mod timeline;

@@ -5,7 +5,7 @@ use egui::{Event, accesskit::Role, vec2};
 use super::stage::{Stage, views};
 use crate::{
     editor::{files::Want, model::Command},
-    worker::view::View,
+    worker::view::{Problem, View},
 };
 
 fn repaired() -> View {
@@ -59,13 +59,20 @@ fn missing_repair_files_are_said_and_sought() {
     let mut view = repaired();
     let file = format!("{}.uncookpatch", "ab".repeat(32));
     view.missing = vec![file.clone(), "other.uncookpatch".to_owned()];
+    let gone = |file: &str| Problem {
+        words: format!("{file} was not found in /some/where: relink it"),
+        missing: Some(file.to_owned()),
+    };
     view.problems = vec![
-        format!("{file} was not found in /some/where: relink it"),
-        "The disk is full".to_owned(),
+        gone(&file),
+        // Found again meanwhile, or not of this project: nothing else says it.
+        gone("elsewhere.uncookpatch"),
+        "The disk is full".to_owned().into(),
     ];
     let mut stage = Stage::new(view);
     assert!(stage.shows("2 repair files are missing: the live repair plays there."));
-    assert!(stage.shows("The disk is full") && !stage.shows("was not found in"));
+    assert!(stage.shows("The disk is full") && stage.shows("elsewhere.uncookpatch was not found"));
+    assert!(!stage.shows(&file), "its row says it already");
     let relink = Command::Choose(Want::RelinkFolder);
     assert_eq!(stage.button("Relink missing files"), [relink]);
     for (entry, want) in [

@@ -217,6 +217,11 @@ fn controls_are_where_the_screenshots_click() {
     note(&stage, Role::TextInput, "Style");
     stage.click(Role::Tab, "Quality");
     note(&stage, Role::Button, "Spectrum");
+    // Where they see how far an analysis is.
+    let running = Stage::new(analysing());
+    let r = running.rect(Role::ProgressIndicator, "Analysis");
+    let sides = [r.left(), r.top(), r.right(), r.bottom()].map(f32::round);
+    places.insert("Analysis progress".to_owned(), serde_json::json!(sides));
     let text = serde_json::to_string_pretty(&places).unwrap() + "\n";
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/editor/places.json");
     if std::env::var_os("UNCOOK_BLESS").is_some() {

@@ -57,7 +57,9 @@ impl Desk {
             presets: &self.presets,
             shelf: self.shelf.as_ref(),
         };
-        let commands = ui::draw(ui, &model, &mut self.state);
+        // The whole window: the harness leaves a margin around what it draws.
+        let whole = egui::UiBuilder::new().max_rect(ui.ctx().content_rect());
+        let commands = (ui.scope_builder(whole, |ui| ui::draw(ui, &model, &mut self.state))).inner;
         for command in &commands {
             match command {
                 // As a host does it.

@@ -11,7 +11,7 @@ use crate::{
         options::Options,
         picture::Picture,
         session::{CommitRef, Edits, Listening, Session},
-        view::DamageCells,
+        view::{DamageCells, Problem},
     },
 };
 
@@ -68,7 +68,14 @@ impl State {
 
     fn load_commit(&mut self, reference: &CommitRef, folders: &[&Path]) -> Commit {
         read(reference, folders).unwrap_or_else(|error| {
-            self.report(error.to_string());
+            let missing = match &error {
+                CommitError::Missing { file, .. } => Some(file.clone()),
+                _ => None,
+            };
+            self.report(Problem {
+                words: error.to_string(),
+                missing,
+            });
             Commit::absent(reference.clone(), error.to_string())
         })
     }

@@ -50,11 +50,12 @@ impl State {
             .filter_map(|c| c.patch.as_ref())
             .find(|p| self.sample_rate != 0 && p.sample_rate != self.sample_rate)
         {
-            problems.push(format!(
+            let words = format!(
                 "Rebuilt audio was made at {} Hz and does not play at {} Hz: set the project's rate back, or \
                  play the song once more",
                 other.sample_rate, self.sample_rate
-            ));
+            );
+            problems.push(words.into());
         }
         View {
             takes,

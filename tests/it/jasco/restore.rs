@@ -148,7 +148,9 @@ fn diffusion_rebuilds_a_span_the_same_for_a_seed() {
 fn without_model_or_acceptance_stems_are_rebuilt_without_one_and_it_is_said() {
     let desk = desk();
     let (plain, lines) = run(desk.path(), &JASCO);
-    let get = format!("without a model ({NAME} is not installed: `uncook models fetch {NAME}`");
+    let get = format!(
+        "without a model ({NAME} is not installed: fetch it under Models, or by `uncook models fetch {NAME}`"
+    );
     assert!(lines.iter().any(|l| l.contains(&get)), "{lines:?}");
     let data = desk.path().join("data");
     let library = install_in(&data);
