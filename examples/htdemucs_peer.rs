@@ -22,7 +22,7 @@ use uncook::{
     worker::progress::Progress,
 };
 
-use usage::usage;
+use usage::{settle, usage};
 
 fn load(model: &Path) -> Result<(), Box<dyn Error>> {
     let copies = model.parent().ok_or("a file in a folder")?.join("cache");
@@ -39,6 +39,7 @@ fn load(model: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    settle();
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [command, model] = args.as_slice()
         && command == "load"

@@ -22,7 +22,7 @@ use uncook::{
     },
 };
 
-use usage::usage;
+use usage::{settle, usage};
 
 const FRAMES: usize = 500;
 const POSITIONS: usize = 16;
@@ -84,6 +84,7 @@ fn load(state: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    settle();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [threads, output] = args.as_slice() else {
         return Err("THREADS OUTPUT, or load STATE".into());

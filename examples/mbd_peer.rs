@@ -92,6 +92,7 @@ impl Tensors for Made {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    usage::settle();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [folder, seconds, bands] = args.as_slice() else {
         return Err("FOLDER SECONDS BANDS".into());

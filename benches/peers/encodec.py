@@ -7,6 +7,9 @@
 EXAMPLE is target/release/examples/encodec_peer if left out. Both run in processes of their own on the same two cores,
 take turns, and are warmed up once. Encoding is audio to codes, decoding codes to audio. Medians of CPU seconds
 (user and system, all threads), so that other work on the machine matters little; peak resident memory of the whole process.
+
+As on a processor without AVX-512, where this one has it:
+    UNCOOK_VECTORS=avx2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 python …
 """
 
 import argparse

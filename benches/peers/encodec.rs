@@ -17,6 +17,7 @@ fn cpu_seconds() -> f64 {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    usage::settle();
     let folder = std::env::args()
         .nth(1)
         .ok_or("usage: encodec_peer FOLDER")?;

@@ -9,6 +9,9 @@ One evaluation with the sizes of the 400M model, two terms of 500 frames, float3
 of names and places, the same on both sides. PyTorch runs the network as its paper writes it, both terms in one
 batch, with its fused attention. The two take turns, each in a process of its own; loading and the first
 evaluation are not counted, memory is each process's peak. On a shared machine look at the processor seconds.
+
+As on a processor without AVX-512, where this one has it:
+    UNCOOK_VECTORS=avx2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 python …
 """
 
 import argparse

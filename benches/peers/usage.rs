@@ -1,5 +1,15 @@
 //! What a process has used, for the examples that are compared with other programs.
 
+use uncook::dense::level::Level;
+
+/// With `UNCOOK_VECTORS=avx2` in the environment, does without AVX-512. Where that can't be, the process ends.
+pub fn settle() {
+    if std::env::var("UNCOOK_VECTORS").is_ok_and(|v| v == "avx2") && !Level::Avx2.settle_for() {
+        eprintln!("this processor has no AVX2");
+        std::process::exit(2);
+    }
+}
+
 /// Processor seconds of this process, user and system, all threads, and its peak memory in bytes.
 #[cfg(unix)]
 pub fn usage() -> (f64, f64) {

@@ -11,11 +11,22 @@ pub enum Level {
     Scalar,
 }
 
+static BEST: OnceLock<Level> = OnceLock::new();
+
 impl Level {
     /// The best level of this processor, found once.
     pub fn best() -> Self {
-        static BEST: OnceLock<Level> = OnceLock::new();
         *BEST.get_or_init(detect)
+    }
+
+    /// Makes this the best level, to measure what a lesser processor would do. Returns whether it could: this
+    /// processor has it, and nobody has asked for the best one yet.
+    pub fn settle_for(self) -> bool {
+        let has = match (self, detect()) {
+            (Self::Scalar, _) | (Self::Avx2, Self::Avx512) => true,
+            (asked, best) => asked == best,
+        };
+        has && BEST.set(self).is_ok()
     }
 
     /// Every level that this processor can run, best first: for tests that compare them.
