@@ -11,7 +11,7 @@ const USAGE: &str = "Uncook without a host.
 
 Options of its own:
   --play FILE   Play this file over and over in the place of the input
-  --no-window   Without the editor, until the process is interrupted
+  --no-window   Without the editor, until Ctrl-C
 
 All others:
 ";
@@ -24,6 +24,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if config.windowless {
+        eprintln!("Ctrl-C ends it");
+    }
     if run(config, args) {
         ExitCode::SUCCESS
     } else {

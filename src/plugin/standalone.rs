@@ -1,9 +1,16 @@
 // [any] Uncook as a program of its own, and its file player: the framework's JACK, system and dummy backends in the
 // place of a host.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    error::Error,
+    sync::{Arc, OnceLock},
+};
 
-use nice_plug::{context::process::SendEventError, prelude::*};
+use nice_plug::{
+    context::{gui::GuiContext, process::SendEventError},
+    editor::{Editor, HostMethods, ParentWindowHandle, ResizeHint, SpawnedEditor, dpi::NativeSize},
+    prelude::*,
+};
 
 use super::{Task, Uncook};
 use crate::{audio::AudioBuffer, editor::UncookEditor};
@@ -29,7 +36,54 @@ static CONFIG: OnceLock<Standalone> = OnceLock::new();
 ///
 /// Returns whether nothing failed. A second call in a process returns `false`.
 pub fn run(config: Standalone, args: impl IntoIterator<Item = String>) -> bool {
+    let mut args: Vec<String> = args.into_iter().collect();
+    let asks = args.iter().any(|arg| arg == "--help" || arg == "-h");
+    let backend = option(&args, "--backend", "-b");
+    if !asks
+        && backend.is_none_or(|backend| backend == "auto" || backend == "jack")
+        && let Some(rate) = jack_rate()
+    {
+        args = at_rate(args, rate);
+    }
     CONFIG.set(config).is_ok() && nice_export_standalone_with_args::<Program, _>(args)
+}
+
+/// The sample rate of the JACK server, where one runs.
+fn jack_rate() -> Option<u32> {
+    let options = jack::ClientOptions::NO_START_SERVER;
+    let (client, _) = jack::Client::new("uncook_rate", options).ok()?;
+    Some(client.sample_rate())
+}
+
+/// What a command line says of an option, in the forms `--name value`, `--name=value`, `-n value`, `-n=value`, `-nvalue`.
+fn option<'a>(args: &'a [String], long: &str, short: &str) -> Option<&'a str> {
+    args.iter().enumerate().find_map(|(at, arg)| {
+        if arg == long || arg == short {
+            return args.get(at + 1).map(String::as_str);
+        }
+        let value = match arg.strip_prefix(long) {
+            Some(rest) => rest.strip_prefix('='),
+            None => arg.strip_prefix(short).filter(|_| !arg.starts_with("--")),
+        }?;
+        Some(value.strip_prefix('=').unwrap_or(value))
+    })
+}
+
+/// A command line with this rate in the place of any other. JACK runs at a rate of its own whatever is asked for, and the
+/// framework runs the plugin at the one that it reads here.
+fn at_rate(args: Vec<String>, rate: u32) -> Vec<String> {
+    let (long, short) = ("--sample-rate", "-r");
+    let mut kept = Vec::new();
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        if arg == long || arg == short {
+            args.next();
+        } else if option(std::slice::from_ref(&arg), long, short).is_none() {
+            kept.push(arg);
+        }
+    }
+    kept.push(format!("{long}={rate}"));
+    kept
 }
 
 /// The plugin behind the file player.
@@ -48,7 +102,7 @@ impl Plugin for Program {
     const AUDIO_IO_LAYOUTS: &'static [AudioIOLayout] = Uncook::AUDIO_IO_LAYOUTS;
     const SAMPLE_ACCURATE_AUTOMATION: bool = Uncook::SAMPLE_ACCURATE_AUTOMATION;
 
-    type Editor = UncookEditor;
+    type Editor = Shown;
     type SysExMessage = ();
     type BackgroundTask = Task;
 
@@ -60,9 +114,9 @@ impl Plugin for Program {
         self.uncook.params()
     }
 
-    fn editor(&mut self, _executor: AsyncExecutor<Self>) -> Option<UncookEditor> {
+    fn editor(&mut self, _executor: AsyncExecutor<Self>) -> Option<Shown> {
         let windowless = CONFIG.get().is_some_and(|config| config.windowless);
-        (!windowless).then(|| self.uncook.open_editor())
+        (!windowless).then(|| Shown(self.uncook.open_editor()))
     }
 
     fn activate(
@@ -102,6 +156,55 @@ impl Plugin for Program {
         });
         let mut context = Playing { context, transport };
         self.uncook.process(buffer, aux, &mut context)
+    }
+}
+
+/// The editor of a program: without its window the program ends, since nobody could close it.
+struct Shown(UncookEditor);
+
+impl Editor for Shown {
+    type Handle = <UncookEditor as Editor>::Handle;
+
+    fn spawn(
+        &self,
+        parent: Option<ParentWindowHandle>,
+        wait_for_parent: bool,
+        fallback_scale_factor: Option<f64>,
+        context: GuiContext,
+        host: Option<HostMethods>,
+    ) -> Result<SpawnedEditor<Self::Handle>, Box<dyn Error>> {
+        let spawned = self.0.spawn(
+            parent,
+            wait_for_parent,
+            fallback_scale_factor,
+            context,
+            host,
+        );
+        if let Err(error) = &spawned {
+            eprintln!("{error}\nStart it where windows can open, or with --no-window");
+            // The framework would wait for an interrupt first.
+            std::process::exit(1);
+        }
+        // The framework takes Ctrl-C as a wish, which nobody reads while a window is open. Nothing is lost: what was
+        // rebuilt is written whole or not at all.
+        #[cfg(unix)]
+        // SAFETY: the default handler runs no code of this process.
+        unsafe {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+        }
+        spawned
+    }
+
+    fn size(&self) -> NativeSize<u32> {
+        self.0.size()
+    }
+
+    fn resize_hint(&self) -> ResizeHint {
+        self.0.resize_hint()
+    }
+
+    fn track_info_updated(&self, info: TrackInfo) {
+        self.0.track_info_updated(info);
     }
 }
 
@@ -251,6 +354,43 @@ mod tests {
                 (position, playing, audio)
             })
             .collect()
+    }
+
+    fn words(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_backend_is_found_in_every_form() {
+        for line in [
+            "u --backend jack",
+            "u --backend=jack",
+            "u -b jack",
+            "u -b=jack -r 1",
+            "u -bjack",
+        ] {
+            assert_eq!(
+                option(&words(line), "--backend", "-b"),
+                Some("jack"),
+                "{line}"
+            );
+        }
+        for line in ["u", "u --backends=2", "u --bypass", "u -r 44100"] {
+            assert_eq!(option(&words(line), "--backend", "-b"), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_servers_rate_takes_the_place_of_another() {
+        for line in [
+            "u -p 64",
+            "u -r 44100 -p 64",
+            "u --sample-rate=44100 -p 64",
+            "u -r44100 -p 64",
+        ] {
+            let args = at_rate(words(line), 96_000);
+            assert_eq!(args, words("u -p 64 --sample-rate=96000"), "{line}");
+        }
     }
 
     #[test]
