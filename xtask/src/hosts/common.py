@@ -20,6 +20,8 @@ class Job:
         self.rate = job["rate"]
         self.scenes = job["scenes"]
         self.class_id = job["class"]
+        # Whether there is a project with rebuilt takes to be opened.
+        self.rebuilt = job["rebuilt"]
         self.input = np.fromfile(f"{self.folder}/input.f32", np.float32).reshape(2, -1)
         self.report = {}
 
