@@ -119,19 +119,22 @@ impl Plugin for Reader {
 
     fn output_hook(&mut self, _context: &Context, output: &mut FullOutput) {
         if let Some(mut update) = output.platform_output.accesskit_update.take() {
-            name_window(&mut update);
+            complete(&mut update);
             self.root = update.tree.as_ref().map(|tree| tree.root).or(self.root);
             self.adapter.update_if_active(|| update);
         }
     }
 }
 
-/// Says which window it is: a reader that comes to it would call it a frame.
-fn name_window(update: &mut TreeUpdate) {
+/// Names what the library leaves nameless: the window, and the bars that scroll a list.
+fn complete(update: &mut TreeUpdate) {
     let root = update.tree.as_ref().map(|tree| tree.root);
-    let nodes = update.nodes.iter_mut();
-    for (_, node) in nodes.filter(|(id, _)| Some(*id) == root) {
-        node.set_label("Uncook");
+    for (id, node) in &mut update.nodes {
+        if Some(*id) == root {
+            node.set_label("Uncook");
+        } else if node.role() == Role::ScrollBar && node.label().is_none() {
+            node.set_label("Scroll");
+        }
     }
 }
 
@@ -141,17 +144,21 @@ mod tests {
     use egui::accesskit::{Action, TreeInfo};
 
     #[test]
-    fn the_window_has_a_name() {
-        let (root, other) = (NodeId(1), NodeId(2));
+    fn the_window_and_its_scroll_bars_have_names() {
+        let [root, bar, other] = [1, 2, 3].map(NodeId);
         let mut update = TreeUpdate {
-            nodes: [root, other].map(|id| (id, Node::new(Role::Window))).into(),
+            nodes: vec![
+                (root, Node::new(Role::Window)),
+                (bar, Node::new(Role::ScrollBar)),
+                (other, Node::new(Role::Button)),
+            ],
             tree: Some(TreeInfo::new(root)),
             tree_id: TreeId::ROOT,
             focus: root,
         };
-        name_window(&mut update);
+        complete(&mut update);
         let names: Vec<_> = update.nodes.iter().map(|(_, node)| node.label()).collect();
-        assert_eq!(names, [Some("Uncook"), None]);
+        assert_eq!(names, [Some("Uncook"), Some("Scroll"), None]);
     }
 
     #[test]
