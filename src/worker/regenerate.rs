@@ -246,8 +246,7 @@ mod installed {
         let copies = library.copies_folder(&codec.name);
         let codec = Encodec::open_native(&first(codec_files), copies.as_deref(), &device)
             .map_err(|e| format!("MultiBand Diffusion's codec can't be used: {e}"))?;
-        let file =
-            Checkpoint::open(&first(files), &Limits::default()).map_err(|e| e.to_string())?;
+        let file = Checkpoint::open(first(files), &Limits::default()).map_err(|e| e.to_string())?;
         MultiBandDiffusion::open(Arc::new(file), Arc::new(codec), &device)
             .map_err(|e| e.to_string())
     }
