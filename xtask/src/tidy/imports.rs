@@ -11,7 +11,15 @@ const TABLE: [(&str, &[&str]); 19] = [
     ("exchange", &["damage"]),
     ("realtime", &["damage", "exchange"]),
     ("metrics", &["audio", "damage", "realtime"]),
-    ("models", &["dense::aligned", "system", "worker::progress"]),
+    (
+        "models",
+        &[
+            "dense::aligned",
+            "dense::gemm",
+            "system",
+            "worker::progress",
+        ],
+    ),
     ("cache", &["audio", "damage", "exchange", "system"]),
     ("mastering", KERNELS),
     (
