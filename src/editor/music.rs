@@ -420,32 +420,21 @@ impl Shown<'_> {
                 return;
             }
             // Leaving the field without a change gives back what it showed, a decimal: that is no edit.
+            let mut wanted = None;
             if response.changed() && (bpm - now).abs() >= 0.05 {
-                let milli_bpm = (bpm * 1e3).round() as u32;
-                let edit = MusicEdit::Tempo { milli_bpm };
-                change(
-                    state,
-                    self.model,
-                    self.take.start,
-                    "tempo".to_owned(),
-                    [edit],
-                    out,
-                );
+                wanted = Some(bpm);
             }
             for (text, factor) in [("Half", 0.5), ("Double", 2.0)] {
                 let hint = "Where the tempo was heard twice as fast or slow as it is counted";
                 if ui.small_button(text).on_hover_text(hint).clicked() {
-                    let milli_bpm = (now * factor * 1e3).round() as u32;
-                    let edit = MusicEdit::Tempo { milli_bpm };
-                    change(
-                        state,
-                        self.model,
-                        self.take.start,
-                        "tempo".to_owned(),
-                        [edit],
-                        out,
-                    );
+                    wanted = Some(now * factor);
                 }
+            }
+            if let Some(bpm) = wanted {
+                let milli_bpm = (bpm * 1e3).round() as u32;
+                let edit = MusicEdit::Tempo { milli_bpm };
+                let step = "tempo".to_owned();
+                change(state, self.model, self.take.start, step, [edit], out);
             }
         });
     }

@@ -6,7 +6,7 @@ use super::{
     checkpoint::{Checkpoint, CheckpointError, Limits},
     convert::{ConvertError, Copy, Draft, Form},
 };
-use crate::dense::{aligned::Lent, gemm::Packed};
+use crate::dense::{aligned::Lent, gemm::Packed, level::Level};
 
 /// Named tensors, wherever they come from.
 pub trait Tensors: Send + Sync {
@@ -51,18 +51,25 @@ pub fn keep(to: &dyn Tensors, name: &str, packed: &Packed) {
     to.keep(&format!("packed.{name}.b"), bias);
 }
 
-/// What `make` makes of the tensors under `prefix` in a file. `keeping`: the folder where it is kept, and in which form;
-/// later openings find it there and don't read the file. Beside it, why it could not be kept.
+/// What `make` makes of the tensors under `prefix` in a file. `keeping`: the folder where it is kept, and the name of its
+/// form (see [`Form::name`]); later openings find it there and don't read the file. Beside it, why it could not be kept.
 ///
 /// # Errors
 /// Those of the file and of `make`.
 pub fn open<T, E: From<CheckpointError>>(
     path: &Path,
     prefix: &str,
-    keeping: Option<(&Path, &Form)>,
+    keeping: Option<(&Path, &'static str)>,
     mut make: impl FnMut(&dyn Tensors) -> Result<T, E>,
 ) -> Result<(T, Option<ConvertError>), E> {
-    if let Some(copy) = keeping.and_then(|(folder, form)| Copy::find(path, folder, form)) {
+    let keeping = keeping.map(|(folder, name)| {
+        let lanes = Level::best().lanes();
+        (folder, Form { name, lanes })
+    });
+    let found = keeping
+        .as_ref()
+        .and_then(|(folder, form)| Copy::find(path, folder, form));
+    if let Some(copy) = found {
         match make(&copy) {
             Ok(made) => return Ok((made, None)),
             // What is wrong with it doesn't matter: the file itself decides, and a new copy is made.
@@ -79,7 +86,7 @@ pub fn open<T, E: From<CheckpointError>>(
         stored,
         draft: &draft,
     })?;
-    Ok((made, draft.write(folder, form).err()))
+    Ok((made, draft.write(folder, &form).err()))
 }
 
 impl Tensors for Checkpoint {

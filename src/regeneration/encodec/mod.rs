@@ -28,10 +28,9 @@ pub(crate) use raw::RawConv;
 pub(crate) use weights::Loader;
 
 use crate::{
-    dense::{device::notice, level::Level},
+    dense::device::notice,
     models::{
         checkpoint::CheckpointError,
-        convert::Form,
         tensors::{self, Tensors},
     },
 };
@@ -112,13 +111,9 @@ impl Encodec {
         copies: Option<&Path>,
         device: &Device,
     ) -> Result<Self, EncodecError> {
-        let form = Form {
-            name: FORM,
-            lanes: Level::best().lanes(),
-        };
         let keeping = copies
             .filter(|_| device.is_cpu())
-            .map(|folder| (folder, &form));
+            .map(|folder| (folder, FORM));
         let (codec, unkept) = tensors::open(path, "", keeping, |file| {
             let config = EncodecConfig::from_native(file)?;
             Self::load(file, STATE_PREFIX, config, device)

@@ -20,10 +20,9 @@ use super::{
     weights,
 };
 use crate::{
-    dense::{level::Level, pool::Pool},
+    dense::pool::Pool,
     models::{
         checkpoint::{Checkpoint, Limits},
-        convert::Form,
         tensors::{self, Stored, Tensors},
     },
     regeneration::encodec::{Encodec, EncodecConfig, PadMode},
@@ -99,12 +98,8 @@ impl Model {
     pub fn open(files: JascoFiles, device: &Device, threads: usize) -> Result<Self, JascoError> {
         // What a graphics processor gets is copied there anyway.
         let folder = files.copies.as_deref().filter(|_| device.is_cpu());
-        let form = Form {
-            name: FORM,
-            lanes: Level::best().lanes(),
-        };
         let pool = Pool::new(threads.max(1));
-        let keeping = folder.map(|folder| (folder, &form));
+        let keeping = folder.map(|folder| (folder, FORM));
         let (networks, unkept) = tensors::open(&files.state, STATE_PREFIX, keeping, |source| {
             Networks::load(source, files.codec.as_deref(), device, &pool)
         })?;

@@ -9,13 +9,10 @@ use super::{
     hyper::{CLASS, Hyper, MERGED_CLASS},
     net::Net,
 };
-use crate::{
-    dense::level::Level,
-    models::{
-        checkpoint::{Checkpoint, Limits, Value},
-        convert::{ConvertError, Form},
-        tensors::{self, Stored, Tensors},
-    },
+use crate::models::{
+    checkpoint::{Checkpoint, Limits, Value},
+    convert::ConvertError,
+    tensors::{self, Stored, Tensors},
 };
 
 /// An open model file: a PyTorch zip as the authors publish it, or safetensors.
@@ -103,11 +100,7 @@ impl ModelFile {
     /// # Errors
     /// If a tensor is missing, misshapen or not finite.
     pub fn net(&self, copies: Option<&Path>) -> Result<(Net, Option<ConvertError>), ModelError> {
-        let form = Form {
-            name: FORM,
-            lanes: Level::best().lanes(),
-        };
-        let keeping = copies.map(|folder| (folder, &form));
+        let keeping = copies.map(|folder| (folder, FORM));
         tensors::open(self.checkpoint.path(), self.prefix, keeping, |source| {
             Net::load(source, self.hyper.clone())
         })

@@ -16,6 +16,7 @@ const TABLE: [(&str, &[&str]); 19] = [
         &[
             "dense::aligned",
             "dense::gemm",
+            "dense::level",
             "system",
             "worker::progress",
         ],
