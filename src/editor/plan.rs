@@ -578,7 +578,6 @@ fn span_row(
     let p = theme::of(ui);
     let edits = &model.view.edits;
     let percent = edits.percent_at(span.stem, span.start);
-    // Short parts are told apart by their hundredths.
     let place = span.place();
     let name = format!("{} {place}", span.stem.name());
     let verb = if percent > 0 {
