@@ -1,7 +1,7 @@
 // [any] The host's parameters: ids, ranges, units, texts, and what else a project stores.
 //!
 //! Ids are permanent: a project saved today must open in every later version. A new meaning gets a
-//! new id; a changed range is migrated in `Plugin::filter_state`. No parameter is smoothed here: the
+//! new id, and [`migrate`] says which old one it takes over; changed ranges are its business, too. No parameter is smoothed here: the
 //! chain ramps every value itself, sample by sample.
 
 use std::sync::{
@@ -17,7 +17,9 @@ use crate::{
     damage::Stem,
     realtime::Settings,
     worker::{
-        options::{CaptureMode, Options, Quality, RegeneratorChoice, SeparatorChoice},
+        options::{
+            CaptureMode, Options, Quality, RegeneratorChoice, Regenerators, SeparatorChoice,
+        },
         session::Session,
     },
 };
@@ -150,6 +152,23 @@ pub struct ListenParams {
     pub compare: BoolParam,
 }
 
+/// Parameters of earlier versions, and those that took their place with the same values.
+pub const RENAMED: [(&str, &[&str]); 1] =
+    [("regenerator", &["drums_regenerator", "bass_regenerator"])];
+
+/// Makes a state of an earlier version one of this.
+pub fn migrate(state: &mut PluginState) {
+    for (old, new) in RENAMED {
+        let Some(value) = state.params.remove(old) else {
+            continue;
+        };
+        for id in new {
+            let value = value.clone();
+            state.params.entry((*id).to_owned()).or_insert(value);
+        }
+    }
+}
+
 /// What the background analysis does. Not automatable: it belongs to jobs, not to the timeline.
 #[derive(Params)]
 pub struct AnalysisParams {
@@ -165,9 +184,12 @@ pub struct AnalysisParams {
     /// Who separates the stems.
     #[id = "separator"]
     pub separator: EnumParam<SeparatorParam>,
-    /// Who rebuilds damaged stems.
-    #[id = "regenerator"]
-    pub regenerator: EnumParam<RegeneratorChoice>,
+    /// Who rebuilds damaged drums.
+    #[id = "drums_regenerator"]
+    pub drums_regenerator: EnumParam<RegeneratorChoice>,
+    /// Who rebuilds damaged bass.
+    #[id = "bass_regenerator"]
+    pub bass_regenerator: EnumParam<RegeneratorChoice>,
 }
 
 impl Default for UncookParams {
@@ -236,7 +258,10 @@ impl Default for UncookParams {
                 separator: EnumParam::new("Separator", SeparatorParam::Automatic)
                     .with_callback(counting(&options_version))
                     .non_automatable(),
-                regenerator: EnumParam::new("Regenerator", o.regenerator)
+                drums_regenerator: EnumParam::new("Drums regenerator", o.regenerators.drums)
+                    .with_callback(counting(&options_version))
+                    .non_automatable(),
+                bass_regenerator: EnumParam::new("Bass regenerator", o.regenerators.bass)
                     .with_callback(counting(&options_version))
                     .non_automatable(),
             },
@@ -284,13 +309,25 @@ impl UncookParams {
         }
     }
 
+    /// Who rebuilds `stem`; `None` for stems that nobody rebuilds.
+    pub fn regenerator(&self, stem: Stem) -> Option<&EnumParam<RegeneratorChoice>> {
+        match stem {
+            Stem::Drums => Some(&self.analysis.drums_regenerator),
+            Stem::Bass => Some(&self.analysis.bass_regenerator),
+            Stem::Other | Stem::Vocals => None,
+        }
+    }
+
     /// What the worker is told, with the live amounts as they stand. Allocates: not for the audio thread.
     pub fn options(&self) -> Options {
         Options {
             capture: self.analysis.capture.value(),
             quality: self.analysis.quality.value(),
             separator: self.analysis.separator.value().into(),
-            regenerator: self.analysis.regenerator.value(),
+            regenerators: Regenerators {
+                drums: self.analysis.drums_regenerator.value(),
+                bass: self.analysis.bass_regenerator.value(),
+            },
             seed: self.analysis.seed.value().clamp(0, MAX_SEED) as u64,
             style: self.style.get(),
             asked: None,

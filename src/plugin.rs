@@ -29,7 +29,7 @@ use crate::worker::shelf::Shelf;
 use crate::{
     editor::{Backend, UncookEditor},
     exchange::{capture::capture_ring, meters::Meters, patch::patch_snapshot},
-    params::{SessionStore, UncookParams},
+    params::{self, SessionStore, UncookParams},
     realtime::{self, AudioLink, Chain},
     worker::{
         engine::{Engine, Instance},
@@ -318,6 +318,10 @@ impl Plugin for Uncook {
             // A host that renders on its main thread runs this inside `process`.
             Task::SendOptions => util::permit_alloc(|| link.send_options(params.options())),
         })
+    }
+
+    fn filter_state(state: &mut PluginState) {
+        params::migrate(state);
     }
 
     fn params(&self) -> Arc<dyn Params> {

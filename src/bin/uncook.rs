@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use uncook::worker::{
     offline::OnlyStage,
-    options::{Options, Quality, RegeneratorChoice, SeparatorChoice},
+    options::{Options, Quality, RegeneratorChoice, Regenerators, SeparatorChoice},
 };
 
 #[path = "uncook/analyze.rs"]
@@ -76,6 +76,10 @@ struct CommonArgs {
     /// Who rebuilds damaged drums and bass
     #[arg(long, value_enum, default_value_t = Regenerator::Resynthesis)]
     regenerator: Regenerator,
+
+    /// Who rebuilds damaged bass, if not who rebuilds drums
+    #[arg(long, value_enum, value_name = "REGENERATOR")]
+    bass_regenerator: Option<Regenerator>,
 
     /// Who separates the instruments
     #[arg(long, value_enum, default_value_t = Separator::Automatic)]
@@ -203,6 +207,19 @@ enum Regenerator {
     Mbd,
 }
 
+impl From<Regenerator> for RegeneratorChoice {
+    fn from(arg: Regenerator) -> Self {
+        match arg {
+            Regenerator::Off => Self::Off,
+            Regenerator::Resynthesis => Self::Resynthesis,
+            Regenerator::Everywhere => Self::Everywhere,
+            Regenerator::Jasco => Self::Jasco,
+            Regenerator::JascoMbd => Self::JascoDiffusion,
+            Regenerator::Mbd => Self::Diffusion,
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Separator {
     /// The best installed model, else spectral
@@ -229,13 +246,9 @@ impl CommonArgs {
                 QualityArg::Draft => Quality::Draft,
                 QualityArg::Best => Quality::Best,
             },
-            regenerator: match self.regenerator {
-                Regenerator::Off => RegeneratorChoice::Off,
-                Regenerator::Resynthesis => RegeneratorChoice::Resynthesis,
-                Regenerator::Everywhere => RegeneratorChoice::Everywhere,
-                Regenerator::Jasco => RegeneratorChoice::Jasco,
-                Regenerator::JascoMbd => RegeneratorChoice::JascoDiffusion,
-                Regenerator::Mbd => RegeneratorChoice::Diffusion,
+            regenerators: Regenerators {
+                drums: self.regenerator.into(),
+                bass: self.bass_regenerator.unwrap_or(self.regenerator).into(),
             },
             separator: match self.separator {
                 Separator::Automatic => SeparatorChoice::Automatic,

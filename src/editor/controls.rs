@@ -549,15 +549,27 @@ pub fn toggle(
 pub fn choice<T: Enum + PartialEq + Copy + 'static>(
     ui: &mut Ui,
     name: &str,
+    hints: (&str, &[&str]),
+    param: &EnumParam<T>,
+    out: &mut Vec<Command>,
+) {
+    choice_in(ui, name, hints, Some(132.0), param, out);
+}
+
+/// The same in a list of this width; without one only the arrow shows.
+pub fn choice_in<T: Enum + PartialEq + Copy + 'static>(
+    ui: &mut Ui,
+    name: &str,
     (hint, meanings): (&str, &[&str]),
+    width: Option<f32>,
     param: &EnumParam<T>,
     out: &mut Vec<Command>,
 ) {
     let current = param.value().to_index();
     let variant = |i: usize| T::variants().get(i).copied().unwrap_or_default();
     let response = ComboBox::from_id_salt(name)
-        .selected_text(variant(current))
-        .width(132.0)
+        .selected_text(width.map_or("", |_| variant(current)))
+        .width(width.unwrap_or(0.0))
         .show_ui(ui, |ui| {
             for i in 0..T::variants().len() {
                 let label = ui.selectable_label(i == current, variant(i));

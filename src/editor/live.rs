@@ -1,15 +1,17 @@
 // [main] The live chain's knobs, what the analysis does, the output with its meters.
 
-use egui::{Align2, CornerRadius, FontId, Rect, RichText, Sense, TextEdit, Ui, WidgetInfo, vec2};
+use egui::{
+    Align2, CornerRadius, FontId, Label, Rect, RichText, Sense, TextEdit, Ui, WidgetInfo, vec2,
+};
 
 use crate::{
-    damage::DamageKind,
+    damage::{DamageKind, Stem},
     editor::{
         controls,
         history::Change,
         model::{Command, Model, SILENCE_DB},
         state::State,
-        status, theme, verdict, waveform,
+        status, stems, theme, verdict, waveform,
     },
     worker::view::{ModelView, TakeView},
 };
@@ -117,7 +119,11 @@ pub fn analysis(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec
         ];
         controls::choice(ui, "Separator", (hint, &meanings), &params.separator, out);
     });
-    row(ui, "Regenerator", &mut |ui| regenerator(ui, model, out));
+    for (stem, label) in [(Stem::Drums, "Drums by"), (Stem::Bass, "Bass by")] {
+        row(ui, label, &mut |ui| {
+            regenerator(ui, model, stem, Some(132.0), out);
+        });
+    }
     if let Some(found) = &model.view.model {
         terms(ui, found, out);
     }
@@ -141,22 +147,37 @@ pub fn analysis(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec
     }
 }
 
-/// Who rebuilds drums and bass.
-pub fn regenerator(ui: &mut Ui, model: &Model<'_>, out: &mut Vec<Command>) {
-    let hint = "Who rebuilds damaged drums and bass, in the next analysis and by Regenerate";
+/// Who rebuilds a stem, in a list of this width; without one only its arrow shows.
+pub fn regenerator(
+    ui: &mut Ui,
+    model: &Model<'_>,
+    stem: Stem,
+    width: Option<f32>,
+    out: &mut Vec<Command>,
+) {
+    let Some(param) = model.params.regenerator(stem) else {
+        if let Some(width) = width {
+            let words = RichText::new("only restored").color(theme::of(ui).dim);
+            let place = vec2(width, ui.spacing().interact_size.y);
+            ui.add_sized(place, Label::new(words))
+                .on_hover_text("No regenerator rebuilds this stem");
+        }
+        return;
+    };
+    let hint = "Who rebuilds this stem, in the next analysis and by Regenerate";
     let meanings = [
-        "Nobody: drums and bass are only restored",
-        "From their own sound, where they are damaged and it measures better",
+        "Nobody: it is only restored",
+        "From its own sound, where it is damaged and that measures better",
         "The same over the whole take, for you to judge by ear",
-        "A generating model, where they are damaged; see Models",
+        "A generating model, where it is damaged; see Models",
         "The same, decoded by a second model: slower, cleaner",
         "Damaged spans made anew from their own codes by a model",
     ];
-    let param = &model.params.analysis.regenerator;
-    controls::choice(ui, "Regenerator", (hint, &meanings), param, out);
+    let name = format!("{} regenerator", stems::title(stem));
+    controls::choice_in(ui, &name, (hint, &meanings), width, param, out);
 }
 
-/// What the chosen regenerator's models need, and their terms: shown always, asked once.
+/// What the chosen regenerators' models need, and their terms: shown always, asked once.
 fn terms(ui: &mut Ui, found: &ModelView, out: &mut Vec<Command>) {
     let p = theme::of(ui);
     ui.label(RichText::new(found.words()).color(p.text));

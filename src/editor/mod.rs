@@ -105,7 +105,7 @@ pub trait Backend: Send + Sync {
     fn regenerate(&self, focus: Regenerate);
     /// What of the repair is heard alone.
     fn listen(&self, listening: Listening);
-    /// The user accepts the terms of the models that the chosen regenerator needs.
+    /// The user accepts the terms of the models that the chosen regenerators need.
     fn accept_terms(&self);
     /// Where the user's presets are; `None` where there is no such place.
     fn presets_folder(&self) -> Option<PathBuf>;

@@ -48,7 +48,7 @@ pub enum Command {
     /// Another rebuild of a span.
     Regenerate(Regenerate),
     Listen(Listening),
-    /// The terms of the chosen regenerator's models are accepted.
+    /// The terms of the chosen regenerators' models are accepted.
     AcceptTerms,
     /// Keeps the present settings as a file; one of the same name is replaced.
     SavePreset(Preset),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     editor::model::{Command, Gesture},
-    params::UncookParams,
+    params::{RENAMED, UncookParams},
     system::write_aside,
 };
 
@@ -166,11 +166,12 @@ impl Preset {
     /// name go to their defaults; unknown ids and texts of other versions are left out.
     pub fn apply(&self, params: &UncookParams, out: &mut Vec<Command>) {
         for (id, param) in kept(params) {
-            let text = self
-                .values
-                .iter()
-                .find(|(own, _)| *own == id)
-                .map(|(_, text)| text);
+            let named = |name: &str| self.values.iter().find(|(own, _)| own == name);
+            let before = || {
+                let (old, _) = (RENAMED.iter()).find(|(_, new)| new.contains(&id.as_str()))?;
+                named(old)
+            };
+            let text = named(&id).or_else(before).map(|(_, text)| text);
             // SAFETY: as above.
             let (now, target) = unsafe {
                 let target = match text {

@@ -48,28 +48,14 @@ pub fn draw(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec<Com
         row(ui, model, state, stem, out);
         ui.add_space(2.0);
     }
-    let blend = |ui: &mut Ui, out: &mut Vec<Command>| {
-        controls::slider(
-            ui,
-            "Blend",
-            ("All stems", 62.0),
-            "Scales all four blends; 0 % plays the repaired recording, nothing rebuilt",
-            &model.params.stems.master,
-            out,
-        );
-    };
-    let narrow = is_narrow(ui);
-    ui.horizontal(|ui| {
-        ui.label("Rebuilt by");
-        live::regenerator(ui, model, out);
-        if !narrow {
-            ui.add_space(theme::GAP);
-            blend(ui, out);
-        }
-    });
-    if narrow {
-        blend(ui, out);
-    }
+    controls::slider(
+        ui,
+        "Blend",
+        ("All stems", 62.0),
+        "Scales all four blends; 0 % plays the repaired recording, nothing rebuilt",
+        &model.params.stems.master,
+        out,
+    );
 }
 
 /// Whether the panel is that of a small window.
@@ -125,6 +111,8 @@ fn row(ui: &mut Ui, model: &Model<'_>, state: &mut State, stem: Stem, out: &mut 
     });
     ui.horizontal(|ui| {
         regenerate_button(ui, model, state, stem, take, out);
+        let width = (!is_narrow(ui)).then_some(98.0);
+        live::regenerator(ui, model, stem, width, out);
         chooser(ui, model, state, stem, take, out);
         let hint = match found {
             Some(f) if f.rebuilt => "0 % keeps the recorded stem, 100 % plays the rebuilt one",
@@ -299,19 +287,20 @@ fn chooser(
         .find(|(_, r)| picked.is_some_and(|hash| hash == r.hash))
         .or(mine.last())
         .copied();
-    // Room for the blend's slider comes first.
+    // Room for the blend's slider comes first: the seeds stand in the list.
     let narrow = is_narrow(ui);
     let shown = match current {
+        None if narrow => "–".to_owned(),
         None => "no take".to_owned(),
-        Some((number, _)) if narrow => format!("Take {number}"),
-        Some((number, rebuild)) => rebuild_name(number, rebuild),
+        Some((number, _)) if narrow => number.to_string(),
+        Some((number, _)) => format!("Take {number}"),
     };
     let name = format!("{} take", title(stem));
     let mut chosen = None;
     ui.add_enabled_ui(mine.len() > 1, |ui| {
         let response = ComboBox::from_id_salt(&name)
             .selected_text(&shown)
-            .width(if narrow { 70.0 } else { 106.0 })
+            .width(if narrow { 34.0 } else { 70.0 })
             .show_ui(ui, |ui| {
                 for &(number, rebuild) in &mine {
                     let on = current.is_some_and(|(n, _)| n == number);
@@ -322,7 +311,7 @@ fn chooser(
                     if !rebuild.style.is_empty() {
                         text.push_str(&format!(" · {}", rebuild.style));
                     }
-                    let choice = rebuild.regenerator.to_index();
+                    let choice = rebuild.regenerators[stem as usize].to_index();
                     let who = RegeneratorChoice::variants().get(choice);
                     let who = who.copied().unwrap_or_default();
                     let hint = format!("Play this rebuild of the stem. Regenerator: {who}");
@@ -334,8 +323,14 @@ fn chooser(
                 }
             })
             .response;
-        let hint = "Which rebuild of this stem plays. Choose another to compare; undo goes back";
-        controls::describe(response, &name, &shown, hint)
+        let hint = match current {
+            Some((number, rebuild)) => format!(
+                "{} plays. Choose another rebuild of this stem to compare; undo goes back",
+                rebuild_name(number, rebuild)
+            ),
+            None => "Which rebuild of this stem plays".to_owned(),
+        };
+        controls::describe(response, &name, &shown, &hint)
             .on_disabled_hover_text("Regenerate to get a second take");
     });
     // The one that was heard before the present one, else the newest other.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use nice_plug::params::InternalParamMut;
+use nice_plug::{params::InternalParamMut, plugin::ParamValue};
 
 use super::*;
 
@@ -54,7 +54,8 @@ fn ids_are_these_for_ever() {
         "quality",
         "seed",
         "separator",
-        "regenerator",
+        "drums_regenerator",
+        "bass_regenerator",
     ];
     assert_eq!(
         ids.iter().map(String::as_str).collect::<HashSet<_>>(),
@@ -76,7 +77,14 @@ fn ids_are_these_for_ever() {
 #[test]
 fn only_the_analysis_is_not_automatable_and_one_is_the_bypass() {
     let params = UncookParams::default();
-    let fixed = ["capture", "quality", "seed", "separator", "regenerator"];
+    let fixed = [
+        "capture",
+        "quality",
+        "seed",
+        "separator",
+        "drums_regenerator",
+        "bass_regenerator",
+    ];
     for (id, ptr) in all(&params) {
         // SAFETY: `params` outlives `ptr`.
         let flags = unsafe { ptr.flags() };
@@ -191,6 +199,40 @@ fn choices_keep_their_place_and_ids() {
         "jasco_mbd",
         "mbd",
     ]);
+}
+
+/// One choice for both stems became one each.
+#[test]
+fn what_took_an_old_parameters_place_has_its_value() {
+    let ids = all(&UncookParams::default());
+    for (old, new) in RENAMED {
+        assert!(ids.iter().all(|(id, _)| id != old), "{old} is used again");
+        assert!(new.iter().all(|new| ids.iter().any(|(id, _)| id == new)));
+    }
+    let text = |s: &str| ParamValue::String(s.to_owned());
+    let params = |all: &[(&str, &str)]| -> BTreeMap<String, ParamValue> {
+        all.iter()
+            .map(|(id, v)| ((*id).to_owned(), text(v)))
+            .collect()
+    };
+    let migrated = |before: &[(&str, &str)]| {
+        let mut state = PluginState {
+            version: String::new(),
+            params: params(before),
+            fields: BTreeMap::new(),
+        };
+        migrate(&mut state);
+        format!("{:?}", state.params)
+    };
+    let now = |all: &[(&str, &str)]| format!("{:?}", params(all));
+    let both = [
+        ("bass_regenerator", "jasco"),
+        ("drums_regenerator", "jasco"),
+    ];
+    assert_eq!(migrated(&[("regenerator", "jasco")]), now(&both));
+    // A state of this version stays as it is.
+    let own = [("bass_regenerator", "off"), ("drums_regenerator", "jasco")];
+    assert_eq!(migrated(&own), now(&own));
 }
 
 #[test]

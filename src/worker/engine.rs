@@ -187,18 +187,18 @@ impl Instance {
     /// Options of jobs started from now on; a change of a late option re-runs late stages only.
     pub fn set_options(&self, options: &Options) {
         // Reads the list of installed models: not under the lock.
-        let model = regenerate::view(options.regenerator);
+        let model = regenerate::view(options.regenerators);
         let mut state = self.shared.state.lock();
         state.options = options.clone();
         state.set_model(model);
     }
 
-    /// The user accepts the terms of the models that the chosen regenerator needs; asked once, kept for all
+    /// The user accepts the terms of the models that the chosen regenerators need; asked once, kept for all
     /// projects.
     pub fn accept_terms(&self) {
-        let choice = self.shared.state.lock().options.regenerator;
-        let accepted = regenerate::accept(choice);
-        let model = regenerate::view(choice);
+        let chosen = self.shared.state.lock().options.regenerators;
+        let accepted = regenerate::accept(chosen);
+        let model = regenerate::view(chosen);
         let mut state = self.shared.state.lock();
         if let Err(reason) = accepted {
             state.report(format!(

@@ -31,8 +31,8 @@ use crate::{
         session::{CommitRef, Edits, Listening, Regenerate},
         takes::{Take, Takes},
         view::{
-            AheadView, DamageCells, Findings, JobView, ModelView, Problem, Rebuild, TakeState,
-            View, damage_cell,
+            AheadView, DamageCells, Findings, JobView, Made, ModelView, Problem, Rebuild,
+            TakeState, View, damage_cell,
         },
     },
 };
@@ -65,6 +65,8 @@ pub(super) struct Job {
     /// The span that the user wants rebuilt, and what was rebuilt there before.
     pub focus: Option<Regenerate>,
     pub previous: Option<Arc<Patch>>,
+    /// Who made the layers of `previous`.
+    pub previous_made: [Option<Made>; Stem::COUNT],
     /// The edits of the music that the whole of what was rebuilt before follows.
     pub heard: Option<Vec<MusicEdit>>,
     revision: u64,
@@ -257,7 +259,10 @@ impl Commit {
             hash: self.hash().to_owned(),
             seed: self.seed,
             style: self.options.style.clone(),
-            regenerator: self.options.regenerator,
+            regenerators: Stem::ALL.map(|stem| {
+                let made = self.findings.stems[stem as usize].made;
+                made.map_or(self.options.regenerators.of(stem), |made| made.by)
+            }),
             stems: std::array::from_fn(|i| {
                 self.patch.as_ref().is_some_and(|p| p.layers[i].is_some())
             }),
@@ -391,6 +396,7 @@ impl State {
             options: self.options_for(take.start),
             focus: None,
             previous: None,
+            previous_made: [None; Stem::COUNT],
             heard: None,
             revision: take.revision,
         }
@@ -425,6 +431,7 @@ impl State {
         Some(Job {
             // What plays now, choices included, is what the new span is joined into.
             previous: commit.and_then(|c| self.chosen(c)),
+            previous_made: Stem::ALL.map(|stem| self.made(commit?, stem)),
             heard: commit.map(|c| c.options.music.clone()),
             focus: Some(focus),
             ..self.job(take)
@@ -438,6 +445,14 @@ impl State {
             ..Edits::default()
         };
         self.with_edits(commit, &picks, &Listening::default())
+    }
+
+    /// Who made what plays of `stem`: of the commit that was picked, else of this one.
+    fn made(&self, commit: &Commit, stem: Stem) -> Option<Made> {
+        let start = commit.patch.as_ref()?.start;
+        let picked = self.edits.picked(stem, start);
+        let other = (self.others.iter()).find(|other| picked == Some(other.hash()));
+        other.unwrap_or(commit).findings.stems[stem as usize].made
     }
 
     fn with_edits(
@@ -470,7 +485,7 @@ impl State {
         }
     }
 
-    /// The models that the chosen regenerator needs.
+    /// The models that the chosen regenerators need.
     pub fn set_model(&mut self, model: Option<ModelView>) {
         if self.model.as_deref() != model.as_ref() {
             self.model = model.map(Arc::new);

@@ -24,7 +24,7 @@ use crate::{
         pipeline::{Outcome, PipelineError},
         progress::{Progress, Step},
         session::Regenerate,
-        view::JobView,
+        view::{JobView, Made},
     },
 };
 
@@ -337,7 +337,19 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
         let old = job.previous.as_deref().filter(|p| p.base == base);
         let found = join(&mut layers, focus, job, old);
         for stem in Stem::ALL {
-            findings.stems[stem as usize].rebuilt = layers[stem as usize].is_some();
+            let found = &mut findings.stems[stem as usize];
+            found.rebuilt = layers[stem as usize].is_some();
+            let before = job.previous_made[stem as usize].filter(|_| old.is_some());
+            found.made = if stem == focus.stem && found.made.is_some() {
+                let all = focus.start <= job.start
+                    && focus.end.since(job.start) >= job.audio.frames() as i64;
+                Some(Made {
+                    by: job.options.regenerators.of(stem),
+                    throughout: all || before.is_some_and(|made| made.throughout),
+                })
+            } else {
+                before
+            };
         }
         findings.lines = std::iter::once(found).chain(rebuilders).collect();
     }
@@ -413,10 +425,12 @@ fn asked(focus: &Regenerate, job: &Job) -> Options {
     let len = job.audio.frames() as i64;
     let sample = |pos: SamplePos| pos.since(job.start).clamp(0, len) as u64;
     Options {
-        regenerator: match job.options.regenerator {
+        regenerators: match job.options.regenerators.of(focus.stem) {
             // Without a model everything is rebuilt, which is quick, and the span is cut out of that.
-            RegeneratorChoice::Resynthesis => RegeneratorChoice::Everywhere,
-            other => other,
+            RegeneratorChoice::Resynthesis => {
+                (job.options.regenerators).with(focus.stem, RegeneratorChoice::Everywhere)
+            }
+            _ => job.options.regenerators,
         },
         seed: focus.seed,
         asked: Some(Asked {

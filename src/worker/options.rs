@@ -1,6 +1,6 @@
 // [any] What the user chose for the worker's jobs. None of it is automatable.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{damage::Stem, profile::edit::MusicEdit};
 
@@ -43,7 +43,7 @@ pub enum SeparatorChoice {
     Learned,
 }
 
-/// Who rebuilds damaged stems.
+/// Who rebuilds a damaged stem.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RegeneratorChoice {
@@ -70,6 +70,86 @@ impl RegeneratorChoice {
     }
 }
 
+/// Who rebuilds each of the stems that are rebuilt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Regenerators {
+    pub drums: RegeneratorChoice,
+    pub bass: RegeneratorChoice,
+}
+
+impl Regenerators {
+    /// The same for all.
+    pub fn all(choice: RegeneratorChoice) -> Self {
+        Self {
+            drums: choice,
+            bass: choice,
+        }
+    }
+
+    /// Who rebuilds `stem`; nobody rebuilds the voice and the rest.
+    pub fn of(self, stem: Stem) -> RegeneratorChoice {
+        match stem {
+            Stem::Drums => self.drums,
+            Stem::Bass => self.bass,
+            Stem::Other | Stem::Vocals => RegeneratorChoice::Off,
+        }
+    }
+
+    /// The same, but for one stem.
+    #[must_use]
+    pub fn with(self, stem: Stem, choice: RegeneratorChoice) -> Self {
+        match stem {
+            Stem::Drums => Self {
+                drums: choice,
+                ..self
+            },
+            Stem::Bass => Self {
+                bass: choice,
+                ..self
+            },
+            Stem::Other | Stem::Vocals => self,
+        }
+    }
+
+    /// Each choice once, in the order of the stems.
+    pub fn different(self) -> impl Iterator<Item = RegeneratorChoice> {
+        let bass = (self.bass != self.drums).then_some(self.bass);
+        std::iter::once(self.drums).chain(bass)
+    }
+
+    /// Whether a model is asked for.
+    pub fn any_model(self) -> bool {
+        self.different().any(RegeneratorChoice::is_model)
+    }
+}
+
+/// Earlier versions' notes hold one choice for all stems.
+impl<'de> Deserialize<'de> for Regenerators {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Each {
+            drums: RegeneratorChoice,
+            bass: RegeneratorChoice,
+        }
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            All(RegeneratorChoice),
+            Each(Each),
+        }
+        // Messages to the worker, which don't describe themselves, are always of one version.
+        let written = if deserializer.is_human_readable() {
+            Written::deserialize(deserializer)?
+        } else {
+            Written::Each(Each::deserialize(deserializer)?)
+        };
+        Ok(match written {
+            Written::All(choice) => Self::all(choice),
+            Written::Each(Each { drums, bass }) => Self { drums, bass },
+        })
+    }
+}
+
 /// A span of one stem that is rebuilt because the user says so, damaged or not, better by measure or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
@@ -90,7 +170,8 @@ pub struct Options {
     pub capture: CaptureMode,
     pub quality: Quality,
     pub separator: SeparatorChoice,
-    pub regenerator: RegeneratorChoice,
+    #[serde(alias = "regenerator")]
+    pub regenerators: Regenerators,
     pub seed: u64,
     /// The user's words about the sound; empty if none.
     pub style: String,
@@ -109,7 +190,7 @@ impl Default for Options {
             capture: CaptureMode::default(),
             quality: Quality::default(),
             separator: SeparatorChoice::default(),
-            regenerator: RegeneratorChoice::default(),
+            regenerators: Regenerators::default(),
             seed: 0,
             style: String::new(),
             music: Vec::new(),
@@ -127,5 +208,29 @@ impl Options {
                 capture,
                 ..other.clone()
             }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_with_one_choice_for_all_stems_are_read() {
+        let read = |json: &str| serde_json::from_str::<Options>(json).unwrap().regenerators;
+        let old = read(r#"{"regenerator":"jasco","seed":3}"#);
+        assert_eq!(old, Regenerators::all(RegeneratorChoice::Jasco));
+        let own = Options {
+            regenerators: old.with(Stem::Bass, RegeneratorChoice::Off),
+            ..Options::default()
+        };
+        assert_eq!(
+            read(&serde_json::to_string(&own).unwrap()),
+            own.regenerators
+        );
+        assert_eq!(read("{}"), Regenerators::default());
+        // As a message to the worker.
+        let bytes = postcard::to_stdvec(&own).unwrap();
+        assert_eq!(postcard::from_bytes::<Options>(&bytes).unwrap(), own);
     }
 }

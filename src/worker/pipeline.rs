@@ -11,8 +11,9 @@ use crate::{
     worker::{
         options::{Options, Quality, RegeneratorChoice},
         progress::{Progress, Step},
-        regenerate, restore, segments, separate,
-        view::{Findings, StemFindings},
+        regenerate::{self, Chosen},
+        restore, segments, separate,
+        view::{Findings, Made, StemFindings},
     },
 };
 
@@ -82,7 +83,7 @@ pub fn run(
     progress: &Progress,
 ) -> Result<Outcome, PipelineError> {
     // A model's work is nearly all of a job.
-    let others = if options.regenerator.is_model() {
+    let others = if options.regenerators.any_model() {
         0.25
     } else {
         1.0
@@ -288,13 +289,14 @@ fn rebuilt(
     let options = from.options;
     let mut layers = [const { None }; Stem::COUNT];
     let mut spared = [0; Stem::COUNT];
-    // Opened when the first damaged stem is met: a model may be large.
-    let mut chosen = None;
+    // Opened when the first damaged stem is met, one at a time: a model may be large.
+    let mut open: Option<(RegeneratorChoice, Chosen)> = None;
+    let mut lines = Vec::new();
     let wanted = |stem: Stem| options.asked.is_none_or(|asked| asked.stem == stem);
     let stems_asked: Vec<Stem> = REBUILT.into_iter().filter(|s| wanted(*s)).collect();
-    let everywhere = options.regenerator == RegeneratorChoice::Everywhere;
     for (i, &stem) in stems_asked.iter().enumerate() {
         check(progress)?;
+        let choice = options.regenerators.of(stem);
         let rate = f64::from(from.base.sample_rate.max(1));
         let whole = |start: f64, end: f64| {
             vec![Region {
@@ -305,20 +307,21 @@ fn rebuilt(
             }]
         };
         let regions = match options.asked {
-            _ if everywhere => whole(0.0, from.base.seconds()),
+            _ if choice == RegeneratorChoice::Everywhere => whole(0.0, from.base.seconds()),
             Some(asked) => whole(asked.start as f64 / rate, asked.end as f64 / rate),
             None => quality::regions(&from.damage[stem as usize], &from.profile.beats),
         };
-        if regions.is_empty() || options.regenerator == RegeneratorChoice::Off {
+        if regions.is_empty() {
             continue;
         }
-        if chosen.is_none() {
-            chosen = regenerate::choose(options.regenerator, options.separator);
+        if open.as_ref().is_none_or(|(of, _)| *of != choice) {
+            lines.extend(open.take().into_iter().flat_map(|(_, chosen)| chosen.lines));
+            open = regenerate::choose(choice, options.separator).map(|chosen| (choice, chosen));
         }
-        let Some(chosen) = &mut chosen else {
+        let Some((_, chosen)) = &mut open else {
             continue;
         };
-        let profile = relevant(from.profile, stem, options.regenerator);
+        let profile = relevant(from.profile, stem, choice);
         let request = Request {
             stem,
             separated: &from.stems[stem as usize],
@@ -350,10 +353,20 @@ fn rebuilt(
         spared[stem as usize] = built.spared;
         let found = &mut findings.stems[stem as usize];
         found.rebuilt = built.audio.is_some();
+        found.made = found.rebuilt.then_some(Made {
+            by: choice,
+            throughout: choice == RegeneratorChoice::Everywhere,
+        });
         found.agreement = built.agreement;
         layers[stem as usize] = built.audio;
     }
-    Ok((layers, spared, chosen.map_or_else(Vec::new, |c| c.lines)))
+    for line in open.into_iter().flat_map(|(_, chosen)| chosen.lines) {
+        // Two choices may use the same model.
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    Ok((layers, spared, lines))
 }
 
 /// What of the music a stem's rebuild depends on: an edit of the drums leaves the bass as it is. A generating
@@ -393,7 +406,7 @@ fn layer_key(request: &Request<'_>, regenerator: &str, options: &Options) -> Key
         .u64(request.seed)
         .str(request.stem.name())
         .str(regenerator)
-        .u64(options.regenerator as u64)
+        .u64(options.regenerators.of(request.stem) as u64)
         .u64(options.asked.is_some().into())
         .finish()
 }
@@ -412,12 +425,13 @@ struct BuiltLayer {
 impl BuiltLayer {
     fn new(request: &Request<'_>, stem_audio: &AudioBuffer, options: &Options) -> Self {
         let asked = options.asked.is_some();
-        let mut layer = if asked && options.regenerator.is_model() {
+        let choice = options.regenerators.of(request.stem);
+        let mut layer = if asked && choice.is_model() {
             blend::layer_as_asked(request, stem_audio)
         } else {
             blend::layer(request, stem_audio)
         };
-        let spared = if asked || options.regenerator == RegeneratorChoice::Everywhere {
+        let spared = if asked || choice == RegeneratorChoice::Everywhere {
             0
         } else {
             blend::gate::gate(request, &mut layer)
@@ -487,6 +501,7 @@ fn stem_findings(stem: Stem, damage: &DamageMap) -> StemFindings {
         kind: main.map(|(kind, _)| kind),
         reason: quality::summary(stem, damage),
         rebuilt: false,
+        made: None,
         agreement: None,
         damage: damage.clone(),
     }
@@ -516,7 +531,8 @@ fn describe(
     }
     for stem in Stem::ALL {
         let found = &findings.stems[stem as usize];
-        if options.regenerator == RegeneratorChoice::Everywhere && found.rebuilt {
+        let choice = options.regenerators.of(stem);
+        if choice == RegeneratorChoice::Everywhere && found.rebuilt {
             lines.push(format!("{}: rebuilt everywhere, as asked", stem.name()));
             continue;
         }
@@ -535,7 +551,7 @@ fn describe(
         // Under half a percent is a frame here and there: the reason says "nothing damaged".
         if found.share >= 0.005 {
             let spared = spared[stem as usize];
-            let done = match (found.rebuilt, options.regenerator, REBUILT.contains(&stem)) {
+            let done = match (found.rebuilt, choice, REBUILT.contains(&stem)) {
                 (true, choice, _) if choice.is_model() && spared > 0 => {
                     "rebuilt, except where that would not have helped"
                 }
@@ -544,7 +560,7 @@ fn describe(
                     "rebuilt from its own undamaged sound, except where that would not have helped"
                 }
                 (true, ..) => "rebuilt from its own undamaged sound",
-                (false, RegeneratorChoice::Off, _) => "restored only (rebuilding is off)",
+                (false, RegeneratorChoice::Off, true) => "restored only (rebuilding is off)",
                 (false, _, true) if spared > 0 => {
                     "restored only (rebuilding it would not have helped)"
                 }

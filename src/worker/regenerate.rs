@@ -4,7 +4,7 @@ use crate::{
     audio::AudioBuffer,
     regeneration::{RegenerationError, Regenerator, Request, resynthesis::Resynthesis},
     worker::{
-        options::{RegeneratorChoice, SeparatorChoice},
+        options::{RegeneratorChoice, Regenerators, SeparatorChoice},
         pipeline::PipelineError,
         progress::Progress,
         view::ModelView,
@@ -88,12 +88,12 @@ fn open(_: RegeneratorChoice, _: SeparatorChoice) -> Result<Chosen, String> {
 }
 
 #[cfg(not(feature = "ml"))]
-pub(super) fn view(_: RegeneratorChoice) -> Option<ModelView> {
+pub(super) fn view(_: Regenerators) -> Option<ModelView> {
     None
 }
 
 #[cfg(not(feature = "ml"))]
-pub(super) fn accept(_: RegeneratorChoice) -> Result<(), String> {
+pub(super) fn accept(_: Regenerators) -> Result<(), String> {
     Err("this build has no models".to_owned())
 }
 
@@ -105,7 +105,7 @@ mod installed {
         sync::Arc,
     };
 
-    use super::{Chosen, ModelView, RegeneratorChoice, SeparatorChoice};
+    use super::{Chosen, ModelView, RegeneratorChoice, Regenerators, SeparatorChoice};
     use crate::{
         models::{
             checkpoint::{Checkpoint, Limits},
@@ -251,17 +251,23 @@ mod installed {
             .map_err(|e| e.to_string())
     }
 
-    /// What the user has to know about a choice before it is used; `None` where it needs no model.
-    pub fn view(choice: RegeneratorChoice) -> Option<ModelView> {
-        let groups = groups(choice);
-        if groups.is_empty() {
+    /// The models that the choices need, each once, and whether it is installed.
+    fn needed(library: &Library, chosen: Regenerators) -> Vec<(&Model, bool)> {
+        let mut models: Vec<(&Model, bool)> = Vec::new();
+        for group in chosen.different().flat_map(groups) {
+            let model = of(library, group);
+            models.extend(model.filter(|(m, _)| models.iter().all(|(n, _)| n.name != m.name)));
+        }
+        models
+    }
+
+    /// What the user has to know about the choices before they are used; `None` where they need no model.
+    pub fn view(chosen: Regenerators) -> Option<ModelView> {
+        if !chosen.any_model() {
             return None;
         }
         let library = Library::open().ok()?;
-        let models: Vec<(&Model, bool)> = groups
-            .iter()
-            .filter_map(|group| of(&library, group))
-            .collect();
+        let models = needed(&library, chosen);
         let missing = |(model, is_there): &&(&Model, bool)| (!is_there).then(|| model.name.clone());
         let terms = |model: &Model| format!("{}: {} ({})", model.name, model.licence, model.page);
         let asked = models.iter().filter(|(model, _)| model.ask);
@@ -274,13 +280,10 @@ mod installed {
         })
     }
 
-    /// Records that the user accepts the terms of everything that a choice needs.
-    pub fn accept(choice: RegeneratorChoice) -> Result<(), String> {
+    /// Records that the user accepts the terms of everything that the choices need.
+    pub fn accept(chosen: Regenerators) -> Result<(), String> {
         let library = Library::open().map_err(|e| e.to_string())?;
-        for (model, _) in groups(choice)
-            .iter()
-            .filter_map(|group| of(&library, group))
-        {
+        for (model, _) in needed(&library, chosen) {
             library.accept(&model.name).map_err(|e| e.to_string())?;
         }
         Ok(())

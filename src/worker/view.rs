@@ -58,8 +58,8 @@ pub struct Rebuild {
     pub hash: String,
     pub seed: u64,
     pub style: String,
-    /// Who was asked to rebuild.
-    pub regenerator: RegeneratorChoice,
+    /// Who was asked to rebuild each stem.
+    pub regenerators: [RegeneratorChoice; Stem::COUNT],
     /// Stems that it rebuilt.
     pub stems: [bool; Stem::COUNT],
     /// How well each agrees with what the profile says was played, in percent: the higher, the more likely the
@@ -106,12 +106,23 @@ pub struct StemFindings {
     pub reason: String,
     /// Whether the stem has a rebuilt layer.
     pub rebuilt: bool,
+    /// Who made that layer; `None` where nothing was rebuilt, and in analyses of older versions.
+    #[serde(default)]
+    pub made: Option<Made>,
     /// How well the rebuilt stem's onsets and pitch agree with the profile, in percent; `None` where nothing was
     /// rebuilt or the profile says nothing.
     #[serde(default)]
     pub agreement: Option<u8>,
     /// Damage over time.
     pub damage: DamageMap,
+}
+
+/// Who rebuilt a stem, and how much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    pub by: RegeneratorChoice,
+    /// Over the whole take, damaged or not.
+    pub throughout: bool,
 }
 
 /// A running or waiting job.
@@ -206,7 +217,7 @@ pub struct View {
     pub missing: Vec<String>,
     /// Where analyses run and why, a sentence; empty where there is nothing to say.
     pub place: Arc<str>,
-    /// The models that the chosen regenerator needs; `None` if it needs none.
+    /// The models that the chosen regenerators need; `None` if they need none.
     pub model: Option<Arc<ModelView>>,
     /// What the user decided about the rebuilt audio.
     pub edits: Arc<Edits>,

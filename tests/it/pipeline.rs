@@ -8,9 +8,10 @@ use uncook::{
     metrics::distance::multi_resolution_stft_distance,
     profile::{edit::MusicEdit, quality},
     worker::{
-        options::{Options, RegeneratorChoice},
+        options::{Options, RegeneratorChoice, Regenerators},
         pipeline::{Outcome, PipelineError, run},
         progress::Progress,
+        view::Made,
     },
 };
 
@@ -198,7 +199,7 @@ fn an_edit_of_the_music_rebuilds_only_what_depends_on_it() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path(), 1 << 30).unwrap();
     let options = Options {
-        regenerator: RegeneratorChoice::Everywhere,
+        regenerators: Regenerators::all(RegeneratorChoice::Everywhere),
         ..Options::default()
     };
     let first = analyse(&take, &options, Some(&cache));
@@ -229,6 +230,36 @@ fn an_edit_of_the_music_rebuilds_only_what_depends_on_it() {
     let back = analyse(&take, &options, Some(&cache));
     assert_eq!(cache.counts().misses, counts.misses);
     assert!(back.layers[0].as_ref() == Some(&drums));
+}
+
+/// Each stem has a regenerator of its own: a choice for one leaves the other as it is.
+#[test]
+fn each_stem_is_rebuilt_by_its_own_regenerator() {
+    let take = overdriven_band(6.0, 22_050);
+    let options = |drums, bass| Options {
+        regenerators: Regenerators { drums, bass },
+        ..Options::default()
+    };
+    let (off, all) = (RegeneratorChoice::Off, RegeneratorChoice::Everywhere);
+    let both = analyse(&take, &options(all, all), None);
+    let drums = analyse(&take, &options(all, off), None);
+    let bass = analyse(&take, &options(off, all), None);
+    assert!(both.layers[0].is_some() && both.layers[1].is_some());
+    assert!(drums.layers[0] == both.layers[0] && drums.layers[1].is_none());
+    assert!(bass.layers[0].is_none() && bass.layers[1] == both.layers[1]);
+    let made = drums.findings.stems.map(|found| found.made);
+    let throughout = Made {
+        by: all,
+        throughout: true,
+    };
+    assert_eq!(made, [Some(throughout), None, None, None]);
+    let lines = drums.findings.lines;
+    assert!(
+        lines
+            .iter()
+            .any(|l| l == "drums: rebuilt everywhere, as asked"),
+        "{lines:?}"
+    );
 }
 
 #[test]

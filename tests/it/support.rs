@@ -7,7 +7,7 @@ use std::{
 
 use uncook::{
     audio::AudioBuffer,
-    worker::options::{Options, Quality, RegeneratorChoice},
+    worker::options::{Options, Quality, RegeneratorChoice, Regenerators},
 };
 
 /// How long a test waits for what must happen, on a machine that does much else.
@@ -29,7 +29,7 @@ pub fn wait_for<T>(mut ready: impl FnMut() -> Option<T>) -> T {
 pub fn options() -> Options {
     Options {
         quality: Quality::Draft,
-        regenerator: RegeneratorChoice::Everywhere,
+        regenerators: Regenerators::all(RegeneratorChoice::Everywhere),
         ..Options::default()
     }
 }

@@ -166,9 +166,7 @@ fn session(input: &AudioBuffer, sidecars: &Path) -> Result<Session> {
 
     println!("Playing the song once ({:.1} s) …", input.seconds());
     // Rebuilt from end to end, to be heard: by default only what measures better is rebuilt.
-    let regenerator = plugin.param("regenerator")?;
-    let everywhere = plugin.read_value(&regenerator, "Everywhere")?;
-    plugin.set_params(&[(regenerator.id, everywhere)])?;
+    plugin.rebuild_everywhere()?;
     plugin.activate(input.sample_rate, BLOCK)?;
     let capture = Pass {
         blocks,

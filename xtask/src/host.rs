@@ -390,6 +390,24 @@ impl HostedPlugin {
         })
     }
 
+    /// Sets parameters by id and text, before activation.
+    pub fn choose(&mut self, values: &[(&str, &str)]) -> Result<()> {
+        for (key, text) in values {
+            let param = self.param(key)?;
+            let value = self.read_value(&param, text)?;
+            self.set_params(&[(param.id, value)])?;
+        }
+        Ok(())
+    }
+
+    /// Has drums and bass rebuilt from end to end, however that measures.
+    pub fn rebuild_everywhere(&mut self) -> Result<()> {
+        self.choose(&[
+            ("drums_regenerator", "Everywhere"),
+            ("bass_regenerator", "Everywhere"),
+        ])
+    }
+
     /// The current value, in CLAP's range.
     pub fn param_value(&mut self, param: ParamId) -> Result<f64> {
         let ext: PluginParams = self.extension("params")?;

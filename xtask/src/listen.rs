@@ -14,7 +14,7 @@ use uncook::{
     realtime::Settings,
     worker::{
         offline,
-        options::{Options, RegeneratorChoice},
+        options::{Options, RegeneratorChoice, Regenerators},
         progress::Progress,
     },
 };
@@ -194,7 +194,7 @@ fn song_sources(folder: &Path, presets: &[String], out: &mut Vec<Source>) -> Res
 fn item(source: Source, folder: &Path) -> Result<Item> {
     let restored = |regenerator| -> Result<AudioBuffer> {
         let options = Options {
-            regenerator,
+            regenerators: Regenerators::all(regenerator),
             ..Options::default()
         };
         let settings = Settings::default();

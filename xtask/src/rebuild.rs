@@ -31,7 +31,7 @@ use uncook::{
     regeneration::{Regenerator, Request, blend, resynthesis::Resynthesis},
     separation::Stems,
     worker::{
-        options::{Options, RegeneratorChoice},
+        options::{Options, RegeneratorChoice, Regenerators},
         pipeline,
         progress::Progress,
     },
@@ -295,7 +295,7 @@ impl<'a> Case<'a> {
         let base = sum(&stems);
         if separated {
             let options = Options {
-                regenerator: RegeneratorChoice::Off,
+                regenerators: Regenerators::all(RegeneratorChoice::Off),
                 ..Options::default()
             };
             let outcome = pipeline::run(&base, &options, None, &Progress::new())?;

@@ -434,11 +434,8 @@ fn tour(
     let song = song::song(SONG_SECONDS).damaged;
     let mut plugin = HostedPlugin::load(bundle)?;
     // Analysed on demand: the click is part of the tour. Both stems are rebuilt, however they measure.
-    for (id, text) in [("capture", "Manual"), ("regenerator", "Everywhere")] {
-        let param = plugin.param(id)?;
-        let value = plugin.read_value(&param, text)?;
-        plugin.set_params(&[(param.id, value)])?;
-    }
+    plugin.choose(&[("capture", "Manual")])?;
+    plugin.rebuild_everywhere()?;
     desk.move_to(ASIDE)?;
     plugin.activate(song::SAMPLE_RATE, BLOCK)?;
     let window = desk.window()?;

@@ -111,15 +111,10 @@ fn median(values: &[u64]) -> Result<u64> {
 fn prepare(path: &Path, input: &AudioBuffer) -> Result<(Vec<Vec<u8>>, AudioBuffer)> {
     let mut plugin = HostedPlugin::load(path)?;
     plugin.select_channels(input.channels.len())?;
-    for (key, value) in [("capture", "Manual"), ("regenerator", "Everywhere")] {
-        let param = plugin.param(key)?;
-        let value = plugin.read_value(&param, value)?;
-        plugin.set_params(&[(param.id, value)])?;
-    }
+    plugin.choose(&[("capture", "Manual")])?;
+    plugin.rebuild_everywhere()?;
     let empty = plugin.state_save()?;
-    let capture = plugin.param("capture")?;
-    let automatic = plugin.read_value(&capture, "Automatic")?;
-    plugin.set_params(&[(capture.id, automatic)])?;
+    plugin.choose(&[("capture", "Automatic")])?;
     plugin.activate(input.sample_rate, 512)?;
     let pass = pass(Pace::Draining);
     play(&mut plugin, input, &pass)?;
@@ -127,8 +122,7 @@ fn prepare(path: &Path, input: &AudioBuffer) -> Result<(Vec<Vec<u8>>, AudioBuffe
     let commits = wait_for_worker(&mut plugin, 0, limit, RenderMode::Realtime)?;
     ensure!(commits > 0, "the song was not analysed");
     plugin.deactivate();
-    let manual = plugin.read_value(&capture, "Manual")?;
-    plugin.set_params(&[(capture.id, manual)])?;
+    plugin.choose(&[("capture", "Manual")])?;
     let patched = plugin.state_save()?;
     plugin.activate(input.sample_rate, 512)?;
     let reference = play(&mut plugin, input, &pass)?.audio;

@@ -16,7 +16,7 @@ use xtask::{
 };
 
 /// Every parameter's permanent id, and whether a host may automate it.
-const PARAMETERS: [(&str, bool); 26] = [
+const PARAMETERS: [(&str, bool); 27] = [
     ("bypass", true),
     ("repair", true),
     ("declip", true),
@@ -42,7 +42,8 @@ const PARAMETERS: [(&str, bool); 26] = [
     ("quality", false),
     ("seed", false),
     ("separator", false),
-    ("regenerator", false),
+    ("drums_regenerator", false),
+    ("bass_regenerator", false),
 ];
 
 /// Songs here are this long: enough for the overdriven span to hold two beats.

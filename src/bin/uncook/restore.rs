@@ -165,7 +165,7 @@ fn settings_sha256(args: &RestoreArgs) -> Result<String> {
 fn models(options: &Options, only: &[StageArg]) -> BTreeSet<String> {
     use uncook::{models::library::Library, worker::options::SeparatorChoice};
     let used = only.is_empty() || only.contains(&StageArg::Regenerate);
-    let asked = options.separator != SeparatorChoice::Spectral || options.regenerator.is_model();
+    let asked = options.separator != SeparatorChoice::Spectral || options.regenerators.any_model();
     let Some(library) = Library::open().ok().filter(|_| used && asked) else {
         return BTreeSet::new();
     };

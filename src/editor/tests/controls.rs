@@ -19,7 +19,7 @@ use crate::{
     },
     params::UncookParams,
     worker::{
-        options::{CaptureMode, RegeneratorChoice},
+        options::{CaptureMode, RegeneratorChoice, Regenerators},
         session::Listening,
         view::{AheadView, Findings, ModelView, Rebuild, TakeState, TakeView, View},
     },
@@ -233,7 +233,16 @@ fn choices_are_whole_gestures() {
         ("Capture mode", "Manual", p.analysis.capture.as_ptr()),
         ("Quality", "Draft", p.analysis.quality.as_ptr()),
         ("Separator", "Learned", p.analysis.separator.as_ptr()),
-        ("Regenerator", "JASCO", p.analysis.regenerator.as_ptr()),
+        (
+            "Drums regenerator",
+            "JASCO",
+            p.analysis.drums_regenerator.as_ptr(),
+        ),
+        (
+            "Bass regenerator",
+            "Off",
+            p.analysis.bass_regenerator.as_ptr(),
+        ),
     ] {
         assert_eq!(stage.click(Role::ComboBox, name), []);
         let values = one_gesture(&stage.button(option), ptr);
@@ -665,27 +674,31 @@ fn the_space_bar_presses_nothing_and_is_typed_in_a_text() {
     assert_eq!(stage.asked(), [Command::SetStyle("warm bass".to_owned())]);
 }
 
-/// Who rebuilds is chosen beside what is rebuilt, and a take says who made it.
+/// Who rebuilds is chosen in the stem's row, and a take says who made it.
 #[test]
-fn the_regenerator_is_chosen_among_the_stems() {
+fn the_regenerator_is_chosen_in_each_row() {
     for width in [1120.0, 760.0] {
         let mut stage = Stage::sized(repaired(), vec2(width, 1200.0), 1.0);
         let p = stage.desk().params.clone();
-        assert_eq!(stage.click(Role::ComboBox, "Regenerator"), []);
-        let asked = stage.button("Everywhere");
-        assert_eq!(
-            one_gesture(&asked, p.analysis.regenerator.as_ptr()).len(),
-            1
-        );
-        assert_eq!(
-            p.analysis.regenerator.value(),
-            RegeneratorChoice::Everywhere
-        );
+        let a = &p.analysis;
+        for (name, option, param) in [
+            ("Drums regenerator", "Everywhere", &a.drums_regenerator),
+            ("Bass regenerator", "JASCO", &a.bass_regenerator),
+        ] {
+            assert_eq!(stage.click(Role::ComboBox, name), []);
+            let asked = stage.button(option);
+            assert_eq!(one_gesture(&asked, param.as_ptr()).len(), 1, "{name}");
+        }
+        let chosen = Regenerators {
+            drums: RegeneratorChoice::Everywhere,
+            bass: RegeneratorChoice::Jasco,
+        };
+        assert_eq!(p.options().regenerators, chosen);
+        // Nobody rebuilds the voice, and its row says so where there is room.
+        assert_eq!(stage.shows("only restored"), width > 1000.0);
     }
-    assert_eq!(
-        repaired().takes[0].rebuilds[0].regenerator,
-        RegeneratorChoice::Everywhere
-    );
+    let [drums, bass, ..] = repaired().takes[0].rebuilds[0].regenerators;
+    assert_eq!([drums, bass], [RegeneratorChoice::Everywhere; 2]);
     // While a job runs its button says what to do.
     let mut stage = Stage::new(analysing());
     let at = stage.rect(Role::Button, "Regenerate drums").center();

@@ -94,7 +94,8 @@ fn effect(p: &UncookParams, role: Role, name: &str) -> Option<Effect> {
         Role::ComboBox => match name {
             "Preset" => Lists(|c| matches!(c, Command::NamePreset(_) | Command::Choose(_))),
             "Selected stem" => Lists(|_| true),
-            "Capture mode" | "Quality" | "Separator" | "Regenerator" => Lists(gesture),
+            "Capture mode" | "Quality" | "Separator" => Lists(gesture),
+            _ if name.ends_with(" regenerator") => Lists(gesture),
             _ if name.ends_with(" take") => Lists(edits),
             _ => return None,
         },

@@ -1,10 +1,15 @@
 // [main] Hands that name a sound: the style field and presets.
 
 use egui::{Event, Key, Modifiers, accesskit::Role, vec2};
+use nice_plug::prelude::Param;
 
 use super::stage::{Stage, views};
 use crate::{
-    editor::model::{Command, Gesture},
+    editor::{
+        model::{Command, Gesture},
+        presets::Preset,
+    },
+    params::UncookParams,
     worker::view::View,
 };
 
@@ -23,6 +28,38 @@ fn style_is_typed_suggested_and_undone() {
     );
     assert_eq!(stage.button("Undo"), [set("tight kick, warm bass")]);
     assert_eq!(stage.button("Undo"), [set("")]);
+}
+
+/// A preset of an earlier version says one thing of both stems.
+#[test]
+fn a_preset_of_an_earlier_version_means_what_it_meant() {
+    let params = UncookParams::default();
+    let preset = |values: &[(&str, &str)]| Preset {
+        name: "Old".to_owned(),
+        values: (values.iter())
+            .map(|(id, text)| ((*id).to_owned(), (*text).to_owned()))
+            .collect(),
+        style: String::new(),
+    };
+    let set = |values: &[(&str, &str)]| {
+        let mut out = Vec::new();
+        preset(values).apply(&params, &mut out);
+        let sets = out.into_iter().filter_map(|command| match command {
+            Command::Gesture(Gesture::Set(param, _)) => Some(param),
+            _ => None,
+        });
+        sets.collect::<Vec<_>>()
+    };
+    let a = &params.analysis;
+    let (drums, bass) = (a.drums_regenerator.as_ptr(), a.bass_regenerator.as_ptr());
+    let old = set(&[("regenerator", "Everywhere")]);
+    assert!(old.contains(&drums) && old.contains(&bass));
+    // What this version says goes first.
+    let own = set(&[
+        ("regenerator", "Everywhere"),
+        ("bass_regenerator", "Resynthesis"),
+    ]);
+    assert!(own.contains(&drums) && !own.contains(&bass));
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn the_lanes_are_shown_at_the_default_size() {
     assert!(stage.rect(Role::Canvas, "Timeline").contains_rect(lanes));
 }
 
-/// In the smallest window every knob of the lowest row is whole, with its value.
+/// In the smallest window every knob of the lowest row is whole, with its value, and so are the stems' rows.
 #[test]
 fn the_smallest_window_cuts_nothing() {
     for view in [View::default(), views().1.clone()] {
@@ -142,6 +142,11 @@ fn the_smallest_window_cuts_nothing() {
                 let rect = stage.rect(role, &name);
                 assert!(window.contains_rect(rect), "{name}: {rect:?}");
             }
+        }
+        let edge = stage.rect(Role::Button, "Analyse").right();
+        for name in ["Drums blend value", "Bass blend value"] {
+            let rect = stage.rect(Role::Button, name);
+            assert!(rect.right() <= edge, "{name}: {rect:?}");
         }
     }
 }

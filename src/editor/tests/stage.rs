@@ -25,7 +25,7 @@ use crate::{
     params::UncookParams,
     worker::{
         engine::Engine,
-        options::{CaptureMode, Options, Quality, RegeneratorChoice},
+        options::{CaptureMode, Options, Quality, RegeneratorChoice, Regenerators},
         shelf::ShelfView,
         view::{JobView, TakeState, View},
     },
@@ -307,7 +307,7 @@ pub fn views() -> &'static (View, View) {
             declick_percent: 0,
             declip_percent: 0,
             denoise_percent: 0,
-            regenerator: RegeneratorChoice::Everywhere,
+            regenerators: Regenerators::all(RegeneratorChoice::Everywhere),
             ..Options::default()
         });
         let wait_for = |ready: &dyn Fn(&View) -> bool| {

@@ -15,7 +15,7 @@ use uncook::{
     },
     worker::{
         engine::{Engine, Instance},
-        options::{Options, Quality, RegeneratorChoice},
+        options::{Options, Quality, RegeneratorChoice, Regenerators},
         session::{Edits, Regenerate},
         view::View,
     },
@@ -75,7 +75,7 @@ fn child(_: &Path) {
     instance.set_sample_rate(RATE);
     let options = Options {
         quality: Quality::Draft,
-        regenerator: RegeneratorChoice::Jasco,
+        regenerators: Regenerators::all(RegeneratorChoice::Jasco),
         ..Options::default()
     };
     instance.set_options(&options);
@@ -168,7 +168,7 @@ fn child(_: &Path) {
         (RegeneratorChoice::Diffusion, CODEC),
     ] {
         instance.set_options(&Options {
-            regenerator: choice,
+            regenerators: options.regenerators.with(Stem::Bass, choice),
             ..options.clone()
         });
         wait_for(&instance, |view| {
@@ -198,6 +198,11 @@ fn child(_: &Path) {
         wait_for(&instance, |view| {
             let found = view.takes[0].findings.is_some();
             found && lines(view).iter().any(|l| l.contains(name))
+        });
+        // The take says who made it.
+        wait_for(&instance, |view| {
+            let newest = view.takes[0].rebuilds.last();
+            newest.is_some_and(|r| r.regenerators[Stem::Bass as usize] == choice)
         });
     }
 }

@@ -42,9 +42,7 @@ pub(super) fn make(bundle: &Path, input: &AudioBuffer) -> Result<Project> {
     let end = input.frames() as i64;
     let mut plugin = HostedPlugin::load(bundle)?;
     plugin.select_channels(2)?;
-    let regenerator = plugin.param("regenerator")?;
-    let everywhere = plugin.read_value(&regenerator, "Everywhere")?;
-    plugin.set_params(&[(regenerator.id, everywhere)])?;
+    plugin.rebuild_everywhere()?;
     plugin.activate(input.sample_rate, BLOCK)?;
     let live = play(&mut plugin, input, &pass(Pace::Draining))?.audio;
     rest(&mut plugin, end, 0.2, blocks, Pace::Draining)?;
