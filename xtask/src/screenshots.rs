@@ -29,6 +29,7 @@ use x11rb::{
 use crate::{
     access::{Object, Reader, SessionBus},
     bundle,
+    demo::DATA_DIR,
     host::{AudioThread, HostedPlugin, ParamChange, Transport, clap_id_of, state_field},
     packages, render, song,
     test::Screen,
@@ -119,7 +120,7 @@ pub fn run(args: &Args) -> Result<()> {
     let _ = std::fs::remove_dir_all(&data);
     // SAFETY: no other thread runs yet.
     unsafe {
-        std::env::set_var("UNCOOK_DATA_DIR", &data);
+        std::env::set_var(DATA_DIR, &data);
         if let Some(display) = &display {
             std::env::set_var("DISPLAY", display);
             std::env::set_var("LIBGL_ALWAYS_SOFTWARE", "1");
@@ -398,6 +399,17 @@ impl Player<'_> {
         Ok(())
     }
 
+    /// Types.
+    fn strike(&mut self, desk: &Desk, keys: Vec<u8>) -> Result<()> {
+        for key in keys {
+            for down in [true, false] {
+                desk.key(key, down)?;
+                self.run(Duration::from_millis(40))?;
+            }
+        }
+        self.run(Duration::from_secs(1))
+    }
+
     /// Clicks, and takes the pointer away.
     fn click(&mut self, desk: &Desk, places: &Places, name: &str) -> Result<()> {
         self.press(desk, places, name)?;
@@ -526,6 +538,8 @@ fn tour(
 
     let text = "tight kick, warm bass";
     let keys = desk.keys(text)?;
+    let preset = "cellar 2";
+    let name = desk.keys(preset)?;
     plugin.with_audio_thread(|audio| {
         let mut player = Player {
             audio,
@@ -537,14 +551,10 @@ fn tour(
         };
         player.click(desk, places, "Analysis")?;
         player.press(desk, places, "Style")?;
-        for key in keys {
-            for down in [true, false] {
-                desk.key(key, down)?;
-                player.run(Duration::from_millis(40))?;
-            }
-        }
-        player.run(second)?;
+        player.strike(desk, keys)?;
         shot("style")?;
+        player.click(desk, places, "Save preset")?;
+        player.strike(desk, name)?;
         for (tab, name) in [("Music", "music"), ("Models", "models")] {
             player.click(desk, places, tab)?;
             shot(name)?;
@@ -559,11 +569,20 @@ fn tour(
         player.click(desk, places, "Overlaid")?;
         shot("light")
     })?;
-    let style = state_field(&plugin.state_save()?, "style")?;
-    ensure!(
-        style == Some(text.into()),
-        "the style that was typed is stored as {style:?}"
-    );
+    let state = plugin.state_save()?;
+    for (field, typed) in [("style", text), ("preset", preset)] {
+        let stored = state_field(&state, field)?;
+        ensure!(
+            stored == Some(typed.into()),
+            "the {field} that was typed is stored as {stored:?}"
+        );
+    }
+    let file = std::path::PathBuf::from(std::env::var(DATA_DIR)?)
+        .join("presets")
+        .join(format!("{preset}.uncookpreset"));
+    let kept = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    ensure!(kept.contains(text), "the preset was kept as {kept}");
+    println!("the preset \"{preset}\" was kept");
 
     if let Some(reader) = reader {
         read_out(&mut plugin, &song, reader)?;

@@ -204,7 +204,13 @@ fn controls_are_where_the_screenshots_click() {
         let sides = [r.left(), r.top(), r.right(), r.bottom()].map(f32::round);
         places.insert(name.to_owned(), serde_json::json!(sides));
     };
-    for name in ["Analyse", "Spectrogram", "Overlaid", "Light colours"] {
+    for name in [
+        "Analyse",
+        "Spectrogram",
+        "Overlaid",
+        "Light colours",
+        "Save preset",
+    ] {
         note(&stage, Role::Button, name);
     }
     for name in [
