@@ -29,11 +29,12 @@ pub enum Into {
     Add,
 }
 
-/// How a product is cut: rows and depth of a block.
+/// How a product is cut: rows and depth of a block, and the line of the depth where it begins.
 #[derive(Clone, Copy)]
 struct Cut {
     rows: usize,
     depth: usize,
+    from: usize,
 }
 
 /// The right side of a product, `[depth][columns]`, with a bias.
@@ -76,6 +77,11 @@ impl<'a> Rows<'a> {
     pub fn skip(mut self, row: usize) -> Self {
         self.start += row * self.stride;
         self
+    }
+
+    /// Length of a row, all pieces together.
+    const fn depth(&self) -> usize {
+        self.segments.len() * self.segment_len
     }
 }
 
@@ -209,11 +215,49 @@ impl Packed {
     /// # Panics
     /// If the rows' length is not the depth, or a row lies outside `rows.data` or `out`.
     pub fn multiply(&self, rows: Rows<'_>, count: usize, out: &mut [f32], out_stride: usize) {
+        self.multiply_into(rows, count, out, out_stride, Into::Replace);
+    }
+
+    /// As [`Self::multiply`], or added to what `out` holds.
+    ///
+    /// # Panics
+    /// As [`Self::multiply`].
+    pub fn multiply_into(
+        &self,
+        rows: Rows<'_>,
+        count: usize,
+        out: &mut [f32],
+        out_stride: usize,
+        into: Into,
+    ) {
+        assert_eq!(rows.depth(), self.depth, "depth");
         let cut = Cut {
             rows: BLOCK_ROWS,
             depth: self.depth,
+            from: 0,
         };
-        self.blocks(rows, count, out, out_stride, Into::Replace, cut);
+        self.blocks(rows, count, out, out_stride, into, cut);
+    }
+
+    /// Adds a part of the product to `out`: `rows` meet the weight's lines from `from` on. The bias belongs to the
+    /// part that begins at 0. So a wide input need never exist as a whole.
+    ///
+    /// # Panics
+    /// If the rows are longer than the rest of the depth, or a row lies outside `rows.data` or `out`.
+    pub fn add_part(
+        &self,
+        from: usize,
+        rows: Rows<'_>,
+        count: usize,
+        out: &mut [f32],
+        out_stride: usize,
+    ) {
+        let cut = Cut {
+            rows: BLOCK_ROWS,
+            depth: self.depth,
+            from,
+        };
+        self.blocks(rows, count, out, out_stride, Into::Add, cut);
     }
 
     /// `out[i][j] (+)= bias[j] + Σ_k a[i · stride + k] · weight[k][j]` for `count` rows that may overlap: a
@@ -234,6 +278,7 @@ impl Packed {
         let cut = Cut {
             rows: DEEP_ROWS,
             depth: DEEP,
+            from: 0,
         };
         let rows = Rows::plain(a, self.depth, stride);
         self.blocks(rows, count, out, out_stride, into, cut);
@@ -249,10 +294,11 @@ impl Packed {
         into: Into,
         cut: Cut,
     ) {
-        if count == 0 || self.columns == 0 || self.depth == 0 {
+        if count == 0 || self.columns == 0 || rows.depth() == 0 {
             return;
         }
-        assert_eq!(rows.segments.len() * rows.segment_len, self.depth, "depth");
+        let span = rows.depth();
+        assert!(cut.from + span <= self.depth, "depth");
         let farthest = rows.segments.iter().max().copied().unwrap_or(0) + rows.segment_len;
         assert!(rows.start + (count - 1) * rows.stride + farthest <= rows.data.len());
         assert!(out_stride >= self.columns);
@@ -261,7 +307,7 @@ impl Packed {
         let lanes = self.level.lanes();
         let mut spare = [0.0f32; MAX_TILE];
         let deep = if rows.segments.len() > 1 {
-            self.depth
+            span
         } else {
             cut.depth
         };
@@ -270,16 +316,17 @@ impl Packed {
         let padded = self.columns.next_multiple_of(lanes);
         assert!(numbers.len() >= self.depth * padded && biases.len() >= padded);
         let blocks = (0..count).step_by(cut.rows);
-        for (block, k) in blocks.flat_map(|b| (0..self.depth).step_by(deep).map(move |k| (b, k))) {
+        for (block, k) in blocks.flat_map(|b| (0..span).step_by(deep).map(move |k| (b, k))) {
             let block_end = (block + cut.rows).min(count);
             let whole_depth = rows.segments.len() > 1;
             let piece = [rows.segments[0] + k];
             let (segments, segment_len) = if whole_depth {
                 (rows.segments, rows.segment_len)
             } else {
-                (&piece[..], deep.min(self.depth - k))
+                (&piece[..], deep.min(span - k))
             };
             let add = into == Into::Add || k > 0;
+            let line = cut.from + k;
             for (first, width, at) in panels(self.depth, self.columns, lanes) {
                 let mut row = block;
                 while row < block_end {
@@ -298,13 +345,17 @@ impl Packed {
                     } else {
                         (spare.as_mut_ptr(), width)
                     };
-                    let bias = if k == 0 { &biases[first..] } else { &no_bias };
+                    let bias = if line == 0 {
+                        &biases[first..]
+                    } else {
+                        &no_bias
+                    };
                     let tile = Tile {
                         a: rows.data[rows.start + row * rows.stride..].as_ptr(),
                         a_stride: rows.stride,
                         segments,
                         segment_len,
-                        b: numbers[at + k * width..].as_ptr(),
+                        b: numbers[at + line * width..].as_ptr(),
                         bias: bias.as_ptr(),
                         c,
                         c_stride,
@@ -421,6 +472,36 @@ mod tests {
                             .all(|x| *x == 7.0)
                     );
                 }
+            }
+        }
+    }
+
+    /// Parts of the depth, one after the other, onto what was there; rows of several pieces too.
+    #[test]
+    fn parts_of_a_product_add_up() {
+        let (count, depth, columns, stride, out_stride) = (53, 90, 77, 93, 80);
+        let x = values(count * stride, 1);
+        let weight = values(depth * columns, 2);
+        let bias = values(columns, 3);
+        for level in Level::available() {
+            let packed =
+                Packed::with_level(level, depth, columns, &bias, |k, j| weight[k * columns + j]);
+            let mut whole = values(count * out_stride, 4);
+            let mut parts = whole.clone();
+            let rows = Rows::plain(&x, depth, stride);
+            packed.multiply_into(rows, count, &mut whole, out_stride, Into::Add);
+            for (from, len, segments) in
+                [(0, 40, &[0][..]), (40, 10, &[40, 50, 60]), (70, 20, &[70])]
+            {
+                let rows = Rows {
+                    segments,
+                    segment_len: len,
+                    ..rows
+                };
+                packed.add_part(from, rows, count, &mut parts, out_stride);
+            }
+            for (a, b) in whole.iter().zip(&parts) {
+                assert!((a - b).abs() < 1e-5, "{level:?}: {a} {b}");
             }
         }
     }

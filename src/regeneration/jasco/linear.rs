@@ -1,14 +1,16 @@
 // [worker] A linear layer in columns' chunks that stay in the processor's caches.
 
+use std::ops::Range;
+
 use super::{JascoError, weights};
 use crate::{
-    dense::gemm::{Packed, Rows},
+    dense::gemm::{Into, Packed, Rows},
     models::tensors::{self, Tensors},
 };
 
 /// Columns that are worked on together: with a depth of 1024 they take 1 MiB, which stays in a core's
 /// second or third cache while all rows pass, so that the weights come from memory once.
-const CHUNK: usize = 256;
+pub const CHUNK: usize = 256;
 
 /// `y = x · Wᵀ + b`.
 pub struct Linear {
@@ -116,17 +118,43 @@ impl Linear {
         self.columns
     }
 
-    /// `count` rows of `x`, to rows of `out` that are as long as this layer is wide.
-    pub fn apply(&self, x: Rows<'_>, count: usize, out: &mut [f32]) {
-        let mut first = 0;
-        for chunk in &self.chunks {
-            chunk.multiply(x, count, &mut out[first..], self.columns);
-            first += chunk.columns();
+    /// `count` rows of `x`, to rows of `out` that lie `stride` apart.
+    pub fn apply(&self, x: Rows<'_>, count: usize, out: &mut [f32], stride: usize, into: Into) {
+        for (first, chunk) in self.chunks() {
+            chunk.multiply_into(x, count, &mut out[first..], stride, into);
         }
     }
 
-    /// The same for plain rows `[count][depth]`.
+    /// The same for plain rows `[count][depth]`, to rows that are as long as this layer is wide.
     pub fn apply_plain(&self, x: &[f32], count: usize, out: &mut [f32]) {
-        self.apply(Rows::plain(x, self.depth, self.depth), count, out);
+        let x = Rows::plain(x, self.depth, self.depth);
+        self.apply(x, count, out, self.columns, Into::Replace);
+    }
+
+    /// Only the columns `part`, which begins at a multiple of [`CHUNK`] and ends at one or with the layer.
+    pub fn apply_columns(
+        &self,
+        part: Range<usize>,
+        x: Rows<'_>,
+        count: usize,
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        debug_assert!(part.start.is_multiple_of(CHUNK));
+        for (first, chunk) in self.chunks().filter(|(first, _)| part.contains(first)) {
+            chunk.multiply(x, count, &mut out[first - part.start..], stride);
+        }
+    }
+
+    /// Adds what the inputs from `from` on contribute, of which a row of `x` holds some.
+    pub fn add_part(&self, from: usize, x: Rows<'_>, count: usize, out: &mut [f32], stride: usize) {
+        for (first, chunk) in self.chunks() {
+            chunk.add_part(from, x, count, &mut out[first..], stride);
+        }
+    }
+
+    /// Each chunk with its first column.
+    fn chunks(&self) -> impl Iterator<Item = (usize, &Packed)> {
+        (0..self.columns).step_by(CHUNK).zip(&self.chunks)
     }
 }

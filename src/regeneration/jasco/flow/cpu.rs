@@ -7,8 +7,8 @@
 //   hears.
 // - The text is short. Its keys are multiplied with the query's projection and its values with the output
 //   projection once a generation: heads × positions columns instead of two projections of the full width.
-// - Frames pass in groups through everything between two attentions, so that the feed-forward's hidden
-//   values never leave the caches.
+// - Frames pass in groups through everything between two attentions, and through the feed-forward in slices
+//   of its hidden values, which so never leave the caches.
 
 use std::sync::OnceLock;
 
@@ -17,17 +17,27 @@ use crate::{
     dense::{
         act,
         aligned::Lent,
-        gemm::{Packed, Rows as Left},
+        gemm::{Into, Packed, Rows as Left},
         norm,
         pool::{Parts, PerWorker, Pool},
     },
     models::tensors::Tensors,
-    regeneration::jasco::{JascoError, config::FlowConfig, linear::Linear, weights},
+    regeneration::jasco::{
+        JascoError,
+        config::FlowConfig,
+        linear::{self, Linear},
+        weights,
+    },
     worker::progress::Progress,
 };
 
 /// Queries that are worked on together: their scores stay in the second cache.
 const QUERIES: usize = 48;
+/// Hidden values of a frame that exist at a time: a slice of the feed-forward.
+const SLICE: usize = 4 * linear::CHUNK;
+/// Floats between the rows of a buffer beyond their length: rows a multiple of 4 KiB apart would share the same
+/// few sets of the first cache.
+const SKEW: usize = 16;
 /// Of the norms, as in training.
 const EPSILON: f64 = 1e-5;
 
@@ -184,7 +194,7 @@ impl CpuFlow {
             positions,
             constants: vec![0.0; c.layers * d],
             h: vec![0.0; n * padded * d],
-            qkv: vec![0.0; n * padded * 3 * d],
+            qkv: vec![0.0; n * padded * (3 * d + SKEW)],
             attended: vec![0.0; n * padded * d],
             pushed: Vec::new(),
             progress: None,
@@ -209,8 +219,10 @@ impl Heard {
         let (d, dh) = (c.dim, c.head_dim());
         let positions = text.len() / d;
         let (wq, wkv) = (*layer.cross_in).as_ref().split_at(d * d);
-        let mut kv = vec![0.0; positions * 2 * d];
-        Linear::new(d, 2 * d, wkv, &[]).apply_plain(text, positions, &mut kv);
+        // `[2 · dim][positions]`: the short text is what is packed, not the weights.
+        let mut kv = vec![0.0; 2 * d * positions];
+        Linear::new(d, positions, text, &[]).apply_plain(wkv, 2 * d, &mut kv);
+        let (keys, spoken) = kv.split_at(d * positions);
         let scale = 1.0 / (dh as f32).sqrt();
         let columns = c.heads * positions;
         // `[columns][dim]` and `[columns][dim]`.
@@ -226,13 +238,11 @@ impl Heard {
                 }
             }
             for position in 0..positions {
-                let k = &kv[position * 2 * d..][own.clone()];
-                let v = &kv[position * 2 * d + d..][own.clone()];
                 let at = (head * positions + position) * d;
-                for (i, (k, v)) in k.iter().zip(v).enumerate() {
-                    let q = &wq[(own.start + i) * d..][..d];
-                    add_scaled(q, k * scale, &mut scores[at..at + d]);
-                    add_scaled(&wo_head[i * d..][..d], *v, &mut values[at..at + d]);
+                for (i, channel) in own.clone().enumerate() {
+                    let (k, v) = (channel * positions + position, channel * d);
+                    add_scaled(&wq[v..][..d], keys[k] * scale, &mut scores[at..at + d]);
+                    add_scaled(&wo_head[i * d..][..d], spoken[k], &mut values[at..at + d]);
                 }
             }
         }
@@ -243,14 +253,13 @@ impl Heard {
     }
 }
 
-/// One worker's buffers.
+/// One worker's buffers; rows lie [`SKEW`] floats more apart than they are long.
 struct Scratch {
     /// `[group][dim]`.
     x: Vec<f32>,
-    y: Vec<f32>,
     /// `[group][2 · dim]`.
     joined: Vec<f32>,
-    /// `[group][hidden]`.
+    /// `[group][SLICE]`.
     hidden: Vec<f32>,
     /// `[group][heads · positions]`.
     text: Vec<f32>,
@@ -262,13 +271,13 @@ struct Scratch {
 
 impl Scratch {
     fn new(c: &FlowConfig, group: usize, frames: usize, positions: usize) -> Self {
+        let rows = |count: usize, len: usize| vec![0.0; count * (len + SKEW)];
         Self {
-            x: vec![0.0; group * c.dim],
-            y: vec![0.0; group * c.dim],
-            joined: vec![0.0; if c.skips { group * 2 * c.dim } else { 0 }],
-            hidden: vec![0.0; group * c.hidden],
-            text: vec![0.0; group * c.heads * positions],
-            scores: vec![0.0; QUERIES * frames],
+            x: rows(group, c.dim),
+            joined: rows(if c.skips { group } else { 0 }, 2 * c.dim),
+            hidden: rows(group, SLICE.min(c.hidden)),
+            text: rows(group, c.heads * positions),
+            scores: rows(QUERIES, frames),
             keys: Packed::zeroed(c.head_dim(), frames),
             values: Packed::zeroed(frames, c.head_dim()),
         }
@@ -293,7 +302,7 @@ pub struct CpuSession<'a> {
     constants: Vec<f32>,
     /// `[rows][padded][dim]`.
     h: Vec<f32>,
-    /// `[rows][padded][3 · dim]`.
+    /// `[rows][padded][3 · dim + SKEW]`.
     qkv: Vec<f32>,
     /// `[rows][heads][padded][head_dim]`.
     attended: Vec<f32>,
@@ -416,7 +425,8 @@ impl CpuSession<'_> {
         let d = flow.config.dim;
         let layer = &flow.layers[i];
         let h = Parts::new(&mut self.h, group * d);
-        let qkv = Parts::new(&mut self.qkv, group * 3 * d);
+        let (wide, stride) = (3 * d + SKEW, d + SKEW);
+        let qkv = Parts::new(&mut self.qkv, group * wide);
         self.pool.run(h.len(), |index, worker| {
             let mut scratch = self.scratch.get(worker);
             let Scratch { x, joined, .. } = &mut *scratch;
@@ -424,14 +434,18 @@ impl CpuSession<'_> {
             if let Some(skip) = skip {
                 let skip = &skip[index * group * d..][..group * d];
                 let both = h.chunks_exact(d).zip(skip.chunks_exact(d));
-                for (to, (h, skip)) in joined.chunks_exact_mut(2 * d).zip(both) {
+                for (to, (h, skip)) in joined.chunks_exact_mut(2 * d + SKEW).zip(both) {
                     to[..d].copy_from_slice(h);
-                    to[d..].copy_from_slice(skip);
+                    to[d..2 * d].copy_from_slice(skip);
                 }
-                flow.skips[i - flow.layers.len() / 2].apply_plain(joined, group, h);
+                let both = Left::plain(joined, 2 * d, 2 * d + SKEW);
+                flow.skips[i - flow.layers.len() / 2].apply(both, group, h, d, Into::Replace);
             }
-            layer.norm1.of(h, x);
-            layer.self_in.apply_plain(x, group, qkv.take(index));
+            layer.norm1.of(h, x, stride);
+            let x = Left::plain(x, d, stride);
+            layer
+                .self_in
+                .apply(x, group, qkv.take(index), wide, Into::Replace);
         });
     }
 
@@ -439,6 +453,7 @@ impl CpuSession<'_> {
     fn attend(&mut self) {
         let c = &self.flow.config;
         let (d, dh, frames, padded) = (c.dim, c.head_dim(), self.frames, self.padded);
+        let (wide, line) = (3 * d + SKEW, frames + SKEW);
         let attended = Parts::new(&mut self.attended, padded * dh);
         let qkv = &self.qkv;
         let scale = 1.0 / (dh as f32).sqrt();
@@ -450,26 +465,26 @@ impl CpuSession<'_> {
                 values,
                 ..
             } = &mut *scratch;
-            let own = (index / c.heads) * padded * 3 * d + (index % c.heads) * dh;
-            keys.fill_columns(&qkv[own + d..], 3 * d, scale);
-            values.fill_rows(&qkv[own + 2 * d..], 3 * d);
+            let own = (index / c.heads) * padded * wide + (index % c.heads) * dh;
+            keys.fill_columns(&qkv[own + d..], wide, scale);
+            values.fill_rows(&qkv[own + 2 * d..], wide);
             let queries = Left {
                 data: qkv,
                 start: own,
-                stride: 3 * d,
+                stride: wide,
                 segments: &[0],
                 segment_len: dh,
             };
             let out = attended.take(index);
             for first in (0..frames).step_by(QUERIES) {
                 let n = QUERIES.min(frames - first);
-                keys.multiply(queries.skip(first), n, scores, frames);
+                keys.multiply(queries.skip(first), n, scores, line);
                 let mut sums = [0.0f32; QUERIES];
-                for (sum, row) in sums.iter_mut().zip(scores.chunks_exact_mut(frames)).take(n) {
-                    *sum = act::softmax_unscaled(row);
+                for (sum, row) in sums.iter_mut().zip(scores.chunks_exact_mut(line)).take(n) {
+                    *sum = act::softmax_unscaled(&mut row[..frames]);
                 }
                 let out = &mut out[first * dh..(first + n) * dh];
-                values.multiply(Left::plain(scores, frames, frames), n, out, dh);
+                values.multiply(Left::plain(scores, frames, line), n, out, dh);
                 for (row, sum) in out.chunks_exact_mut(dh).zip(sums) {
                     for x in row {
                         *x *= sum;
@@ -490,11 +505,12 @@ impl CpuSession<'_> {
         let h = Parts::new(&mut self.h, group * d);
         let a_row = padded / group;
         let (attended, positions, heard) = (&self.attended, self.positions, self.heard);
+        let (stride, columns) = (d + SKEW, c.heads * positions);
+        let slice = SLICE.min(c.hidden);
         self.pool.run(h.len(), |index, worker| {
             let mut scratch = self.scratch.get(worker);
             let Scratch {
                 x,
-                y,
                 hidden,
                 text: scores,
                 ..
@@ -508,28 +524,40 @@ impl CpuSession<'_> {
                 segments: &segments,
                 segment_len: dh,
             };
-            layer.self_out.apply(heads, group, y);
-            act::onto(y, h);
+            layer.self_out.apply(heads, group, h, d, Into::Add);
             if let Some(text) = text.filter(|_| row < heard) {
-                layer.norm_cross.of(h, x);
-                text.scores.apply_plain(x, group, scores);
-                for part in scores.chunks_exact_mut(positions) {
-                    let sum = act::softmax_unscaled(part);
-                    for x in part {
-                        *x *= sum;
+                layer.norm_cross.of(h, x, stride);
+                let x = Left::plain(x, d, stride);
+                let line = columns + SKEW;
+                text.scores.apply(x, group, scores, line, Into::Replace);
+                for row in scores.chunks_exact_mut(line) {
+                    for part in row[..columns].chunks_exact_mut(positions) {
+                        let sum = act::softmax_unscaled(part);
+                        for x in part {
+                            *x *= sum;
+                        }
                     }
                 }
-                text.values.apply_plain(scores, group, y);
-                act::onto(y, h);
+                let scores = Left::plain(scores, columns, line);
+                text.values.apply(scores, group, h, d, Into::Add);
             }
             for row in h.chunks_exact_mut(d) {
                 act::onto(constant, row);
             }
-            layer.norm2.of(h, x);
-            layer.linear1.apply_plain(x, group, hidden);
-            act::gelu(hidden);
-            layer.linear2.apply_plain(hidden, group, y);
-            act::onto(y, h);
+            layer.norm2.of(h, x, stride);
+            let x = Left::plain(x, d, stride);
+            let line = slice + SKEW;
+            for first in (0..c.hidden).step_by(slice) {
+                let n = slice.min(c.hidden - first);
+                layer
+                    .linear1
+                    .apply_columns(first..first + n, x, group, hidden, line);
+                for row in hidden.chunks_exact_mut(line) {
+                    act::gelu(&mut row[..n]);
+                }
+                let hidden = Left::plain(hidden, n, line);
+                layer.linear2.add_part(first, hidden, group, h, d);
+            }
         });
     }
 
@@ -539,7 +567,7 @@ impl CpuSession<'_> {
         let mut normed = vec![0.0; frames * d];
         let (mut norms, mut all) = (Vec::new(), Vec::new());
         for (row, out) in self.h.chunks_exact(self.padded * d).zip(out) {
-            flow.out_norm.of(&row[..frames * d], &mut normed);
+            flow.out_norm.of(&row[..frames * d], &mut normed, d);
             out.resize(frames * flow.linear.columns(), 0.0);
             flow.linear.apply_plain(&normed, frames, out);
             if trace.is_some() {
@@ -555,11 +583,11 @@ impl CpuSession<'_> {
 }
 
 impl Norm {
-    /// Rows of `x`.
-    fn of(&self, x: &[f32], to: &mut [f32]) {
+    /// Rows of `x`, to rows `stride` apart.
+    fn of(&self, x: &[f32], to: &mut [f32], stride: usize) {
         let d = self.weight.len();
-        for (x, to) in x.chunks_exact(d).zip(to.chunks_exact_mut(d)) {
-            norm::layer_norm(x, EPSILON, &self.weight, &self.bias, to);
+        for (x, to) in x.chunks_exact(d).zip(to.chunks_exact_mut(stride)) {
+            norm::layer_norm(x, EPSILON, &self.weight, &self.bias, &mut to[..d]);
         }
     }
 }
