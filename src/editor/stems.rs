@@ -196,6 +196,15 @@ fn span_of(state: &State, take: &TakeView) -> (SamplePos, SamplePos) {
     }
 }
 
+/// What to do where a stem's regenerator is off.
+const OFF_WORDS: &str = "Its regenerator is off: choose another in the stem's row";
+
+/// Whether the user wants nobody to rebuild `stem`.
+fn is_off(model: &Model<'_>, stem: Stem) -> bool {
+    let chosen = model.params.regenerator(stem);
+    chosen.is_some_and(|param| param.value() == RegeneratorChoice::Off)
+}
+
 /// Rebuilds a span of a stem anew.
 fn regenerate(
     model: &Model<'_>,
@@ -231,10 +240,12 @@ fn regenerate_button(
     take: Option<&TakeView>,
     out: &mut Vec<Command>,
 ) {
-    let rebuilds = matches!(stem, Stem::Drums | Stem::Bass);
-    let can = rebuilds && take.is_some() && model.view.job.is_none();
+    let rebuilds = model.params.regenerator(stem).is_some();
+    let off = is_off(model, stem);
+    let can = rebuilds && !off && take.is_some() && model.view.job.is_none();
     let hint = match (rebuilds, take, state.selection) {
         (false, ..) => "No regenerator rebuilds this stem: it is only restored".to_owned(),
+        (true, ..) if off => OFF_WORDS.to_owned(),
         (true, None, _) => "Play the song once, then this stem can be rebuilt".to_owned(),
         (true, Some(_), _) if model.view.job.is_some() => {
             "Wait for the running job, or cancel it first".to_owned()
@@ -400,10 +411,15 @@ pub fn selection(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Ve
         response.widget_info(|| WidgetInfo::labeled(egui::Role::Button, can, &name));
         response.clicked()
     };
-    let free = model.view.job.is_none() && take.is_some();
+    let off = is_off(model, stem);
+    let free = !off && model.view.job.is_none() && take.is_some();
     let hints = [
         "Rebuild this stem over the selected span, damaged or not",
-        "Wait for the running job, or cancel it first",
+        if off {
+            OFF_WORDS
+        } else {
+            "Wait for the running job, or cancel it first"
+        },
     ];
     if let (true, Some(take)) = (button(ui, "Regenerate", free, hints), take) {
         out.push(regenerate(model, take, stem, (start, end)));

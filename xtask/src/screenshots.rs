@@ -1,5 +1,6 @@
 // [cli] `cargo xtask screenshots`: the real window in a host, used with the mouse, and pictures of it.
 
+mod dense;
 mod footprint;
 
 use std::{
@@ -137,6 +138,7 @@ pub fn run(args: &Args) -> Result<()> {
     let desk = Desk::new(display.as_deref())?;
     if !args.only_reopen {
         tour(&bundle, &desk, &places, &out, reader.as_ref())?;
+        dense::run(&bundle, &desk, &out)?;
     }
     reopen(&bundle, &desk, args.openings, reader.as_ref())
 }
@@ -428,6 +430,15 @@ impl Player<'_> {
     }
 }
 
+/// Lets the plugin do for two seconds what it does on the main thread.
+fn idle(plugin: &mut HostedPlugin) {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        plugin.idle();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn middle(places: &Places, name: &str) -> Result<(f32, f32)> {
     let [left, top, right, bottom] = places
         .get(name)
@@ -593,11 +604,7 @@ fn tour(
         .height(u32::from(SMALL.1));
     desk.x.configure_window(window, &configure)?;
     plugin.resize_editor(SMALL.0.into(), SMALL.1.into())?;
-    let began = Instant::now();
-    while began.elapsed() < 2 * second {
-        plugin.idle();
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    idle(&mut plugin);
     desk.shot(window, SMALL, &out.join("editor-small.png"))?;
     let stored = state_field(&plugin.state_save()?, "editor-size")?;
     let small = serde_json::json!([f32::from(SMALL.0), f32::from(SMALL.1)]);

@@ -699,6 +699,17 @@ fn the_regenerator_is_chosen_in_each_row() {
     }
     let [drums, bass, ..] = repaired().takes[0].rebuilds[0].regenerators;
     assert_eq!([drums, bass], [RegeneratorChoice::Everywhere; 2]);
+    // Nobody can't rebuild: the button says what to do.
+    let mut stage = Stage::new(repaired());
+    stage.click(Role::ComboBox, "Bass regenerator");
+    stage.button("Off");
+    assert_eq!(stage.button("Regenerate bass"), []);
+    let at = stage.rect(Role::Button, "Regenerate bass").center();
+    stage.event(Event::PointerMoved(at + vec2(1.0, 0.0)));
+    stage.harness.run_steps(60);
+    assert!(stage.shows("Its regenerator is off: choose another in the stem's row"));
+    let drums = stage.button("Regenerate drums");
+    assert!(matches!(drums[..], [Command::Regenerate(_)]), "{drums:?}");
     // While a job runs its button says what to do.
     let mut stage = Stage::new(analysing());
     let at = stage.rect(Role::Button, "Regenerate drums").center();
