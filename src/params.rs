@@ -1,8 +1,8 @@
 // [any] The host's parameters: ids, ranges, units, texts, and what else a project stores.
 //!
 //! Ids are permanent: a project saved today must open in every later version. A new meaning gets a
-//! new id, and [`migrate`] says which old one it takes over; changed ranges are its business, too. No parameter is smoothed here: the
-//! chain ramps every value itself, sample by sample.
+//! new id, and [`migrate`] says which old one it takes over; changed ranges are its business, too. No
+//! parameter is smoothed here: the chain ramps every value itself, sample by sample.
 
 use std::sync::{
     Arc,

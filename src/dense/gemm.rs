@@ -231,12 +231,7 @@ impl Packed {
         into: Into,
     ) {
         assert_eq!(rows.depth(), self.depth, "depth");
-        let cut = Cut {
-            rows: BLOCK_ROWS,
-            depth: self.depth,
-            from: 0,
-        };
-        self.blocks(rows, count, out, out_stride, into, cut);
+        self.blocks(rows, count, out, out_stride, into, self.undivided(0));
     }
 
     /// Adds a part of the product to `out`: `rows` meet the weight's lines from `from` on. The bias belongs to the
@@ -252,12 +247,17 @@ impl Packed {
         out: &mut [f32],
         out_stride: usize,
     ) {
-        let cut = Cut {
+        let cut = self.undivided(from);
+        self.blocks(rows, count, out, out_stride, Into::Add, cut);
+    }
+
+    /// A product in blocks of rows, the depth in one piece from the weight's line `from` on.
+    const fn undivided(&self, from: usize) -> Cut {
+        Cut {
             rows: BLOCK_ROWS,
             depth: self.depth,
             from,
-        };
-        self.blocks(rows, count, out, out_stride, Into::Add, cut);
+        }
     }
 
     /// `out[i][j] (+)= bias[j] + Σ_k a[i · stride + k] · weight[k][j]` for `count` rows that may overlap: a

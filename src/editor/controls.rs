@@ -545,6 +545,9 @@ pub fn toggle(
     }
 }
 
+/// Width of a list, as of all in a column.
+pub const LIST_WIDTH: f32 = 132.0;
+
 /// A list of which one is chosen. `hint`: what it is about, then what each of them means.
 pub fn choice<T: Enum + PartialEq + Copy + 'static>(
     ui: &mut Ui,
@@ -553,7 +556,7 @@ pub fn choice<T: Enum + PartialEq + Copy + 'static>(
     param: &EnumParam<T>,
     out: &mut Vec<Command>,
 ) {
-    choice_in(ui, name, hints, Some(132.0), param, out);
+    choice_in(ui, name, hints, Some(LIST_WIDTH), param, out);
 }
 
 /// The same in a list of this width; without one only the arrow shows.

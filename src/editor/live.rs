@@ -121,7 +121,7 @@ pub fn analysis(ui: &mut Ui, model: &Model<'_>, state: &mut State, out: &mut Vec
     });
     for (stem, label) in [(Stem::Drums, "Drums by"), (Stem::Bass, "Bass by")] {
         row(ui, label, &mut |ui| {
-            regenerator(ui, model, stem, Some(132.0), out);
+            regenerator(ui, model, stem, Some(controls::LIST_WIDTH), out);
         });
     }
     if let Some(found) = &model.view.model {

@@ -291,7 +291,15 @@ fn rebuilt(
     let mut spared = [0; Stem::COUNT];
     // Opened when the first damaged stem is met, one at a time: a model may be large.
     let mut open: Option<(RegeneratorChoice, Chosen)> = None;
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> = Vec::new();
+    // Two choices may use the same model.
+    let mut tell = |chosen: Chosen| {
+        for line in chosen.lines {
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+    };
     let wanted = |stem: Stem| options.asked.is_none_or(|asked| asked.stem == stem);
     let stems_asked: Vec<Stem> = REBUILT.into_iter().filter(|s| wanted(*s)).collect();
     for (i, &stem) in stems_asked.iter().enumerate() {
@@ -315,7 +323,7 @@ fn rebuilt(
             continue;
         }
         if open.as_ref().is_none_or(|(of, _)| *of != choice) {
-            lines.extend(open.take().into_iter().flat_map(|(_, chosen)| chosen.lines));
+            open.take().into_iter().for_each(|(_, chosen)| tell(chosen));
             open = regenerate::choose(choice, options.separator).map(|chosen| (choice, chosen));
         }
         let Some((_, chosen)) = &mut open else {
@@ -360,12 +368,7 @@ fn rebuilt(
         found.agreement = built.agreement;
         layers[stem as usize] = built.audio;
     }
-    for line in open.into_iter().flat_map(|(_, chosen)| chosen.lines) {
-        // Two choices may use the same model.
-        if !lines.contains(&line) {
-            lines.push(line);
-        }
-    }
+    open.into_iter().for_each(|(_, chosen)| tell(chosen));
     Ok((layers, spared, lines))
 }
 
