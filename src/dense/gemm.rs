@@ -329,6 +329,11 @@ impl Packed {
             let line = cut.from + k;
             for (first, width, at) in panels(self.depth, self.columns, lanes) {
                 let mut row = block;
+                // The panel after this one is asked for meanwhile, or the first one again: the processor's own
+                // guesses end at every page, and what lies in the third cache is late then.
+                let after = at + self.depth * width;
+                let after = if after < numbers.len() { after } else { 0 };
+                let mut next = numbers.as_ptr().wrapping_add(after + line * width);
                 while row < block_end {
                     let (height, kernel) = pick(kernels, block_end - row, width > lanes);
                     let whole = first + width <= self.columns;
@@ -360,7 +365,9 @@ impl Packed {
                         c,
                         c_stride,
                         add,
+                        next,
                     };
+                    next = next.wrapping_add(segments.len() * (segment_len / 4) * width);
                     // SAFETY: `empty` checked the processor, `lent` took what it has. The asserts above hold every
                     // row inside `data` and `out`; a panel holds `depth * width` floats, the bias is padded to whole
                     // panels (`no_bias` is as wide as any), and a tile that is cut off goes to `spare`, which

@@ -23,6 +23,9 @@ pub struct Tile<'a> {
     pub c_stride: usize,
     /// Whether the sums are added to what `c` holds.
     pub add: bool,
+    /// What is asked for meanwhile, a piece for every four lines of the depth: the panel that comes next. Nothing is
+    /// read there.
+    pub next: *const f32,
 }
 
 /// Computes one tile of a fixed number of rows and columns.
@@ -115,7 +118,7 @@ macro_rules! step {
 
 #[allow(unused_macros)]
 macro_rules! kernel {
-    (wide $name:ident, $feature:literal, $v:literal, $zero:path, $load:path, $store:path, $set:path, $fma:path, $add:path; $($row:literal $x:ident $y:ident),+) => {
+    (wide $name:ident, $feature:literal, $v:literal, $zero:path, $load:path, $store:path, $set:path, $fma:path, $add:path, $ask:path; $($row:literal $x:ident $y:ident),+) => {
         #[target_feature(enable = $feature)]
         pub unsafe fn $name(t: &Tile) {
             // SAFETY: the caller's promise.
@@ -123,10 +126,13 @@ macro_rules! kernel {
                 $(let (mut $x, mut $y) = ($zero(), $zero());)+
                 let stride = t.a_stride;
                 let mut b = t.b;
+                let mut next = t.next;
                 for &segment in t.segments {
                     let mut a = t.a.add(segment);
                     let mut left = t.segment_len;
                     while left >= 4 {
+                        $ask(next);
+                        next = next.wrapping_add(2 * $v);
                         step!(wide, $v, $load, $set, $fma; a, b, stride, 0; $($row $x $y),+);
                         step!(wide, $v, $load, $set, $fma; a, b, stride, 1; $($row $x $y),+);
                         step!(wide, $v, $load, $set, $fma; a, b, stride, 2; $($row $x $y),+);
@@ -157,7 +163,7 @@ macro_rules! kernel {
             }
         }
     };
-    (narrow $name:ident, $feature:literal, $v:literal, $zero:path, $load:path, $store:path, $set:path, $fma:path, $add:path; $($row:literal $x:ident),+) => {
+    (narrow $name:ident, $feature:literal, $v:literal, $zero:path, $load:path, $store:path, $set:path, $fma:path, $add:path, $ask:path; $($row:literal $x:ident),+) => {
         #[target_feature(enable = $feature)]
         pub unsafe fn $name(t: &Tile) {
             // SAFETY: the caller's promise.
@@ -226,8 +232,8 @@ macro_rules! heights {
 mod avx512 {
     use super::Tile;
     use std::arch::x86_64::{
-        __m512, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
-        _mm512_storeu_ps,
+        __m512, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
     #[target_feature(enable = "avx512f")]
@@ -236,7 +242,15 @@ mod avx512 {
         _mm512_fmadd_ps(a, b, sum)
     }
 
-    heights!(("avx512f", 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, fma, _mm512_add_ps);
+    /// Two cache lines of `next`.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn ask(next: *const f32) {
+        _mm_prefetch::<_MM_HINT_T0>(next.cast());
+        _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(16).cast());
+    }
+
+    heights!(("avx512f", 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, fma, _mm512_add_ps, ask);
         wide12 narrow12 12, wide8 narrow8 8, wide4 narrow4 4, wide2 narrow2 2, wide1 narrow1 1);
 }
 
@@ -244,8 +258,8 @@ mod avx512 {
 mod avx2 {
     use super::Tile;
     use std::arch::x86_64::{
-        __m256, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps,
-        _mm256_storeu_ps,
+        __m256, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
     };
 
     #[target_feature(enable = "avx2,fma")]
@@ -254,7 +268,14 @@ mod avx2 {
         _mm256_fmadd_ps(a, b, sum)
     }
 
-    heights!(("avx2,fma", 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, fma, _mm256_add_ps);
+    /// A cache line of `next`.
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
+    fn ask(next: *const f32) {
+        _mm_prefetch::<_MM_HINT_T0>(next.cast());
+    }
+
+    heights!(("avx2,fma", 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, fma, _mm256_add_ps, ask);
         wide6 narrow6 6, wide4 narrow4 4, wide2 narrow2 2, wide1 narrow1 1);
 }
 
@@ -271,6 +292,11 @@ mod neon {
         vdupq_n_f32(0.0)
     }
 
-    heights!(("neon", 4, zero, vld1q_f32, vst1q_f32, vdupq_n_f32, vfmaq_f32, vaddq_f32);
+    /// There is no stable way to ask.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    fn ask(_next: *const f32) {}
+
+    heights!(("neon", 4, zero, vld1q_f32, vst1q_f32, vdupq_n_f32, vfmaq_f32, vaddq_f32, ask);
         wide8 narrow8 8, wide4 narrow4 4, wide2 narrow2 2, wide1 narrow1 1);
 }
