@@ -69,16 +69,25 @@ pub struct Reader {
 }
 
 impl Drop for Reader {
-    /// What is in the window leaves the bus: a window that goes with its tree would leave every object there.
+    /// What is in the window leaves the bus, and so does the window, hidden: whatever goes with the adapter instead stays
+    /// there as an object. Only what hasn't the focus can be hidden.
     fn drop(&mut self) {
         if let Some(root) = self.root {
-            self.adapter.update_if_active(|| TreeUpdate {
-                nodes: vec![(root, Node::new(Role::Window))],
-                tree: None,
-                tree_id: TreeId::ROOT,
-                focus: root,
-            });
+            self.adapter.update_window_focus_state(false);
+            self.adapter.update_if_active(|| farewell(root));
         }
+    }
+}
+
+/// The last tree of a window: nothing, and that hidden.
+fn farewell(root: NodeId) -> TreeUpdate {
+    let mut window = Node::new(Role::Window);
+    window.set_hidden();
+    TreeUpdate {
+        nodes: vec![(root, window)],
+        tree: None,
+        tree_id: TreeId::ROOT,
+        focus: root,
     }
 }
 
@@ -159,6 +168,16 @@ mod tests {
         complete(&mut update);
         let names: Vec<_> = update.nodes.iter().map(|(_, node)| node.label()).collect();
         assert_eq!(names, [Some("Uncook"), Some("Scroll"), None]);
+    }
+
+    #[test]
+    fn a_windows_last_tree_is_hidden_and_empty() {
+        let update = farewell(NodeId(7));
+        let [(root, window)] = &update.nodes[..] else {
+            panic!("{update:?}");
+        };
+        assert_eq!((*root, update.focus), (NodeId(7), NodeId(7)));
+        assert!(window.is_hidden() && window.children().is_empty());
     }
 
     #[test]

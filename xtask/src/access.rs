@@ -16,6 +16,7 @@ use zbus::{
 const REGISTRY: &str = "org.a11y.atspi.Registry";
 const ROOT: &str = "/org/a11y/atspi/accessible/root";
 const ACCESSIBLE: &str = "org.a11y.atspi.Accessible";
+const INTROSPECTABLE: &str = "org.freedesktop.DBus.Introspectable";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const VALUE: &str = "org.a11y.atspi.Value";
 const ACTION: &str = "org.a11y.atspi.Action";
@@ -197,6 +198,16 @@ impl Reader {
             meanwhile();
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// How many objects of a window that was closed, as [`Reader::walk`] found them, are still there.
+    pub fn left(&self, objects: &[Object]) -> usize {
+        // Not asked what it is: an object whose window is gone can stay and say only that.
+        let there = |object: &&Object| {
+            let describe = self.ask(&object.place, INTROSPECTABLE, "Introspect");
+            block_on(describe).is_ok()
+        };
+        objects.iter().filter(there).count()
     }
 
     /// Every object in every window. What goes while it is looked at is left out.
