@@ -4,11 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     damage::Stem,
-    exchange::{SamplePos, slot::Slot},
+    exchange::{SamplePos, samples::StereoSamples, slot::Slot},
 };
-
-/// Stereo samples, planar. Both channels have the same length. Mono material has two equal channels.
-pub type StereoSamples = [Vec<f32>; 2];
 
 /// A repaired span of the timeline. Every buffer has the length of `take`.
 #[derive(Clone, Debug)]

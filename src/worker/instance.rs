@@ -19,7 +19,8 @@ use crate::{
     exchange::{
         SamplePos,
         capture::CaptureReader,
-        patch::{Patch, PatchPublisher, PatchSet, StereoSamples},
+        patch::{Patch, PatchPublisher, PatchSet},
+        samples::StereoSamples,
     },
     profile::edit::MusicEdit,
     worker::{
@@ -27,7 +28,7 @@ use crate::{
         edits::{self, Sources},
         jobs::{Notes, Unsaved},
         options::{CaptureMode, Options},
-        picture::{Painter, Picture},
+        picture::{Painter, Picture, Repaired},
         session::{CommitRef, Edits, Listening, Regenerate},
         takes::{Take, Takes},
         view::{
@@ -60,7 +61,9 @@ pub(super) struct Shared {
 #[derive(Clone)]
 pub(super) struct Job {
     pub start: SamplePos,
-    pub audio: AudioBuffer,
+    pub sample_rate: u32,
+    /// The take as it was when the job was asked for, shared with it.
+    pub take: StereoSamples,
     pub options: Options,
     /// The span that the user wants rebuilt, and what was rebuilt there before.
     pub focus: Option<Regenerate>,
@@ -70,6 +73,13 @@ pub(super) struct Job {
     /// The edits of the music that the whole of what was rebuilt before follows.
     pub heard: Option<Vec<MusicEdit>>,
     revision: u64,
+}
+
+impl Job {
+    /// Length of the take in samples.
+    pub fn frames(&self) -> usize {
+        self.take[0].len()
+    }
 }
 
 /// A segment of a take that is still captured, to be worked on ahead.
@@ -204,11 +214,10 @@ impl Commit {
         stems: Option<Arc<[StereoSamples; Stem::COUNT]>>,
         unsaved: Option<Unsaved>,
     ) -> Self {
-        let take = [&patch.take[0][..], &patch.take[1][..]];
         Self {
             reference,
-            before: Painter::paint(take, patch.sample_rate),
-            after: Arc::new(repaired(&patch)),
+            before: Painter::paint(&patch.take, patch.sample_rate),
+            after: Arc::new(Painter::paint(&Repaired(&patch), patch.sample_rate)),
             cells: notes
                 .findings
                 .damage
@@ -392,7 +401,8 @@ impl State {
     fn job(&self, take: &Take) -> Job {
         Job {
             start: take.start,
-            audio: take.audio(),
+            sample_rate: take.sample_rate,
+            take: take.samples().clone(),
             options: self.options_for(take.start),
             focus: None,
             previous: None,
@@ -691,17 +701,4 @@ impl State {
         }
         self.publisher.collect();
     }
-}
-
-/// What plays with every blend up, drawn.
-fn repaired(patch: &Patch) -> Picture {
-    let mut mix = patch.base.clone();
-    for layer in patch.layers.iter().flatten() {
-        for (mix, layer) in mix.iter_mut().zip(layer) {
-            for (x, l) in mix.iter_mut().zip(layer) {
-                *x += l;
-            }
-        }
-    }
-    Painter::paint([&mix[0], &mix[1]], patch.sample_rate)
 }
