@@ -1,4 +1,4 @@
-// [any] Long audio in blocks: held once where it is equal, not at all where it is silent.
+// [any] Long audio in blocks: held once where it is equal, in fewer bits where they suffice, not where it is silent.
 //!
 //! A take, what repairs it and what the user decides about that are mostly the same audio: both channels of a mono
 //! recording, the take in the host's capture and in its patch, a layer that is silent outside what was rebuilt. Copies
@@ -45,7 +45,29 @@ pub struct Samples {
 enum Block {
     /// +0.0 throughout.
     Silent,
+    /// Multiples of [`SHORT`], as files of 16 bits hold them.
+    Short(Arc<Counted<[i16; BLOCK]>>),
+    /// Multiples of [`LONG`], as files of 24 bits hold them: bytes from the lowest on.
+    Long(Arc<Counted<[[u8; 3]; BLOCK]>>),
     Float(Arc<Counted<[f32; BLOCK]>>),
+}
+
+const SHORT: f32 = 1.0 / 32_768.0;
+const LONG: f32 = 1.0 / 8_388_608.0;
+
+/// `x / step` if that is a whole number of `bits` bits from which `x` comes back to the bit; `step` is a power of two.
+fn whole(x: f32, step: f32, bits: u32) -> Option<i32> {
+    let n = (x / step) as i32;
+    let room = 1 << (bits - 1);
+    ((-room..room).contains(&n) && (n as f32 * step).to_bits() == x.to_bits()).then_some(n)
+}
+
+fn short(n: i16) -> f32 {
+    f32::from(n) * SHORT
+}
+
+fn long([a, b, c]: [u8; 3]) -> f32 {
+    (i32::from_le_bytes([0, a, b, c]) >> 8) as f32 * LONG
 }
 
 /// A block's samples, counted in [`HELD`].
@@ -86,6 +108,8 @@ impl Block {
     fn at(&self, i: usize) -> f32 {
         match self {
             Self::Silent => 0.0,
+            Self::Short(samples) => short(samples.0[i % BLOCK]),
+            Self::Long(samples) => long(samples.0[i % BLOCK]),
             Self::Float(samples) => samples.0[i % BLOCK],
         }
     }
@@ -94,27 +118,48 @@ impl Block {
     fn read(&self, start: usize, out: &mut [f32]) {
         match self {
             Self::Silent => out.fill(0.0),
+            Self::Short(samples) => {
+                let samples = samples.0[start..].iter();
+                out.iter_mut()
+                    .zip(samples)
+                    .for_each(|(x, n)| *x = short(*n));
+            }
+            Self::Long(samples) => {
+                let samples = samples.0[start..].iter();
+                out.iter_mut().zip(samples).for_each(|(x, n)| *x = long(*n));
+            }
             Self::Float(samples) => out.copy_from_slice(&samples.0[start..start + out.len()]),
         }
     }
 
     /// Its samples, this holder's own from now on.
     fn make_mut(&mut self) -> &mut [f32; BLOCK] {
-        if let Self::Silent = self {
-            *self = Self::Float(Arc::new(Counted::new([0.0; BLOCK])));
+        if !matches!(self, Self::Float(_)) {
+            let mut samples = [0.0; BLOCK];
+            self.read(0, &mut samples);
+            *self = Self::Float(Arc::new(Counted::new(samples)));
         }
         match self {
             Self::Float(samples) => &mut Arc::make_mut(samples).0,
-            Self::Silent => unreachable!("it has just been replaced"),
+            _ => unreachable!("it has just been replaced"),
         }
     }
 
     /// Takes no more memory than its samples need.
     fn shrink(&mut self) {
-        if let Self::Float(samples) = self
-            && is_silent(&samples.0)
-        {
+        let Self::Float(samples) = self else { return };
+        let samples = &samples.0;
+        if is_silent(samples) {
             *self = Self::Silent;
+        } else if samples.iter().all(|x| whole(*x, SHORT, 16).is_some()) {
+            let small = samples.map(|x| whole(x, SHORT, 16).unwrap_or_default() as i16);
+            *self = Self::Short(Arc::new(Counted::new(small)));
+        } else if samples.iter().all(|x| whole(*x, LONG, 24).is_some()) {
+            let small = samples.map(|x| {
+                let [a, b, c, _] = whole(x, LONG, 24).unwrap_or_default().to_le_bytes();
+                [a, b, c]
+            });
+            *self = Self::Long(Arc::new(Counted::new(small)));
         }
     }
 
@@ -126,6 +171,8 @@ impl Block {
         match (self, other) {
             _ if self.is_shared_with(other) => true,
             (Self::Float(a), Self::Float(b)) => same_bits(&a.0, &b.0),
+            (Self::Short(a), Self::Short(b)) => a.0 == b.0,
+            (Self::Long(a), Self::Long(b)) => a.0 == b.0,
             _ => (0..BLOCK).all(|i| self.at(i).to_bits() == other.at(i).to_bits()),
         }
     }
@@ -134,6 +181,8 @@ impl Block {
     fn address(&self) -> Option<*const u8> {
         match self {
             Self::Silent => None,
+            Self::Short(samples) => Some(Arc::as_ptr(samples).cast()),
+            Self::Long(samples) => Some(Arc::as_ptr(samples).cast()),
             Self::Float(samples) => Some(Arc::as_ptr(samples).cast()),
         }
     }
@@ -141,6 +190,8 @@ impl Block {
     fn bytes(&self) -> usize {
         match self {
             Self::Silent => 0,
+            Self::Short(_) => size_of::<[i16; BLOCK]>(),
+            Self::Long(_) => size_of::<[[u8; 3]; BLOCK]>(),
             Self::Float(_) => size_of::<[f32; BLOCK]>(),
         }
     }

@@ -255,6 +255,43 @@ fn samples_in_blocks_are_a_vector() {
 }
 
 #[test]
+fn samples_of_few_bits_take_few_bytes_and_stay_what_they_are() {
+    let whole = |bits: i32| {
+        let half = 2f32.powi(bits - 1);
+        let value = move |i: usize| match i % 5 {
+            0 => -1.0,
+            1 => (half - 1.0) / half,
+            2 => 0.0,
+            3 => 1.0 / half,
+            _ => -((i % 100) as f32) / half,
+        };
+        (0..2 * BLOCK).map(value).collect::<Vec<f32>>()
+    };
+    let held = |sound: &[f32]| {
+        let samples = Samples::of(SamplePos(0), sound, &[]);
+        assert_eq!(bits(&samples.to_vec()), bits(sound));
+        assert!((0..sound.len()).all(|n| samples.at(n).to_bits() == sound[n].to_bits()));
+        assert_eq!(bits(&samples.slice(5..4_100)), bits(&sound[5..4_100]));
+        bytes([&samples])
+    };
+    assert_eq!(held(&whole(16)), 2 * 2 * BLOCK);
+    assert_eq!(held(&whole(24)), 2 * 3 * BLOCK);
+    assert_eq!(held(&whole(25)), 2 * 4 * BLOCK);
+    // One sample that needs more, and the block is wide; the other one stays.
+    for odd in [-0.0, 1.0, 1e-9, f32::NAN, f32::INFINITY] {
+        let mut sound = whole(16);
+        sound[7] = odd;
+        assert_eq!(held(&sound), (4 + 2) * BLOCK);
+    }
+    let mut samples = Samples::of(SamplePos(0), &whole(16), &[]);
+    samples.write(7, &[1e-9]);
+    assert_eq!(bytes([&samples]), 6 * BLOCK);
+    samples.write(7, &[whole(16)[7]]);
+    assert_eq!(bytes([&samples]), 4 * BLOCK);
+    assert!(samples == whole(16));
+}
+
+#[test]
 fn what_is_equal_is_held_once_and_silence_not_at_all() {
     let sound = odd(5 * BLOCK, 1);
     let block = size_of::<[f32; BLOCK]>();
