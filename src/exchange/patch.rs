@@ -25,6 +25,22 @@ pub struct Patch {
 }
 
 impl Patch {
+    /// Holds audio together with `other`, which starts there too, wherever both are the same.
+    pub fn share(&mut self, other: &Self) {
+        let one = |own: &mut StereoSamples, theirs: &StereoSamples| {
+            for (own, theirs) in own.iter_mut().zip(theirs) {
+                own.share(0..own.len(), theirs, 0);
+            }
+        };
+        one(&mut self.take, &other.take);
+        one(&mut self.base, &other.base);
+        for layers in self.layers.iter_mut().zip(&other.layers) {
+            if let (Some(own), Some(theirs)) = layers {
+                one(own, theirs);
+            }
+        }
+    }
+
     /// Length in samples.
     pub fn len(&self) -> usize {
         self.base[0].len()

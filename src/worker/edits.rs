@@ -109,7 +109,10 @@ fn apply(layer: &mut StereoSamples, patch: &Patch, stem: Stem, edits: &Edits) {
             let scaled = &mut scaled[..gains.len()];
             for channel in layer.iter_mut() {
                 channel.read(from, scaled);
-                scaled.iter_mut().zip(&*gains).for_each(|(x, g)| *x *= g);
+                for (x, g) in scaled.iter_mut().zip(&*gains) {
+                    // Silence, not -0.0: it is held in no memory.
+                    *x = if *g == 0.0 { 0.0 } else { *x * g };
+                }
                 channel.write(from, scaled);
             }
         }

@@ -1,6 +1,7 @@
 // [worker] What the engine knows of one instance: takes, commits, options, problems.
 
 mod kept;
+mod memory;
 mod shown;
 
 use std::{
@@ -46,8 +47,6 @@ const VIEW_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_PROBLEMS: usize = 8;
 /// Takes shorter than this are not analysed by themselves: 1 s. A click on the timeline is no take.
 const MIN_AUTOMATIC_SECONDS: f64 = 1.0;
-/// Memory that earlier rebuilds may hold, in bytes: 1 GB. The oldest go first; their files stay.
-const MAX_OTHERS_BYTES: usize = 1_000_000_000;
 
 /// An instance, as the engine's threads share it.
 pub(super) struct Shared {
@@ -240,29 +239,6 @@ impl Commit {
         self.reference.as_ref().map_or("", |r| &r.hash)
     }
 
-    /// Whether the layers of both lie over the same base.
-    fn same_base(&self, other: &Self) -> bool {
-        match (&self.patch, &other.patch) {
-            (Some(a), Some(b)) => {
-                a.start == b.start && a.sample_rate == b.sample_rate && a.base == b.base
-            }
-            _ => false,
-        }
-    }
-
-    /// The same as far as can be told: where a sidecar is missing, the same span is enough.
-    fn may_share_base(&self, other: &Self) -> bool {
-        match (&self.patch, &other.patch) {
-            (Some(_), Some(_)) => self.same_base(other),
-            _ => self.span().is_some() && self.span() == other.span(),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        let buffers = |p: &Arc<Patch>| 2 + p.layers.iter().flatten().count();
-        self.patch.as_ref().map_or(0, |p| 8 * p.len() * buffers(p))
-    }
-
     fn rebuild(&self) -> Rebuild {
         Rebuild {
             hash: self.hash().to_owned(),
@@ -313,10 +289,6 @@ impl Commit {
 }
 
 impl State {
-    pub fn takes_bytes(&self) -> usize {
-        self.takes.bytes()
-    }
-
     /// Adds what has been captured. Returns whether anything came.
     pub fn drain(&mut self) -> bool {
         let mut any = false;
@@ -329,6 +301,7 @@ impl State {
             self.takes.add(&chunk);
         }
         if any {
+            self.share_takes();
             self.last_chunk = Instant::now();
             self.view_changed = true;
         } else if !self.stopped && self.last_chunk.elapsed() > SILENCE_ENDS_TAKE {
@@ -661,17 +634,6 @@ impl State {
         kept.reverse();
         self.commits = kept;
         self.forget_others();
-    }
-
-    /// Drops earlier rebuilds that no commit in force can use, and the oldest where they get too many.
-    fn forget_others(&mut self) {
-        let commits = &self.commits;
-        self.others
-            .retain(|other| commits.iter().any(|c| c.may_share_base(other)));
-        let mut bytes: usize = self.others.iter().map(Commit::bytes).sum();
-        while bytes > MAX_OTHERS_BYTES {
-            bytes -= self.others.remove(0).bytes();
-        }
     }
 
     pub fn clear(&mut self) {

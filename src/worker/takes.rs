@@ -8,7 +8,8 @@ use crate::{
     exchange::{
         SamplePos,
         capture::{CHUNK_FRAMES, CaptureChunk},
-        samples::{Samples, StereoSamples},
+        patch::Patch,
+        samples::{BLOCK, Samples, StereoSamples},
     },
     realtime::detect::{DELAY_FRAMES, Detector},
     worker::{
@@ -25,6 +26,8 @@ pub struct Take {
     /// Changes whenever the samples do.
     pub revision: u64,
     overview: Overview,
+    /// Samples that have been looked for in patches.
+    offered: usize,
 }
 
 /// Audio before a replaced span that the detector hears again, so that it has settled there: 0.2 s.
@@ -179,8 +182,22 @@ impl Take {
         channels.all(|(own, other)| own.lies_in(other, offset))
     }
 
-    fn bytes(&self) -> usize {
-        8 * self.frames()
+    /// Holds what has come since the last call together with `patches`, wherever they are the same.
+    fn share(&mut self, patches: &[&Patch]) {
+        let len = self.frames();
+        for patch in patches.iter().filter(|p| p.sample_rate == self.sample_rate) {
+            let within = |pos: SamplePos| pos.since(self.start).clamp(0, len as i64) as usize;
+            let range = within(patch.start).max(self.offered)..within(patch.end());
+            if range.is_empty() {
+                continue;
+            }
+            let offset = self.start.since(patch.start);
+            for (own, theirs) in self.samples.iter_mut().zip(&patch.take) {
+                own.share(range.clone(), theirs, offset);
+            }
+        }
+        // The last block is not full yet.
+        self.offered = len.saturating_sub(BLOCK);
     }
 
     /// Appends audio. Where both channels are the same they are held once.
@@ -218,9 +235,14 @@ impl Takes {
         &self.takes
     }
 
-    /// Memory held by samples, in bytes.
-    pub fn bytes(&self) -> usize {
-        self.takes.iter().map(Take::bytes).sum()
+    /// Holds what has been captured since the last call together with `patches`, wherever they are the same.
+    pub fn share(&mut self, patches: &[&Patch]) {
+        self.takes.iter_mut().for_each(|take| take.share(patches));
+    }
+
+    /// There are other patches: everything is looked for in them.
+    pub fn share_anew(&mut self) {
+        self.takes.iter_mut().for_each(|take| take.offered = 0);
     }
 
     /// Forgets everything.
@@ -288,6 +310,7 @@ impl Takes {
                 samples: [Samples::new(start), Samples::new(start)],
                 revision: self.revision,
                 overview: Overview::new(chunk.sample_rate),
+                offered: 0,
             };
             take.extend(chunk.samples.each_ref().map(|c| &c[..len]));
             self.takes.insert(at, take);
@@ -300,6 +323,7 @@ impl Takes {
             let missing = take.start.since(start) as usize;
             (take.samples.iter_mut()).for_each(|c| c.prepend_silence(missing));
             take.start = start;
+            take.offered = 0;
             take.overview = Overview::new(take.sample_rate);
         }
         let offset = start.since(take.start) as usize;
