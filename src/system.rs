@@ -69,6 +69,23 @@ pub fn write_aside(path: &Path, parts: &[&[u8]], durable: bool) -> io::Result<()
     written
 }
 
+/// Memory that this machine has, in bytes, where the system tells.
+#[cfg(unix)]
+pub fn memory_bytes() -> Option<usize> {
+    // SAFETY: no memory is touched; what isn't known is -1.
+    let [pages, size] =
+        [libc::_SC_PHYS_PAGES, libc::_SC_PAGESIZE].map(|name| unsafe { libc::sysconf(name) });
+    usize::try_from(pages)
+        .ok()?
+        .checked_mul(usize::try_from(size).ok()?)
+}
+
+/// As above.
+#[cfg(not(unix))]
+pub fn memory_bytes() -> Option<usize> {
+    None
+}
+
 /// The name under which the system has loaded this very code: the plugin's library, or a program.
 #[cfg(unix)]
 fn own_name() -> Option<&'static std::ffi::CStr> {

@@ -12,6 +12,7 @@ use uncook::{
         SamplePos,
         capture::{CHUNK_FRAMES, capture_ring},
         patch::{Patch, PatchPublisher, PatchReader, PatchSet, patch_snapshot},
+        samples::stereo,
     },
     limit_rings, refused,
 };
@@ -29,7 +30,7 @@ fn every_order(name: &str, model: impl Fn() + Sync + Send + 'static) {
 
 /// Set number `n`, which holds `patch` alone.
 fn patch(n: usize) -> Arc<Patch> {
-    let sound = [vec![0.0], vec![0.0]];
+    let sound = stereo(SamplePos(0), [&[1.0], &[2.0]], &[]);
     Arc::new(Patch {
         id: n.to_string(),
         start: SamplePos(0),

@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::audio::AudioBuffer;
 
 /// Samples a block: long enough that its five-byte head costs nothing, short enough to follow the level.
-const BLOCK: usize = 1024;
+pub(super) const BLOCK: usize = 1024;
 /// More channels than any file that Uncook reads.
 const MAX_CHANNELS: usize = 64;
 /// Bound on all samples of one buffer (8 GiB of f32): an hour of stereo at 192 kHz and some.

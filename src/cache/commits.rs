@@ -11,12 +11,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::codec::{CodecError, Reader, check_samples, pack_samples, unpack_samples};
+use super::codec::{self, CodecError, Reader, check_samples, pack_samples, unpack_samples};
 use crate::{
     damage::Stem,
     exchange::{
         SamplePos,
-        patch::{Patch, StereoSamples},
+        patch::Patch,
+        samples::{Samples, StereoSamples},
     },
     system::{hash::hex, write_aside},
 };
@@ -31,6 +32,9 @@ const MAX_META_BYTES: u64 = 64 << 20;
 /// Ten buffers of the longest take that Uncook keeps would not reach this.
 const MAX_FILE_BYTES: u64 = 16 << 30;
 const MAX_RATE: u32 = 768_000;
+
+/// Samples that are packed or unpacked at a time: whole blocks of the codec's.
+const PIECE: usize = 16 * codec::BLOCK;
 
 /// How a channel is stored.
 const OWN: u8 = 0;
@@ -157,17 +161,12 @@ pub fn save(
     bytes.extend_from_slice(meta_json.as_bytes());
     for [left, right] in buffers {
         bytes.push(OWN);
-        pack_samples(left, &mut bytes);
-        // Bits, not values: 0.0 == -0.0, NaN != NaN.
-        if left
-            .iter()
-            .map(|x| x.to_bits())
-            .eq(right.iter().map(|x| x.to_bits()))
-        {
+        pack(left, &mut bytes);
+        if left == right {
             bytes.push(SAME_AS_LEFT);
         } else {
             bytes.push(OWN);
-            pack_samples(right, &mut bytes);
+            pack(right, &mut bytes);
         }
     }
 
@@ -363,19 +362,20 @@ fn parse(path: &Path, bytes: &[u8], commit: &CommitRef) -> Result<(Patch, String
         path: path.to_owned(),
         reason: e.to_string(),
     })?;
-    let mut stereo = || unpack_stereo(&mut reader, frames as usize).map_err(damaged);
-    let take = stereo()?;
-    let base = stereo()?;
+    let (start, frames) = (SamplePos(start), frames as usize);
+    let mut stereo = |like: &[&Samples]| unpack(&mut reader, start, frames, like).map_err(damaged);
+    let take = stereo(&[])?;
+    let base = stereo(&take.each_ref())?;
     let mut layers: [Option<StereoSamples>; Stem::COUNT] = Default::default();
     for (i, layer) in layers.iter_mut().enumerate() {
         if present >> i & 1 == 1 {
-            *layer = Some(stereo()?);
+            *layer = Some(stereo(&[])?);
         }
     }
     reader.finish().map_err(damaged)?;
     let patch = Patch {
         id: commit.hash.clone(),
-        start: SamplePos(start),
+        start,
         sample_rate,
         take,
         base,
@@ -384,18 +384,43 @@ fn parse(path: &Path, bytes: &[u8], commit: &CommitRef) -> Result<(Patch, String
     Ok((patch, meta))
 }
 
-fn unpack_stereo(reader: &mut Reader<'_>, frames: usize) -> Result<StereoSamples, CodecError> {
+/// Appends a channel, packed as if it were one slice.
+fn pack(samples: &Samples, out: &mut Vec<u8>) {
+    let mut piece = [0.0; PIECE];
+    for start in (0..samples.len()).step_by(PIECE) {
+        let piece = &mut piece[..PIECE.min(samples.len() - start)];
+        samples.read(start, piece);
+        pack_samples(piece, out);
+    }
+}
+
+/// Both channels, sharing with each other and with `like`.
+fn unpack(
+    reader: &mut Reader<'_>,
+    start: SamplePos,
+    frames: usize,
+    like: &[&Samples],
+) -> Result<StereoSamples, CodecError> {
     let unknown = |actual: u8| CodecError::OutOfRange {
         what: "kind of channel",
         actual: u64::from(actual),
         expected: "0 or 1",
     };
+    let channel = |reader: &mut Reader<'_>, like: &[&Samples]| {
+        let mut out = Samples::new(start);
+        while out.len() < frames {
+            let piece = unpack_samples(reader, PIECE.min(frames - out.len()))?;
+            out.extend(&piece, like);
+        }
+        out.finish(like);
+        Ok(out)
+    };
     let left = match reader.u8()? {
-        OWN => unpack_samples(reader, frames)?,
+        OWN => channel(reader, like)?,
         other => return Err(unknown(other)),
     };
     let right = match reader.u8()? {
-        OWN => unpack_samples(reader, frames)?,
+        OWN => channel(reader, &[&[&left], like].concat())?,
         SAME_AS_LEFT => left.clone(),
         other => return Err(unknown(other)),
     };

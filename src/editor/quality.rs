@@ -414,7 +414,7 @@ mod tests {
             })
             .collect();
         let mut take = TakeView {
-            before: Painter::paint([&tone, &tone], rate),
+            before: Painter::paint(&[&tone[..], &tone[..]], rate),
             sample_rate: rate,
             ..TakeView::default()
         };

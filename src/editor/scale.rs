@@ -102,7 +102,7 @@ mod tests {
     use crate::worker::picture::Painter as Brush;
 
     fn take(before: f32, after: f32) -> TakeView {
-        let paint = |x: f32| Brush::paint([&vec![x; 4_096][..], &vec![x; 4_096][..]], 48_000);
+        let paint = |x: f32| Brush::paint(&[&vec![x; 4_096][..], &vec![x; 4_096][..]], 48_000);
         TakeView {
             before: paint(before),
             after: paint(after).into(),

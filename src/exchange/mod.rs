@@ -7,6 +7,7 @@ pub mod capture;
 pub mod clock;
 pub mod meters;
 pub mod patch;
+pub mod samples;
 mod slot;
 
 pub use clock::SamplePos;

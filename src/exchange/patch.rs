@@ -4,11 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     damage::Stem,
-    exchange::{SamplePos, slot::Slot},
+    exchange::{SamplePos, samples::StereoSamples, slot::Slot},
 };
-
-/// Stereo samples, planar. Both channels have the same length. Mono material has two equal channels.
-pub type StereoSamples = [Vec<f32>; 2];
 
 /// A repaired span of the timeline. Every buffer has the length of `take`.
 #[derive(Clone, Debug)]
@@ -28,6 +25,22 @@ pub struct Patch {
 }
 
 impl Patch {
+    /// Holds audio together with `other`, which starts there too, wherever both are the same.
+    pub fn share(&mut self, other: &Self) {
+        let one = |own: &mut StereoSamples, theirs: &StereoSamples| {
+            for (own, theirs) in own.iter_mut().zip(theirs) {
+                own.share(0..own.len(), theirs, 0);
+            }
+        };
+        one(&mut self.take, &other.take);
+        one(&mut self.base, &other.base);
+        for layers in self.layers.iter_mut().zip(&other.layers) {
+            if let (Some(own), Some(theirs)) = layers {
+                one(own, theirs);
+            }
+        }
+    }
+
     /// Length in samples.
     pub fn len(&self) -> usize {
         self.base[0].len()

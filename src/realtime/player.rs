@@ -195,7 +195,7 @@ impl Player {
                 let n = pos.wrapping_sub(patch.start.0) as usize;
                 let (mut error, mut energy) = (0.0f64, 0.0f64);
                 for (take, x) in patch.take.iter().zip(raw) {
-                    let (t, x) = (f64::from(take.get(n).copied().unwrap_or(0.0)), f64::from(x));
+                    let (t, x) = (f64::from(take.at(n)), f64::from(x));
                     error += (x - t) * (x - t);
                     energy += x * x + t * t;
                 }
@@ -237,14 +237,13 @@ impl Player {
             return;
         }
         let n = pos.wrapping_sub(patch.start.0) as usize;
-        let sample = |channel: &[f32]| channel.get(n).copied().unwrap_or(0.0);
         for (c, out) in live.iter_mut().enumerate() {
-            let mut rebuilt = sample(&patch.base[c]);
+            let mut rebuilt = patch.base[c].at(n);
             for (layer, &blend) in patch.layers.iter().zip(&blends) {
                 if let Some(layer) = layer
                     && blend != 0.0
                 {
-                    rebuilt += blend * sample(&layer[c]);
+                    rebuilt += blend * layer[c].at(n);
                 }
             }
             *out = if weight == 1.0 {

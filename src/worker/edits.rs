@@ -2,7 +2,11 @@
 
 use crate::{
     damage::Stem,
-    exchange::patch::{Patch, StereoSamples},
+    exchange::{
+        SamplePos,
+        patch::Patch,
+        samples::{BLOCK, Samples, StereoSamples},
+    },
     worker::session::{Edits, Listening},
 };
 
@@ -74,8 +78,7 @@ pub fn edited(
 /// Scales a layer by what was decided about it, with fades where that changes.
 fn apply(layer: &mut StereoSamples, patch: &Patch, stem: Stem, edits: &Edits) {
     let len = patch.len();
-    let index =
-        |pos: crate::exchange::SamplePos| pos.since(patch.start).clamp(0, len as i64) as usize;
+    let index = |pos: SamplePos| pos.since(patch.start).clamp(0, len as i64) as usize;
     // The decision changes only at these samples.
     let mut edges: Vec<usize> = edits
         .decisions
@@ -90,18 +93,32 @@ fn apply(layer: &mut StereoSamples, patch: &Patch, stem: Stem, edits: &Edits) {
     let target =
         |at: usize| f32::from(edits.percent_at(stem, patch.start.offset(at as i64))) / 100.0;
     let mut gain = target(0);
+    let (mut gains, mut scaled) = ([0.0; BLOCK], [0.0; BLOCK]);
     for pair in edges.windows(2) {
         let &[from, to] = pair else { continue };
         let target = target(from);
-        for n in from..to {
-            gain += (target - gain).clamp(-step, step);
+        for from in (from..to).step_by(BLOCK) {
+            let gains = &mut gains[..BLOCK.min(to - from)];
+            for g in gains.iter_mut() {
+                gain += (target - gain).clamp(-step, step);
+                *g = gain;
+            }
+            if gains.iter().all(|g| *g == 1.0) {
+                continue;
+            }
+            let scaled = &mut scaled[..gains.len()];
             for channel in layer.iter_mut() {
-                if let Some(x) = channel.get_mut(n) {
-                    *x *= gain;
+                channel.read(from, scaled);
+                for (x, g) in scaled.iter_mut().zip(&*gains) {
+                    // Silence, not -0.0: it is held in no memory.
+                    *x = if *g == 0.0 { 0.0 } else { *x * g };
                 }
+                channel.write(from, scaled);
             }
         }
     }
+    let [left, right] = layer;
+    right.share(0..len, left, 0);
 }
 
 /// Leaves what is listened to: solo and mute act on the recorded and the rebuilt stem alike.
@@ -118,23 +135,35 @@ fn listen(patch: &mut Patch, listening: &Listening, stems: &[StereoSamples; Stem
                 !solo || listening.solo[i]
             }
     });
-    for (c, base) in patch.base.iter_mut().enumerate() {
-        if delta || solo {
-            base.fill(0.0);
-        }
-        for stem in Stem::ALL {
-            let sign = match (delta, solo, heard[stem as usize]) {
-                (true, ..) => 0.0,
-                (false, true, true) => 1.0,
-                (false, false, false) => -1.0,
-                _ => 0.0,
-            };
-            if sign != 0.0 {
-                for (x, s) in base.iter_mut().zip(&stems[stem as usize][c]) {
-                    *x += sign * s;
+    let signs = heard.map(|heard| match (delta, solo, heard) {
+        (true, ..) => 0.0,
+        (false, true, true) => 1.0,
+        (false, false, false) => -1.0,
+        _ => 0.0,
+    });
+    let plain = if delta || solo {
+        patch.base.each_ref().map(Samples::silenced)
+    } else {
+        patch.base.clone()
+    };
+    let [mut mix, mut stem] = [[0.0; BLOCK]; 2];
+    for (c, base) in plain.iter().enumerate() {
+        let mut out = Samples::new(patch.start);
+        let like: Vec<&Samples> = patch.base.iter().take(c).collect();
+        for start in (0..base.len()).step_by(BLOCK) {
+            let mix = &mut mix[..BLOCK.min(base.len() - start)];
+            base.read(start, mix);
+            for (samples, sign) in stems.iter().zip(signs) {
+                if sign != 0.0 {
+                    let stem = &mut stem[..mix.len()];
+                    samples[c].read(start, stem);
+                    mix.iter_mut().zip(stem).for_each(|(x, s)| *x += sign * *s);
                 }
             }
+            out.extend(mix, &like);
         }
+        out.finish(&like);
+        patch.base[c] = out;
     }
     for (layer, heard) in patch.layers.iter_mut().zip(heard) {
         if !heard {
@@ -149,17 +178,16 @@ pub fn joined(
     old: Option<&StereoSamples>,
     new: Option<&StereoSamples>,
     span: std::ops::Range<usize>,
-    len: usize,
     sample_rate: u32,
 ) -> Option<StereoSamples> {
-    if old.is_none() && new.is_none() {
-        return None;
-    }
+    let mut out = match (old, new) {
+        (None, None) => return None,
+        (Some(old), _) => old.clone(),
+        (None, Some(new)) => new.each_ref().map(Samples::silenced),
+    };
+    let len = out[0].len();
     let fade = (FADE_SECONDS * f64::from(sample_rate)).max(1.0);
     let weight = |n: usize| {
-        if !span.contains(&n) {
-            return 0.0;
-        }
         let edge = |distance: usize| ((distance as f64 + 1.0) / fade).min(1.0);
         // Nothing to fade from at the ends of the patch.
         let rise = if span.start == 0 {
@@ -174,42 +202,46 @@ pub fn joined(
         };
         rise.min(fall) as f32
     };
-    let at = |source: Option<&StereoSamples>, c: usize, n: usize| {
-        source.and_then(|s| s[c].get(n)).copied().unwrap_or(0.0)
-    };
-    Some([0, 1].map(|c| {
-        (0..len)
-            .map(|n| {
-                let (old, w) = (at(old, c, n), weight(n));
-                // Exactly one or the other outside the fades: a seed's take must not depend on what was there.
-                if w == 0.0 {
-                    old
-                } else if w == 1.0 {
-                    at(new, c, n)
+    let mut piece = [0.0; BLOCK];
+    for (c, channel) in out.iter_mut().enumerate() {
+        let at = |n: usize| new.map_or(0.0, |new| new[c].at(n));
+        for start in span.clone().step_by(BLOCK) {
+            let piece = &mut piece[..BLOCK.min(span.end - start)];
+            channel.read(start, piece);
+            for (n, x) in (start..).zip(piece.iter_mut()) {
+                let w = weight(n);
+                // Exactly the new outside the fades: a seed's take must not depend on what was there.
+                *x = if w == 1.0 {
+                    at(n)
                 } else {
-                    old + w * (at(new, c, n) - old)
-                }
-            })
-            .collect()
-    }))
+                    *x + w * (at(n) - *x)
+                };
+            }
+            channel.write(start, piece);
+        }
+    }
+    let [left, right] = &mut out;
+    right.share(span, left, 0);
+    Some(out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{exchange::SamplePos, worker::session::Decision};
+    use crate::{exchange::samples::stereo, worker::session::Decision};
 
     const RATE: u32 = 8_000;
     const LEN: usize = 8_000;
+    const START: SamplePos = SamplePos(1_000);
 
     fn flat(x: f32) -> StereoSamples {
-        [vec![x; LEN], vec![x; LEN]]
+        stereo(START, [&[x; LEN], &[x; LEN]], &[])
     }
 
     fn patch(id: &str, bass: f32) -> Patch {
         Patch {
             id: id.to_owned(),
-            start: SamplePos(1_000),
+            start: START,
             sample_rate: RATE,
             take: flat(0.9),
             base: flat(0.5),
@@ -246,7 +278,7 @@ mod tests {
             percent: 0,
         });
         let out = edited(&patch, &sources(), &edits, &Listening::default()).unwrap();
-        let layer = &out.layers[Stem::Bass as usize].as_ref().unwrap()[0];
+        let layer = out.layers[Stem::Bass as usize].as_ref().unwrap()[0].to_vec();
         let fade = 160;
         assert!(layer[..2_000].iter().all(|x| *x == 0.3));
         assert!(layer[2_000 + fade..4_000].iter().all(|x| x.abs() < 1e-6));
@@ -264,7 +296,7 @@ mod tests {
     fn a_picked_rebuild_plays_only_where_it_fits() {
         let (mine, other) = (patch("a", 0.3), patch("b", -0.2));
         let mut short = patch("c", 0.7);
-        short.base[0].truncate(10);
+        short.base[0] = Samples::of(START, &[0.5; 10], &[]);
         let others = [("b", &other), ("c", &short)];
         let sources = Sources {
             others: &others,
@@ -290,8 +322,8 @@ mod tests {
         };
         let hear = |listening: Listening| {
             let out = edited(&patch, &sources, &Edits::default(), &listening).unwrap();
-            let layers: f32 = out.layers.iter().flatten().map(|l| l[1][77]).sum();
-            (out.base[1][77], layers)
+            let layers: f32 = out.layers.iter().flatten().map(|l| l[1].at(77)).sum();
+            (out.base[1].at(77), layers)
         };
         let near = |(a, b): (f32, f32), (c, d): (f32, f32)| {
             assert!(
@@ -349,7 +381,8 @@ mod tests {
     #[test]
     fn a_new_span_is_joined_into_the_old_layer() {
         let (old, new) = (flat(0.2), flat(-0.4));
-        let out = joined(Some(&old), Some(&new), 2_000..4_000, LEN, RATE).unwrap();
+        let joint = joined(Some(&old), Some(&new), 2_000..4_000, RATE).unwrap();
+        let out = joint.each_ref().map(Samples::to_vec);
         assert!(out[0][..2_000].iter().all(|x| *x == 0.2));
         assert!(out[0][4_000..].iter().all(|x| *x == 0.2));
         assert!(out[0][2_160..3_840].iter().all(|x| *x == -0.4));
@@ -358,9 +391,9 @@ mod tests {
             .map(|w| (w[1] - w[0]).abs())
             .fold(0.0, f32::max);
         assert!(jump <= 0.6 / 160.0 + 1e-6, "{jump}");
-        assert!(joined(None, None, 0..10, LEN, RATE).is_none());
+        assert!(joined(None, None, 0..10, RATE).is_none());
         // Where there was nothing, silence is what it fades from.
-        let alone = joined(None, Some(&new), 0..LEN, LEN, RATE).unwrap();
+        let alone = joined(None, Some(&new), 0..LEN, RATE).unwrap();
         assert_eq!(alone, new);
     }
 }

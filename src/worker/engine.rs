@@ -16,9 +16,10 @@ use parking_lot::{Condvar, Mutex};
 use crate::worker::process;
 use crate::{
     cache::{Cache, CacheCounts, DEFAULT_LIMIT_BYTES, commits},
-    exchange::{capture::CaptureReader, patch::PatchPublisher},
+    exchange::{capture::CaptureReader, patch::PatchPublisher, samples::held_bytes},
+    system::memory_bytes,
     worker::{
-        instance::{Job, Shared},
+        instance::{Job, Shared, State},
         jobs::{self, Queue},
         options::Options,
         pipeline, regenerate,
@@ -33,8 +34,8 @@ pub const DATA_DIR_VARIABLE: &str = "UNCOOK_DATA_DIR";
 /// How often captures are collected while audio comes in, and while none does.
 const COLLECT_BUSY: Duration = Duration::from_millis(10);
 const COLLECT_IDLE: Duration = Duration::from_millis(50);
-/// Captured audio that the engine holds for all instances together: 4 GB.
-const MAX_TAKE_BYTES: usize = 4_000_000_000;
+/// What the engine holds for all instances together where the system does not tell its memory: 4 GB.
+const UNKNOWN_MEMORY_BYTES: usize = 4_000_000_000;
 
 /// The engine of this process. It lives while anyone holds it; the last holder joins its threads.
 pub struct Engine {
@@ -54,6 +55,8 @@ pub(super) struct Inner {
     pub stop: AtomicBool,
     /// Who does the heavy work.
     pub road: Arc<dyn Road>,
+    /// Bytes of audio from which on nothing more is captured.
+    budget: usize,
     next_id: AtomicU64,
 }
 
@@ -78,7 +81,7 @@ impl Engine {
             Some(_) => data.join("cache"),
             None => Cache::default_dir().unwrap_or_else(|_| data.join("cache")),
         };
-        let engine = Self::start(data.join("commits"), &cache, road(&data));
+        let engine = Self::start(data.join("commits"), &cache, road(&data), budget());
         *shared = Arc::downgrade(&engine);
         engine
     }
@@ -110,10 +113,15 @@ impl Engine {
 
     /// [`Engine::in_folder`] with another road.
     pub fn with_road(folder: PathBuf, road: Arc<dyn Road>) -> Arc<Self> {
-        Self::start(folder.join("commits"), &folder.join("cache"), road)
+        Self::with_budget(folder, road, budget())
     }
 
-    fn start(commits: PathBuf, cache: &Path, road: Arc<dyn Road>) -> Arc<Self> {
+    /// [`Engine::with_road`] that captures while all engines of the process hold less than so many bytes of audio.
+    pub fn with_budget(folder: PathBuf, road: Arc<dyn Road>, bytes: usize) -> Arc<Self> {
+        Self::start(folder.join("commits"), &folder.join("cache"), road, bytes)
+    }
+
+    fn start(commits: PathBuf, cache: &Path, road: Arc<dyn Road>, budget: usize) -> Arc<Self> {
         let opened = Cache::open(cache, DEFAULT_LIMIT_BYTES);
         let storage_problem = opened
             .as_ref()
@@ -128,6 +136,7 @@ impl Engine {
             queued: Condvar::new(),
             stop: AtomicBool::new(false),
             road,
+            budget,
             next_id: AtomicU64::new(0),
         });
         let spawn = |name: &str, body: fn(&Inner)| {
@@ -216,7 +225,7 @@ impl Instance {
     /// Queues the analysis of everything captured and not yet analysed with the present options.
     pub fn analyse(&self) {
         let mut state = self.shared.state.lock();
-        state.drain();
+        self.engine.inner.drain(&mut state);
         let jobs = state.jobs(true);
         self.engine.inner.enqueue(&self.shared, &mut state, jobs);
     }
@@ -224,7 +233,7 @@ impl Instance {
     /// Queues another rebuild of a span of one stem.
     pub fn regenerate(&self, focus: Regenerate) {
         let mut state = self.shared.state.lock();
-        state.drain();
+        self.engine.inner.drain(&mut state);
         let jobs = state.regeneration(focus).into_iter().collect();
         self.engine.inner.enqueue(&self.shared, &mut state, jobs);
     }
@@ -334,7 +343,7 @@ impl Instance {
             {
                 let mut state = self.shared.state.lock();
                 // Waiting means that nothing more will come: no need to wait for silence.
-                state.drain();
+                self.engine.inner.drain(&mut state);
                 let jobs = state.automatic_jobs(true);
                 self.engine.inner.enqueue(&self.shared, &mut state, jobs);
                 state.publish_patches();
@@ -367,6 +376,11 @@ fn told(count: usize, faults: &[String]) -> Result<usize, String> {
     }
 }
 
+/// Half of the machine's memory.
+fn budget() -> usize {
+    memory_bytes().map_or(UNKNOWN_MEMORY_BYTES, |bytes| bytes / 2)
+}
+
 /// Who does the heavy work of an engine that keeps its things in `data`.
 #[cfg(unix)]
 fn road(data: &Path) -> Arc<dyn Road> {
@@ -385,7 +399,25 @@ fn road(_data: &Path) -> Arc<dyn Road> {
 }
 
 impl Inner {
-    fn enqueue(&self, shared: &Arc<Shared>, state: &mut super::instance::State, jobs: Vec<Job>) {
+    /// Adds what an instance has captured while there is room for it. Returns whether anything came.
+    fn drain(&self, state: &mut State) -> bool {
+        if held_bytes() >= self.budget {
+            state.spare();
+        }
+        if held_bytes() < self.budget {
+            return state.drain();
+        }
+        if state.discard() {
+            state.report(format!(
+                "Captured and repaired songs fill the {:.1} GB that Uncook takes: clear what you don't need, then \
+                 play again",
+                self.budget as f64 / 1e9
+            ));
+        }
+        false
+    }
+
+    fn enqueue(&self, shared: &Arc<Shared>, state: &mut State, jobs: Vec<Job>) {
         if jobs.is_empty() {
             return;
         }
@@ -405,20 +437,10 @@ fn collect(inner: &Inner) {
     while !inner.stop.load(Ordering::Relaxed) {
         let instances = inner.instances.lock().clone();
         let place = inner.road.status();
-        let mut held: usize = instances.iter().map(|s| s.state.lock().takes_bytes()).sum();
         let mut busy = false;
         for shared in &instances {
             let mut state = shared.state.lock();
-            if held < MAX_TAKE_BYTES {
-                let before = state.takes_bytes();
-                busy |= state.drain();
-                held += state.takes_bytes() - before;
-            } else if state.discard() {
-                state.report(
-                    "Captured audio fills its 4 GB: clear what you don't need, then play again"
-                        .to_owned(),
-                );
-            }
+            busy |= inner.drain(&mut state);
             state.measure();
             state.set_place(&place);
             let jobs = state.automatic_jobs(false);

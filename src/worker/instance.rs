@@ -1,6 +1,7 @@
 // [worker] What the engine knows of one instance: takes, commits, options, problems.
 
 mod kept;
+mod memory;
 mod shown;
 
 use std::{
@@ -19,7 +20,8 @@ use crate::{
     exchange::{
         SamplePos,
         capture::CaptureReader,
-        patch::{Patch, PatchPublisher, PatchSet, StereoSamples},
+        patch::{Patch, PatchPublisher, PatchSet},
+        samples::StereoSamples,
     },
     profile::edit::MusicEdit,
     worker::{
@@ -27,7 +29,7 @@ use crate::{
         edits::{self, Sources},
         jobs::{Notes, Unsaved},
         options::{CaptureMode, Options},
-        picture::{Painter, Picture},
+        picture::{Painter, Picture, Repaired},
         session::{CommitRef, Edits, Listening, Regenerate},
         takes::{Take, Takes},
         view::{
@@ -45,8 +47,6 @@ const VIEW_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_PROBLEMS: usize = 8;
 /// Takes shorter than this are not analysed by themselves: 1 s. A click on the timeline is no take.
 const MIN_AUTOMATIC_SECONDS: f64 = 1.0;
-/// Memory that earlier rebuilds may hold, in bytes: 1 GB. The oldest go first; their files stay.
-const MAX_OTHERS_BYTES: usize = 1_000_000_000;
 
 /// An instance, as the engine's threads share it.
 pub(super) struct Shared {
@@ -60,7 +60,9 @@ pub(super) struct Shared {
 #[derive(Clone)]
 pub(super) struct Job {
     pub start: SamplePos,
-    pub audio: AudioBuffer,
+    pub sample_rate: u32,
+    /// The take as it was when the job was asked for, shared with it.
+    pub take: StereoSamples,
     pub options: Options,
     /// The span that the user wants rebuilt, and what was rebuilt there before.
     pub focus: Option<Regenerate>,
@@ -70,6 +72,13 @@ pub(super) struct Job {
     /// The edits of the music that the whole of what was rebuilt before follows.
     pub heard: Option<Vec<MusicEdit>>,
     revision: u64,
+}
+
+impl Job {
+    /// Length of the take in samples.
+    pub fn frames(&self) -> usize {
+        self.take[0].len()
+    }
 }
 
 /// A segment of a take that is still captured, to be worked on ahead.
@@ -204,11 +213,10 @@ impl Commit {
         stems: Option<Arc<[StereoSamples; Stem::COUNT]>>,
         unsaved: Option<Unsaved>,
     ) -> Self {
-        let take = [&patch.take[0][..], &patch.take[1][..]];
         Self {
             reference,
-            before: Painter::paint(take, patch.sample_rate),
-            after: Arc::new(repaired(&patch)),
+            before: Painter::paint(&patch.take, patch.sample_rate),
+            after: Arc::new(Painter::paint(&Repaired(&patch), patch.sample_rate)),
             cells: notes
                 .findings
                 .damage
@@ -229,29 +237,6 @@ impl Commit {
 
     fn hash(&self) -> &str {
         self.reference.as_ref().map_or("", |r| &r.hash)
-    }
-
-    /// Whether the layers of both lie over the same base.
-    fn same_base(&self, other: &Self) -> bool {
-        match (&self.patch, &other.patch) {
-            (Some(a), Some(b)) => {
-                a.start == b.start && a.sample_rate == b.sample_rate && a.base == b.base
-            }
-            _ => false,
-        }
-    }
-
-    /// The same as far as can be told: where a sidecar is missing, the same span is enough.
-    fn may_share_base(&self, other: &Self) -> bool {
-        match (&self.patch, &other.patch) {
-            (Some(_), Some(_)) => self.same_base(other),
-            _ => self.span().is_some() && self.span() == other.span(),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        let buffers = |p: &Arc<Patch>| 2 + p.layers.iter().flatten().count();
-        self.patch.as_ref().map_or(0, |p| 8 * p.len() * buffers(p))
     }
 
     fn rebuild(&self) -> Rebuild {
@@ -304,10 +289,6 @@ impl Commit {
 }
 
 impl State {
-    pub fn takes_bytes(&self) -> usize {
-        self.takes.bytes()
-    }
-
     /// Adds what has been captured. Returns whether anything came.
     pub fn drain(&mut self) -> bool {
         let mut any = false;
@@ -320,6 +301,7 @@ impl State {
             self.takes.add(&chunk);
         }
         if any {
+            self.share_takes();
             self.last_chunk = Instant::now();
             self.view_changed = true;
         } else if !self.stopped && self.last_chunk.elapsed() > SILENCE_ENDS_TAKE {
@@ -392,7 +374,8 @@ impl State {
     fn job(&self, take: &Take) -> Job {
         Job {
             start: take.start,
-            audio: take.audio(),
+            sample_rate: take.sample_rate,
+            take: take.samples().clone(),
             options: self.options_for(take.start),
             focus: None,
             previous: None,
@@ -653,17 +636,6 @@ impl State {
         self.forget_others();
     }
 
-    /// Drops earlier rebuilds that no commit in force can use, and the oldest where they get too many.
-    fn forget_others(&mut self) {
-        let commits = &self.commits;
-        self.others
-            .retain(|other| commits.iter().any(|c| c.may_share_base(other)));
-        let mut bytes: usize = self.others.iter().map(Commit::bytes).sum();
-        while bytes > MAX_OTHERS_BYTES {
-            bytes -= self.others.remove(0).bytes();
-        }
-    }
-
     pub fn clear(&mut self) {
         self.drain();
         self.takes.clear();
@@ -691,17 +663,4 @@ impl State {
         }
         self.publisher.collect();
     }
-}
-
-/// What plays with every blend up, drawn.
-fn repaired(patch: &Patch) -> Picture {
-    let mut mix = patch.base.clone();
-    for layer in patch.layers.iter().flatten() {
-        for (mix, layer) in mix.iter_mut().zip(layer) {
-            for (x, l) in mix.iter_mut().zip(layer) {
-                *x += l;
-            }
-        }
-    }
-    Painter::paint([&mix[0], &mix[1]], patch.sample_rate)
 }

@@ -13,7 +13,8 @@ use crate::{
     damage::Stem,
     exchange::{
         SamplePos,
-        patch::{Patch, StereoSamples},
+        patch::Patch,
+        samples::{self, Samples, StereoSamples},
     },
     metrics::Comparison,
     worker::{
@@ -312,15 +313,15 @@ fn run_ahead(inner: &Inner, shared: &Arc<Shared>, progress: &Progress) {
 
 fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, PipelineError> {
     // Mono on a stereo track is analysed once.
-    let mut take = job.audio.clone();
-    if take.channels.len() == 2 && take.channels[0] == take.channels[1] {
-        take.channels.truncate(1);
-    }
+    let channels = if job.take[0] == job.take[1] { 1 } else { 2 };
+    let channels = job.take.iter().take(channels);
+    let take = AudioBuffer::new(channels.map(|c| c.to_vec()).collect(), job.sample_rate);
     let options = match &job.focus {
         Some(focus) => asked(focus, job),
         None => job.options.clone(),
     };
     let outcome = (inner.road).run(&take, &options, inner.cache.as_ref(), progress)?;
+    drop(take);
     progress.set(Step::Committing, 0.99);
     let Outcome {
         base,
@@ -330,9 +331,12 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
         rebuilders,
         ..
     } = outcome;
-    let take = stereo(job.audio.clone());
-    let base = stereo(base);
-    let mut layers = layers.map(|layer| layer.map(stereo));
+    // A few long buffers fewer before more are made.
+    let keep = job.frames() as f64 <= MAX_LISTENING_SECONDS * f64::from(job.sample_rate);
+    let stems = keep.then(|| Arc::new(stems.map(|stem| stereo(job.start, stem, &[]))));
+    let take = job.take.clone();
+    let base = stereo(job.start, base, &[&take]);
+    let mut layers = layers.map(|layer| Some(stereo(job.start, layer?, &[])));
     if let Some(focus) = &job.focus {
         let old = job.previous.as_deref().filter(|p| p.base == base);
         let found = join(&mut layers, focus, job, old);
@@ -341,8 +345,8 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
             found.rebuilt = layers[stem as usize].is_some();
             let before = job.previous_made[stem as usize].filter(|_| old.is_some());
             found.made = if stem == focus.stem && found.made.is_some() {
-                let all = focus.start <= job.start
-                    && focus.end.since(job.start) >= job.audio.frames() as i64;
+                let all =
+                    focus.start <= job.start && focus.end.since(job.start) >= job.frames() as i64;
                 Some(Made {
                     by: job.options.regenerators.of(stem),
                     throughout: all || before.is_some_and(|made| made.throughout),
@@ -353,7 +357,7 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
         }
         findings.lines = std::iter::once(found).chain(rebuilders).collect();
     }
-    findings.quality = Some(compare(&take, &base, &layers, job.audio.sample_rate));
+    findings.quality = Some(compare(&take, &base, &layers, job.sample_rate));
     let notes = Notes {
         findings,
         options: Options {
@@ -363,14 +367,11 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
         },
         focus: job.focus,
     };
-    let keep =
-        job.audio.frames() as f64 <= MAX_LISTENING_SECONDS * f64::from(job.audio.sample_rate);
-    let stems = keep.then(|| Arc::new(stems.map(stereo)));
     let meta = serde_json::to_string(&notes).unwrap_or_default();
     let saved = commits::save(
         &inner.commits,
         job.start,
-        job.audio.sample_rate,
+        job.sample_rate,
         &take,
         &base,
         &layers,
@@ -391,7 +392,7 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
             .as_ref()
             .map_or_else(String::new, |r| r.hash.clone()),
         start: job.start,
-        sample_rate: job.audio.sample_rate,
+        sample_rate: job.sample_rate,
         take,
         base,
         layers,
@@ -422,7 +423,7 @@ pub(super) fn unsaved(error: &commits::CommitError) -> String {
 
 /// The options of a job about one span: the span decides where, not the damage.
 fn asked(focus: &Regenerate, job: &Job) -> Options {
-    let len = job.audio.frames() as i64;
+    let len = job.frames() as i64;
     let sample = |pos: SamplePos| pos.since(job.start).clamp(0, len) as u64;
     Options {
         regenerators: match job.options.regenerators.of(focus.stem) {
@@ -449,11 +450,11 @@ fn join(
     job: &Job,
     old: Option<&Patch>,
 ) -> String {
-    let len = job.audio.frames();
+    let len = job.frames();
     let index = |pos: SamplePos| pos.since(job.start).clamp(0, len as i64) as usize;
     let span = index(focus.start)..index(focus.end);
     let clock = |sample: usize| {
-        let seconds = sample as u64 / u64::from(job.audio.sample_rate.max(1));
+        let seconds = sample as u64 / u64::from(job.sample_rate.max(1));
         format!("{}:{:02}", seconds / 60, seconds % 60)
     };
     let place = format!("{}–{}", clock(span.start), clock(span.end));
@@ -462,13 +463,7 @@ fn join(
         let before = old.and_then(|p| p.layers[stem as usize].as_ref());
         let layer = &mut layers[stem as usize];
         *layer = if stem == focus.stem && made {
-            edits::joined(
-                before,
-                layer.as_ref(),
-                span.clone(),
-                len,
-                job.audio.sample_rate,
-            )
+            edits::joined(before, layer.as_ref(), span.clone(), job.sample_rate)
         } else {
             before.cloned()
         };
@@ -491,15 +486,15 @@ fn compare(
     layers: &[Option<StereoSamples>; Stem::COUNT],
     sample_rate: u32,
 ) -> Comparison {
-    let mut mix = base.clone();
-    for layer in layers.iter().flatten() {
-        for (mix, layer) in mix.iter_mut().zip(layer) {
-            for (x, l) in mix.iter_mut().zip(layer) {
-                *x += l;
-            }
+    let mix = [0, 1].map(|c: usize| {
+        let mut mix = base[c].to_vec();
+        for layer in layers.iter().flatten() {
+            (mix.iter_mut().enumerate()).for_each(|(n, x)| *x += layer[c].at(n));
         }
-    }
-    let take = AudioBuffer::new(take.to_vec(), sample_rate);
+        mix
+    });
+    let take = take.each_ref().map(Samples::to_vec);
+    let take = AudioBuffer::new(take.into(), sample_rate);
     Comparison::new(&take, &AudioBuffer::new(mix.into(), sample_rate))
 }
 
@@ -513,9 +508,8 @@ pub struct Notes {
     pub focus: Option<Regenerate>,
 }
 
-fn stereo(audio: AudioBuffer) -> StereoSamples {
-    let mut channels = audio.channels.into_iter();
-    let left = channels.next().unwrap_or_default();
-    let right = channels.next().unwrap_or_else(|| left.clone());
-    [left, right]
+fn stereo(start: SamplePos, audio: AudioBuffer, like: &[&StereoSamples]) -> StereoSamples {
+    let left = audio.channels.first().map_or(&[][..], Vec::as_slice);
+    let right = audio.channels.get(1).map_or(left, Vec::as_slice);
+    samples::stereo(start, [left, right], like)
 }

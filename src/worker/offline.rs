@@ -10,7 +10,8 @@ use crate::{
         SamplePos,
         capture::capture_ring,
         meters::Meters,
-        patch::{Patch, PatchSet, StereoSamples, patch_snapshot},
+        patch::{Patch, PatchSet, patch_snapshot},
+        samples::{self, StereoSamples},
     },
     mastering, metrics,
     realtime::{AudioLink, Chain, Settings, Transport},
@@ -314,11 +315,7 @@ fn add(audio: &mut AudioBuffer, layer: &AudioBuffer) {
 }
 
 fn stereo(audio: &AudioBuffer) -> StereoSamples {
-    let left = audio.channels.first().cloned().unwrap_or_default();
-    let right = audio
-        .channels
-        .get(1)
-        .cloned()
-        .unwrap_or_else(|| left.clone());
-    [left, right]
+    let left = audio.channels.first().map_or(&[][..], Vec::as_slice);
+    let right = audio.channels.get(1).map_or(left, Vec::as_slice);
+    samples::stereo(SamplePos(0), [left, right], &[])
 }

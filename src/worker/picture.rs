@@ -4,7 +4,10 @@ use std::{ops::Range, sync::Arc};
 
 use realfft::{RealFftPlanner, RealToComplex};
 
-use crate::worker::pyramid::{Cells, Peak, Pyramid};
+use crate::{
+    exchange::{patch::Patch, samples::StereoSamples},
+    worker::pyramid::{Cells, Peak, Pyramid},
+};
 
 /// Samples of the finest peak: 1.3 ms at 48 kHz.
 pub const PEAK_SAMPLES: usize = 64;
@@ -34,6 +37,53 @@ pub fn spectrum_hop(sample_rate: u32) -> usize {
     (HOP_48K as f64 * f64::from(sample_rate.max(1)) / 48_000.0)
         .ceil()
         .max(16.0) as usize
+}
+
+/// What is painted: two channels, of which a little is looked at at a time.
+pub trait Canvas {
+    /// Samples a channel.
+    fn frames(&self) -> usize;
+
+    /// The samples of a channel from `start` on, which are all there.
+    fn read(&self, channel: usize, start: usize, out: &mut [f32]);
+}
+
+impl Canvas for StereoSamples {
+    fn frames(&self) -> usize {
+        self[0].len().min(self[1].len())
+    }
+
+    fn read(&self, channel: usize, start: usize, out: &mut [f32]) {
+        self[channel].read(start, out);
+    }
+}
+
+impl Canvas for [&[f32]; 2] {
+    fn frames(&self) -> usize {
+        self[0].len().min(self[1].len())
+    }
+
+    fn read(&self, channel: usize, start: usize, out: &mut [f32]) {
+        out.copy_from_slice(&self[channel][start..start + out.len()]);
+    }
+}
+
+/// What of a patch plays with every blend up.
+pub struct Repaired<'a>(pub &'a Patch);
+
+impl Canvas for Repaired<'_> {
+    fn frames(&self) -> usize {
+        self.0.len()
+    }
+
+    fn read(&self, channel: usize, start: usize, out: &mut [f32]) {
+        self.0.base[channel].read(start, out);
+        for layer in self.0.layers.iter().flatten() {
+            for (n, x) in (start..).zip(out.iter_mut()) {
+                *x += layer[channel].at(n);
+            }
+        }
+    }
 }
 
 /// Makes a [`Picture`] of samples that arrive bit by bit.
@@ -76,8 +126,8 @@ impl Painter {
         }
     }
 
-    /// The whole picture of `samples` (two channels of one length).
-    pub fn paint(samples: [&[f32]; 2], sample_rate: u32) -> Picture {
+    /// The whole picture of `samples`.
+    pub fn paint(samples: &impl Canvas, sample_rate: u32) -> Picture {
         let mut painter = Self::new(sample_rate);
         painter.extend(samples);
         painter.picture
@@ -89,8 +139,8 @@ impl Painter {
     }
 
     /// Goes on where the last call ended; `samples` is everything there is by now.
-    pub fn extend(&mut self, samples: [&[f32]; 2]) {
-        let len = samples[0].len().min(samples[1].len());
+    pub fn extend(&mut self, samples: &impl Canvas) {
+        let len = samples.frames();
         for i in self.picture.wave.len()..len / PEAK_SAMPLES {
             self.picture.wave.push(peak(samples, i));
         }
@@ -101,7 +151,7 @@ impl Painter {
     }
 
     /// Looks again at `range` of the samples, which has been replaced.
-    pub fn repaint(&mut self, samples: [&[f32]; 2], range: Range<usize>) {
+    pub fn repaint(&mut self, samples: &impl Canvas, range: Range<usize>) {
         let peaks = range.start / PEAK_SAMPLES..range.end.div_ceil(PEAK_SAMPLES);
         for i in peaks.start..peaks.end.min(self.picture.wave.len()) {
             self.picture.wave.set(i, peak(samples, i));
@@ -114,15 +164,13 @@ impl Painter {
     }
 
     /// Column `i`: the loudest bin of each band, where a full-scale sine is 0 dB.
-    fn column(&self, [left, right]: [&[f32]; 2], i: usize) -> Bands {
-        let range = i * self.hop..(i + 2) * self.hop;
-        let (Some(left), Some(right)) = (left.get(range.clone()), right.get(range)) else {
-            return Cells([0; BANDS]);
-        };
-        let mut input: Vec<f32> = (left.iter().zip(right))
-            .zip(&self.window)
-            .map(|((l, r), w)| 0.5 * (l + r) * w)
-            .collect();
+    fn column(&self, samples: &impl Canvas, i: usize) -> Bands {
+        let (mut input, mut right) = (vec![0.0; 2 * self.hop], vec![0.0; 2 * self.hop]);
+        samples.read(0, i * self.hop, &mut input);
+        samples.read(1, i * self.hop, &mut right);
+        for ((l, r), w) in input.iter_mut().zip(&right).zip(&self.window) {
+            *l = 0.5 * (*l + r) * w;
+        }
         let mut output = self.fft.make_output_vec();
         if self.fft.process(&mut input, &mut output).is_err() {
             return Cells([0; BANDS]);
@@ -140,15 +188,11 @@ impl Painter {
     }
 }
 
-fn peak([left, right]: [&[f32]; 2], i: usize) -> Peak {
-    let range = i * PEAK_SAMPLES..(i + 1) * PEAK_SAMPLES;
-    let (Some(left), Some(right)) = (left.get(range.clone()), right.get(range)) else {
-        return Peak {
-            low: 0.0,
-            high: 0.0,
-        };
-    };
-    left.iter().zip(right).fold(
+fn peak(samples: &impl Canvas, i: usize) -> Peak {
+    let [mut left, mut right] = [[0.0; PEAK_SAMPLES]; 2];
+    samples.read(0, i * PEAK_SAMPLES, &mut left);
+    samples.read(1, i * PEAK_SAMPLES, &mut right);
+    left.iter().zip(&right).fold(
         Peak {
             low: 0.0,
             high: 0.0,
@@ -176,7 +220,7 @@ mod tests {
     #[test]
     fn a_sine_lies_in_its_band_at_its_level() {
         let tone = sine(1_000.0, 0.1, 48_000);
-        let picture = Painter::paint([&tone, &tone], 48_000);
+        let picture = Painter::paint(&[&tone[..], &tone[..]], 48_000);
         let Cells(bands) = picture.spectrum.over(2..10).unwrap();
         let (low, high) = SPECTRUM_HZ;
         let expected = (BANDS as f64 * (1_000.0 / low).ln() / (high / low).ln()) as usize;
@@ -196,10 +240,10 @@ mod tests {
     #[test]
     fn bit_by_bit_equals_at_once_and_repainting_equals_painting() {
         let (a, b) = (sine(300.0, 0.5, 30_000), sine(5_000.0, 0.2, 30_000));
-        let whole = Painter::paint([&a, &b], 48_000);
+        let whole = Painter::paint(&[&a[..], &b[..]], 48_000);
         let mut painter = Painter::new(48_000);
         for end in [0, 100, 5_000, 5_001, 20_000, 30_000] {
-            painter.extend([&a[..end], &b[..end]]);
+            painter.extend(&[&a[..end], &b[..end]]);
         }
         let same = |x: &Picture, y: &Picture| {
             assert_eq!(x.wave.len(), y.wave.len());
@@ -214,7 +258,10 @@ mod tests {
         same(painter.picture(), &whole);
         let mut other = a.clone();
         other[7_000..9_000].fill(0.0);
-        painter.repaint([&other, &b], 7_000..9_000);
-        same(painter.picture(), &Painter::paint([&other, &b], 48_000));
+        painter.repaint(&[&other[..], &b[..]], 7_000..9_000);
+        same(
+            painter.picture(),
+            &Painter::paint(&[&other[..], &b[..]], 48_000),
+        );
     }
 }

@@ -8,7 +8,8 @@ use crate::{
     exchange::{
         SamplePos,
         capture::{CHUNK_FRAMES, CaptureChunk},
-        patch::StereoSamples,
+        patch::Patch,
+        samples::{BLOCK, Samples, StereoSamples},
     },
     realtime::detect::{DELAY_FRAMES, Detector},
     worker::{
@@ -25,6 +26,8 @@ pub struct Take {
     /// Changes whenever the samples do.
     pub revision: u64,
     overview: Overview,
+    /// Samples that have been looked for in patches.
+    offered: usize,
 }
 
 /// Audio before a replaced span that the detector hears again, so that it has settled there: 0.2 s.
@@ -80,7 +83,8 @@ impl Overview {
             let until = (range.end + DELAY_FRAMES).min(self.damage.frames.len());
             let mut detector = Detector::new(f64::from(sample_rate), 2);
             let mut severities = Vec::new();
-            detector.process(&self.view(samples, first..until), &mut |_, s| {
+            let heard = self.heard(samples, first..until);
+            detector.process(&heard.each_ref().map(Vec::as_slice), &mut |_, s| {
                 severities.push(*s);
             });
             let heard = severities.into_iter().skip(range.start - first);
@@ -92,19 +96,20 @@ impl Overview {
             }
         }
         if let Some(range) = self.repaint.take() {
-            self.painter.repaint([&samples[0], &samples[1]], range);
+            self.painter.repaint(samples, range);
         }
-        self.painter.extend([&samples[0], &samples[1]]);
+        self.painter.extend(samples);
         let new = self.damage.frames.len()..samples[0].len() / self.hop;
         if new.is_empty() {
             return;
         }
-        let view = self.view(samples, new.clone());
+        let heard = self.heard(samples, new.clone());
         let frames = &mut self.damage.frames;
         // What is not judged yet counts as undamaged.
         frames.resize(new.end, Severity::default());
         let mut first = new.start;
-        self.detector.process(&view, &mut |index, severity| {
+        let heard = heard.each_ref().map(Vec::as_slice);
+        self.detector.process(&heard, &mut |index, severity| {
             let index = usize::try_from(index).unwrap_or(usize::MAX);
             if let Some(frame) = frames.get_mut(index) {
                 *frame = *severity;
@@ -121,9 +126,9 @@ impl Overview {
         }
     }
 
-    fn view<'a>(&self, samples: &'a StereoSamples, frames: Range<usize>) -> [&'a [f32]; 2] {
+    fn heard(&self, samples: &StereoSamples, frames: Range<usize>) -> [Vec<f32>; 2] {
         let range = frames.start * self.hop..frames.end * self.hop;
-        [&samples[0][range.clone()], &samples[1][range]]
+        samples.each_ref().map(|c| c.slice(range.clone()))
     }
 }
 
@@ -138,9 +143,9 @@ impl Take {
         self.start.offset(self.frames() as i64)
     }
 
-    /// A copy of the audio.
-    pub fn audio(&self) -> AudioBuffer {
-        AudioBuffer::new(self.samples.to_vec(), self.sample_rate)
+    /// The audio as it is now, shared.
+    pub fn samples(&self) -> &StereoSamples {
+        &self.samples
     }
 
     /// Whether both channels are the same.
@@ -152,7 +157,7 @@ impl Take {
     pub fn part(&self, start: SamplePos, frames: usize, channels: usize) -> AudioBuffer {
         let from = start.since(self.start) as usize;
         let chosen = self.samples.iter().take(channels);
-        let channels = chosen.map(|c| c[from..from + frames].to_vec()).collect();
+        let channels = chosen.map(|c| c.slice(from..from + frames)).collect();
         AudioBuffer::new(channels, self.sample_rate)
     }
 
@@ -173,15 +178,33 @@ impl Take {
 
     /// Whether the audio is, bit for bit, what `other` holds from `offset` on.
     pub fn equals(&self, other: &StereoSamples, offset: usize) -> bool {
-        self.samples.iter().zip(other).all(|(own, other)| {
-            other
-                .get(offset..offset + own.len())
-                .is_some_and(|o| o.iter().zip(own).all(|(a, b)| a.to_bits() == b.to_bits()))
-        })
+        let mut channels = self.samples.iter().zip(other);
+        channels.all(|(own, other)| own.lies_in(other, offset))
     }
 
-    fn bytes(&self) -> usize {
-        8 * self.frames()
+    /// Holds what has come since the last call together with `patches`, wherever they are the same.
+    fn share(&mut self, patches: &[&Patch]) {
+        let len = self.frames();
+        for patch in patches.iter().filter(|p| p.sample_rate == self.sample_rate) {
+            let within = |pos: SamplePos| pos.since(self.start).clamp(0, len as i64) as usize;
+            let range = within(patch.start).max(self.offered)..within(patch.end());
+            if range.is_empty() {
+                continue;
+            }
+            let offset = self.start.since(patch.start);
+            for (own, theirs) in self.samples.iter_mut().zip(&patch.take) {
+                own.share(range.clone(), theirs, offset);
+            }
+        }
+        // The last block is not full yet.
+        self.offered = len.saturating_sub(BLOCK);
+    }
+
+    /// Appends audio. Where both channels are the same they are held once.
+    fn extend(&mut self, more: [&[f32]; 2]) {
+        let [left, right] = &mut self.samples;
+        left.extend(more[0], &[]);
+        right.extend(more[1], &[left]);
     }
 }
 
@@ -212,9 +235,14 @@ impl Takes {
         &self.takes
     }
 
-    /// Memory held by samples, in bytes.
-    pub fn bytes(&self) -> usize {
-        self.takes.iter().map(Take::bytes).sum()
+    /// Holds what has been captured since the last call together with `patches`, wherever they are the same.
+    pub fn share(&mut self, patches: &[&Patch]) {
+        self.takes.iter_mut().for_each(|take| take.share(patches));
+    }
+
+    /// There are other patches: everything is looked for in them.
+    pub fn share_anew(&mut self) {
+        self.takes.iter_mut().for_each(|take| take.offered = 0);
     }
 
     /// Forgets everything.
@@ -258,10 +286,9 @@ impl Takes {
         self.takes.iter().any(|take| {
             let (from, to) = (start.max(take.start), end.min(take.end()));
             let len = to.since(from).max(0) as usize;
-            let differs = |(old, new): (&Vec<f32>, &[f32; CHUNK_FRAMES])| {
-                let old = &old[from.since(take.start) as usize..][..len];
+            let differs = |(old, new): (&Samples, &[f32; CHUNK_FRAMES])| {
                 let new = &new[from.since(start) as usize..][..len];
-                old.iter().zip(new).any(|(a, b)| a.to_bits() != b.to_bits())
+                old.differ(from.since(take.start) as usize, new)
             };
             len > 0
                 && take.sample_rate == chunk.sample_rate
@@ -277,17 +304,16 @@ impl Takes {
             |t: &Take| t.sample_rate == chunk.sample_rate && t.start <= end && start <= t.end();
         let Some(i) = self.takes.iter().position(touching) else {
             let at = self.takes.partition_point(|t| t.start <= start);
-            let samples = chunk.samples.map(|c| c[..len].to_vec());
-            self.takes.insert(
-                at,
-                Take {
-                    start,
-                    sample_rate: chunk.sample_rate,
-                    samples,
-                    revision: self.revision,
-                    overview: Overview::new(chunk.sample_rate),
-                },
-            );
+            let mut take = Take {
+                start,
+                sample_rate: chunk.sample_rate,
+                samples: [Samples::new(start), Samples::new(start)],
+                revision: self.revision,
+                overview: Overview::new(chunk.sample_rate),
+                offered: 0,
+            };
+            take.extend(chunk.samples.each_ref().map(|c| &c[..len]));
+            self.takes.insert(at, take);
             return;
         };
         let revision = self.revision;
@@ -295,28 +321,27 @@ impl Takes {
         if start < take.start {
             // Rare: playback began earlier than before and has come up to the take.
             let missing = take.start.since(start) as usize;
-            for channel in &mut take.samples {
-                channel.splice(0..0, std::iter::repeat_n(0.0, missing));
-            }
+            (take.samples.iter_mut()).for_each(|c| c.prepend_silence(missing));
             take.start = start;
+            take.offered = 0;
             take.overview = Overview::new(take.sample_rate);
         }
         let offset = start.since(take.start) as usize;
+        let overlap = len.min(take.frames() - offset);
         let mut changed = false;
         for (channel, new) in take.samples.iter_mut().zip(&chunk.samples) {
-            let new = &new[..len];
-            let overlap = len.min(channel.len() - offset);
-            let old = &mut channel[offset..offset + overlap];
-            if old.iter().zip(new).any(|(a, b)| a.to_bits() != b.to_bits()) {
-                old.copy_from_slice(&new[..overlap]);
+            if channel.differ(offset, &new[..overlap]) {
+                channel.write(offset, &new[..overlap]);
                 changed = true;
             }
-            if overlap < len {
-                channel.extend_from_slice(&new[overlap..]);
-                take.revision = revision;
-            }
+        }
+        if overlap < len {
+            take.extend(chunk.samples.each_ref().map(|c| &c[overlap..len]));
+            take.revision = revision;
         }
         if changed {
+            let [left, right] = &mut take.samples;
+            right.share(offset..offset + len, left, 0);
             take.revision = revision;
             take.overview.replace(offset..offset + len);
         }
@@ -333,9 +358,8 @@ impl Takes {
             let take = &mut self.takes[i];
             let overlap = take.end().since(next.start) as usize;
             if overlap < next.frames() {
-                for (channel, tail) in take.samples.iter_mut().zip(&next.samples) {
-                    channel.extend_from_slice(&tail[overlap..]);
-                }
+                let tail = next.samples.each_ref().map(|c| c.slice(overlap..c.len()));
+                take.extend(tail.each_ref().map(Vec::as_slice));
                 take.revision = self.revision;
             }
         }
@@ -352,7 +376,7 @@ impl Takes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{damage::DamageKind, metrics::damage::damage_map};
+    use crate::{damage::DamageKind, exchange::samples::stereo, metrics::damage::damage_map};
 
     /// A tone, clipped from 1.0 to 1.5 s.
     fn clipped(rate: u32) -> StereoSamples {
@@ -365,7 +389,7 @@ mod tests {
                 (drive * (0.6 * tone + 0.4 * overtone)).clamp(-0.7, 0.7) as f32
             })
             .collect();
-        [tone.clone(), tone]
+        stereo(SamplePos(0), [&tone, &tone], &[])
     }
 
     /// In how few or many pieces audio arrives, and whether a part of it arrives twice: damage lies where it is.
@@ -385,7 +409,8 @@ mod tests {
                 let mut end = 0;
                 while end < samples[0].len() {
                     end = (end + piece).min(samples[0].len());
-                    let part: StereoSamples = samples.each_ref().map(|c| c[..end].to_vec());
+                    let part = samples.each_ref().map(|c| c.slice(0..end));
+                    let part = stereo(SamplePos(0), part.each_ref().map(Vec::as_slice), &[]);
                     overview.measure(&part, rate);
                 }
                 let check = |overview: &Overview, from: usize| {

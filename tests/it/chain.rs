@@ -9,6 +9,7 @@ use uncook::{
         capture::{CaptureReader, capture_ring},
         meters::Meters,
         patch::{Patch, PatchPublisher, PatchSet, patch_snapshot},
+        samples::stereo,
     },
     metrics::loudness::integrated_lufs,
     realtime::{AudioLink, Chain, Settings, Transport},
@@ -212,21 +213,22 @@ fn turned_down_or_bypassed_it_is_a_delay_even_on_damaged_audio_with_a_patch() {
 /// A patch over all of `take` whose base and drum layer are noise.
 pub fn patch(take: &[Vec<f32>], start: i64) -> Arc<Patch> {
     let mut noise = Noise(99);
-    let mut stereo = || {
+    let start = SamplePos(start);
+    let mut both = || {
         let mut one = || {
             (0..take[0].len())
                 .map(|_| 0.2 * noise.next())
                 .collect::<Vec<_>>()
         };
-        [one(), one()]
+        stereo(start, [&one(), &one()], &[])
     };
     Arc::new(Patch {
         id: "test".to_owned(),
-        start: SamplePos(start),
+        start,
         sample_rate: 48_000,
-        take: [take[0].clone(), take[take.len() - 1].clone()],
-        base: stereo(),
-        layers: [Some(stereo()), None, None, None],
+        take: stereo(start, [&take[0], &take[take.len() - 1]], &[]),
+        base: both(),
+        layers: [Some(both()), None, None, None],
     })
 }
 
@@ -250,7 +252,7 @@ fn a_patch_plays_in_mono_and_in_stereo_exactly_where_it_lies() {
         let drums = patch.layers[0].as_ref().unwrap();
         for c in 0..channels {
             for n in 12_000..38_000 - latency {
-                let expected = patch.base[c][n - 10_000] + 0.5 * drums[c][n - 10_000];
+                let expected = patch.base[c].at(n - 10_000) + 0.5 * drums[c].at(n - 10_000);
                 assert_eq!(
                     out[c][n + latency],
                     expected,

@@ -192,7 +192,7 @@ fn later_audio_at_the_same_place_replaces_the_patch() {
     assert!(track.instance.wait_idle(LIMIT) && track.swap());
     let set = track.patches.current();
     assert_eq!(set.patches().len(), 1);
-    let take = &set.patches()[0].take[0];
+    let take = set.patches()[0].take[0].to_vec();
     assert_eq!(take[..22_050], band.channels[0][..22_050]);
     assert_eq!(take[22_050..44_100], other.channels[0][22_050..44_100]);
     assert_eq!(take[44_100..], band.channels[0][44_100..]);

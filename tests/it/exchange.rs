@@ -1,19 +1,21 @@
 //! Capture ring and patch snapshot.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use uncook::exchange::{
     SamplePos,
     capture::{CHUNK_FRAMES, capture_ring},
     meters::{Meters, PlayerState},
     patch::{Patch, PatchSet, patch_snapshot},
+    samples::{BLOCK, Samples, stereo},
 };
 
 fn patch(start: i64, frames: usize, id: &str) -> Arc<Patch> {
-    let silence = [vec![0.0; frames], vec![0.0; frames]];
+    let start = SamplePos(start);
+    let silence = stereo(start, [&vec![0.0; frames]; 2], &[]);
     Arc::new(Patch {
         id: id.to_owned(),
-        start: SamplePos(start),
+        start,
         sample_rate: 48_000,
         take: silence.clone(),
         base: silence,
@@ -174,4 +176,154 @@ fn meters_hold_the_peak_until_it_is_read() {
         meters.set_player(state);
         assert_eq!(meters.player(), state);
     }
+}
+
+/// Bytes that all of `samples` hold together.
+fn bytes<'a>(samples: impl IntoIterator<Item = &'a Samples>) -> usize {
+    let mut seen = HashSet::new();
+    samples.into_iter().map(|s| s.bytes(&mut seen)).sum()
+}
+
+/// Values that a block must keep to the bit, other ones each time.
+fn odd(count: usize, seed: usize) -> Vec<f32> {
+    let value = |i: usize| match (i + seed) % 7 {
+        0 => -0.0,
+        1 => f32::from_bits(0x7fc0_1234),
+        2 => 1e-40,
+        n => (i as f32 + 0.1) * n as f32 - seed as f32,
+    };
+    (0..count).map(value).collect()
+}
+
+fn bits(samples: &[f32]) -> Vec<u32> {
+    samples.iter().map(|x| x.to_bits()).collect()
+}
+
+/// Whatever is done to samples, they are what the same on a plain vector gives, and copies made before stay what they
+/// were.
+#[test]
+fn samples_in_blocks_are_a_vector() {
+    for start in [0, -3, 4_095, 5_000, -10_000_001] {
+        let mut plain: Vec<f32> = Vec::new();
+        let mut samples = Samples::new(SamplePos(start));
+        let mut copies = Vec::new();
+        let silence = vec![0.0; 2 * BLOCK + 5];
+        for (step, more) in [
+            odd(10, 1),
+            silence.clone(),
+            odd(9_000, 2),
+            odd(1, 3),
+            silence,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            plain.extend(&more);
+            samples.extend(&more, &[]);
+            if step % 2 == 1 {
+                samples.finish(&[]);
+            }
+            copies.push((samples.clone(), plain.clone()));
+            let (at, new) = (plain.len() / 3, odd(plain.len() / 2, 5 + step));
+            plain[at..at + new.len()].copy_from_slice(&new);
+            samples.write(at, &new);
+            copies.push((samples.clone(), plain.clone()));
+            plain.splice(0..0, vec![0.0; 3_000 * step]);
+            samples.prepend_silence(3_000 * step);
+        }
+        copies.push((samples, plain));
+        for (samples, plain) in &copies {
+            assert_eq!(samples.len(), plain.len());
+            assert_eq!(bits(&samples.to_vec()), bits(plain));
+            assert!(*samples == *plain && *samples == samples.clone());
+            for n in (0..plain.len()).step_by(37) {
+                assert_eq!(samples.at(n).to_bits(), plain[n].to_bits());
+                assert_eq!(
+                    bits(&samples.slice(n..plain.len().min(n + 50))),
+                    bits(&plain[n..plain.len().min(n + 50)])
+                );
+            }
+            assert_eq!(samples.at(plain.len()), 0.0);
+            let mut beyond = [1.0; 3];
+            samples.read(plain.len() - 1, &mut beyond);
+            assert_eq!(beyond[1..], [0.0; 2]);
+            let mut other = plain.clone();
+            other[5] = f32::from_bits(other[5].to_bits() ^ 1);
+            assert!(*samples != other && samples.silenced() == vec![0.0; plain.len()]);
+        }
+    }
+}
+
+#[test]
+fn samples_of_few_bits_take_few_bytes_and_stay_what_they_are() {
+    let whole = |bits: i32| {
+        let half = 2f32.powi(bits - 1);
+        let value = move |i: usize| match i % 5 {
+            0 => -1.0,
+            1 => (half - 1.0) / half,
+            2 => 0.0,
+            3 => 1.0 / half,
+            _ => -((i % 100) as f32) / half,
+        };
+        (0..2 * BLOCK).map(value).collect::<Vec<f32>>()
+    };
+    let held = |sound: &[f32]| {
+        let samples = Samples::of(SamplePos(0), sound, &[]);
+        assert_eq!(bits(&samples.to_vec()), bits(sound));
+        assert!((0..sound.len()).all(|n| samples.at(n).to_bits() == sound[n].to_bits()));
+        assert_eq!(bits(&samples.slice(5..4_100)), bits(&sound[5..4_100]));
+        bytes([&samples])
+    };
+    assert_eq!(held(&whole(16)), 2 * 2 * BLOCK);
+    assert_eq!(held(&whole(24)), 2 * 3 * BLOCK);
+    assert_eq!(held(&whole(25)), 2 * 4 * BLOCK);
+    // One sample that needs more, and the block is wide; the other one stays.
+    for odd in [-0.0, 1.0, 1e-9, f32::NAN, f32::INFINITY] {
+        let mut sound = whole(16);
+        sound[7] = odd;
+        assert_eq!(held(&sound), (4 + 2) * BLOCK);
+    }
+    let mut samples = Samples::of(SamplePos(0), &whole(16), &[]);
+    samples.write(7, &[1e-9]);
+    assert_eq!(bytes([&samples]), 6 * BLOCK);
+    samples.write(7, &[whole(16)[7]]);
+    assert_eq!(bytes([&samples]), 4 * BLOCK);
+    assert!(samples == whole(16));
+}
+
+#[test]
+fn what_is_equal_is_held_once_and_silence_not_at_all() {
+    let sound = odd(5 * BLOCK, 1);
+    let block = size_of::<[f32; BLOCK]>();
+    let start = SamplePos(-77);
+    let mono = stereo(start, [&sound, &sound], &[]);
+    assert_eq!(bytes(&mono), 6 * block);
+    let wide = stereo(start, [&sound, &odd(5 * BLOCK, 2)], &[]);
+    assert_eq!(bytes(&wide), 12 * block);
+    // A repair that differs in one place, and a layer that is silent but there.
+    let mut other = sound.clone();
+    other[2 * BLOCK] += 1.0;
+    let repair = stereo(start, [&other, &other], &[&mono]);
+    assert_eq!(bytes(mono.iter().chain(&repair)), 7 * block);
+    let mut layer = vec![0.0; 5 * BLOCK];
+    layer[2 * BLOCK] = 1.0;
+    assert_eq!(bytes(&stereo(start, [&layer, &layer], &[])), block);
+    // A copy holds nothing until it is written into, and then one block.
+    let mut copy = mono[0].clone();
+    copy.write(100, &sound[100..200]);
+    assert_eq!(bytes([&mono[0], &copy]), 6 * block);
+    copy.write(100, &[0.5]);
+    assert_eq!(bytes([&mono[0], &copy]), 7 * block);
+    // What begins elsewhere on the timeline shares the blocks that both have whole.
+    let later = Samples::of(SamplePos(-77 + 900), &sound[900..], &[]);
+    assert!(later.lies_in(&mono[0], 900) && !later.lies_in(&mono[0], 901));
+    let mut shared = later.clone();
+    shared.share(0..later.len(), &mono[0], 900);
+    assert_eq!(bytes([&mono[0], &shared]), 7 * block);
+    assert!(shared == later);
+    // In another place of its block nothing can be shared, and nothing is lost.
+    let mut moved = Samples::of(start.offset(1), &sound, &[]);
+    moved.share(0..sound.len(), &mono[0], 0);
+    assert!(moved == mono[0]);
+    assert_eq!(bytes([&mono[0], &moved]), 12 * block);
 }

@@ -23,6 +23,7 @@ mod exchange;
 mod htdemucs;
 #[cfg(feature = "ml")]
 mod jasco;
+mod memory;
 mod metrics;
 #[cfg(feature = "ml")]
 mod models;

@@ -7,6 +7,7 @@ use uncook::{
         SamplePos,
         meters::PlayerState,
         patch::{Patch, PatchPublisher, PatchReader, PatchSet, patch_snapshot},
+        samples::stereo,
     },
     realtime::{Settings, player::Player},
 };
@@ -61,12 +62,13 @@ fn noise(frames: usize, seed: u64) -> Vec<f32> {
 
 /// A patch whose base is 1 everywhere and whose layers are `layers`.
 fn patch(start: i64, take: &[f32], layers: [Option<f32>; 4]) -> Arc<Patch> {
-    let constant = |x: f32| [vec![x; take.len()], vec![x; take.len()]];
+    let start = SamplePos(start);
+    let constant = |x: f32| stereo(start, [&vec![x; take.len()]; 2], &[]);
     Arc::new(Patch {
         id: String::new(),
-        start: SamplePos(start),
+        start,
         sample_rate: RATE,
-        take: [take.to_vec(), take.to_vec()],
+        take: stereo(start, [take; 2], &[]),
         base: constant(1.0),
         layers: layers.map(|l| l.map(constant)),
     })

@@ -18,7 +18,8 @@ use uncook::{
     exchange::{
         SamplePos,
         capture::capture_ring,
-        patch::{PatchReader, StereoSamples, patch_snapshot},
+        patch::{PatchReader, patch_snapshot},
+        samples::{self, StereoSamples},
     },
     profile::edit::MusicEdit,
     worker::{
@@ -34,7 +35,8 @@ const KILLS: usize = 200;
 
 fn stereo(seed: u64, frames: usize) -> StereoSamples {
     let mut noise = Noise(seed);
-    [(); 2].map(|()| (0..frames).map(|_| noise.next()).collect())
+    let [left, right] = [(); 2].map(|()| (0..frames).map(|_| noise.next()).collect::<Vec<_>>());
+    samples::stereo(SamplePos(0), [&left, &right], &[])
 }
 
 fn save(dir: &Path, seed: u64, frames: usize) -> Result<CommitRef, CommitError> {

@@ -9,6 +9,7 @@ use uncook::{
         capture::capture_ring,
         meters::Meters,
         patch::{Patch, PatchSet, patch_snapshot},
+        samples,
     },
     realtime::{AudioLink, Chain, Settings, Transport},
     worker::{
@@ -94,8 +95,8 @@ fn judge(patch: &Patch, moves: &[Move], never: impl Fn(usize) -> bool) -> (usize
             let inside = place.filter(|p| (0..patch.len() as i64).contains(p));
             let is_take = inside.is_some_and(|p| {
                 let last = channels - 1;
-                audio[0][n] == patch.take[0][p as usize]
-                    && audio[last][n] == patch.take[1][p as usize]
+                audio[0][n] == patch.take[0].at(p as usize)
+                    && audio[last][n] == patch.take[1].at(p as usize)
             });
             same = if is_take { same + 1 } else { 0 };
             let Some(out) = with[0].get(at + latency) else {
@@ -108,10 +109,10 @@ fn judge(patch: &Patch, moves: &[Move], never: impl Fn(usize) -> bool) -> (usize
                 && ahead
                 && place + SETTLED < patch.len()
             {
-                let layer = patch.layers[0].as_ref().map_or(0.0, |l| l[0][place]);
+                let layer = patch.layers[0].as_ref().map_or(0.0, |l| l[0].at(place));
                 assert_eq!(
                     *out,
-                    patch.base[0][place] + layer,
+                    patch.base[0].at(place) + layer,
                     "move {index}, sample {n}"
                 );
                 patched += 1;
@@ -291,7 +292,9 @@ fn patches_outlast_other_rates_and_layouts() {
             // Inside, and before it begins to fade out.
             for n in 30_000..62_000 {
                 let place = n + 20_000 - SPAN.start;
-                let same = out.iter().all(|c| c[n + latency] == patch.base[0][place]);
+                let same = out
+                    .iter()
+                    .all(|c| c[n + latency] == patch.base[0].at(place));
                 assert_eq!(
                     same, plays,
                     "{rate} Hz, {channels} channels, blocks of {block}, {n}"
@@ -313,7 +316,7 @@ fn patches_outlast_other_rates_and_layouts() {
 
 /// A take with its patch on disk, and the project that has it.
 fn committed(folder: &std::path::Path, song: &[Vec<f32>]) -> (CommitRef, Session) {
-    let stereo = [song[0].clone(), song[1].clone()];
+    let stereo = samples::stereo(SamplePos(0), [&song[0], &song[1]], &[]);
     let layers = [Some(stereo.clone()), None, None, None];
     let dir = folder.join("commits");
     let commit = commits::save(&dir, SamplePos(0), 48_000, &stereo, &stereo, &layers, "{}");
@@ -387,6 +390,6 @@ fn a_track_is_duplicated_deleted_and_brought_back() {
     let (_back, patches) = connect();
     assert_eq!(
         patches.current().patches()[0].layers[0],
-        Some([song[0].clone(), song[1].clone()])
+        Some(samples::stereo(SamplePos(0), [&song[0], &song[1]], &[]))
     );
 }

@@ -29,7 +29,7 @@ fn long(seconds: usize) -> View {
             swell * ((noise >> 8) as f32 / (1 << 23) as f32 - 1.0)
         })
         .collect();
-    let picture = Painter::paint([&audio[..], &audio[..]], RATE);
+    let picture = Painter::paint(&[&audio[..], &audio[..]], RATE);
     let old = ten.findings.as_ref().unwrap();
     let repeat = seconds / 10;
     let mut findings = Findings::clone(old);

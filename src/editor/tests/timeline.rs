@@ -193,7 +193,7 @@ fn the_wave_fills_its_lane_whatever_its_level() {
         let sine: Vec<f32> = (0..10 * RATE)
             .map(|n| amplitude * (0.3 * n as f32).sin())
             .collect();
-        view.takes[0].before = Painter::paint([&sine[..], &sine[..]], RATE);
+        view.takes[0].before = Painter::paint(&[&sine[..], &sine[..]], RATE);
         view.takes[0].damage = Default::default();
         let mut stage = Stage::new(view);
         stage.desk().state.lanes = false;

@@ -58,6 +58,7 @@ impl State {
         let (commits, others) = (load(&session.commits), load(&session.others));
         self.commits = commits;
         self.others = others;
+        self.takes.share_anew();
         self.drop_covered();
         self.edits = Arc::new(session.edits.clone());
         self.listening = Listening::default();
@@ -95,6 +96,7 @@ impl State {
             }
         }
         self.solved(&solved);
+        self.takes.share_anew();
         self.drop_covered();
         self.patches_changed = true;
         self.publish_patches();

@@ -57,7 +57,7 @@ fn layer(patches: &mut PatchReader) -> Vec<f32> {
     }
     let set = patches.current();
     let bass = set.patches()[0].layers[Stem::Bass as usize].as_ref();
-    bass.map_or_else(Vec::new, |layer| layer[0].clone())
+    bass.map_or_else(Vec::new, |layer| layer[0].to_vec())
 }
 
 #[test]

@@ -1,0 +1,425 @@
+// [any] Long audio in blocks: held once where it is equal, in fewer bits where they suffice, not where it is silent.
+//!
+//! A take, what repairs it and what the user decides about that are mostly the same audio: both channels of a mono
+//! recording, the take in the host's capture and in its patch, a layer that is silent outside what was rebuilt. Copies
+//! share blocks; a block is copied when one of its holders writes into it.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::exchange::SamplePos;
+
+/// Samples of a block: 85 ms at 48 kHz. Longer ones share less, shorter ones cost more to find.
+pub const BLOCK: usize = 4096;
+
+/// Stereo samples, planar. Both channels have the same length. Mono material has two equal channels.
+pub type StereoSamples = [Samples; 2];
+
+/// Bytes of all blocks of this process.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+/// Memory that the samples of this process hold, in bytes: what is shared counts once.
+pub fn held_bytes() -> usize {
+    HELD.load(Ordering::Relaxed)
+}
+
+/// One channel of a stretch of the timeline.
+#[derive(Clone, Default)]
+pub struct Samples {
+    /// Samples of the first block before the first one of this stretch. Blocks lie on the timeline: stretches that
+    /// overlap can share them wherever they start.
+    phase: usize,
+    len: usize,
+    /// Outside the stretch their samples are 0.
+    blocks: Vec<Block>,
+}
+
+#[derive(Clone)]
+enum Block {
+    /// +0.0 throughout.
+    Silent,
+    /// Multiples of [`SHORT`], as files of 16 bits hold them.
+    Short(Arc<Counted<[i16; BLOCK]>>),
+    /// Multiples of [`LONG`], as files of 24 bits hold them: bytes from the lowest on.
+    Long(Arc<Counted<[[u8; 3]; BLOCK]>>),
+    Float(Arc<Counted<[f32; BLOCK]>>),
+}
+
+const SHORT: f32 = 1.0 / 32_768.0;
+const LONG: f32 = 1.0 / 8_388_608.0;
+
+/// `x / step` if that is a whole number of `bits` bits from which `x` comes back to the bit; `step` is a power of two.
+fn whole(x: f32, step: f32, bits: u32) -> Option<i32> {
+    let n = (x / step) as i32;
+    let room = 1 << (bits - 1);
+    ((-room..room).contains(&n) && (n as f32 * step).to_bits() == x.to_bits()).then_some(n)
+}
+
+fn short(n: i16) -> f32 {
+    f32::from(n) * SHORT
+}
+
+fn long([a, b, c]: [u8; 3]) -> f32 {
+    (i32::from_le_bytes([0, a, b, c]) >> 8) as f32 * LONG
+}
+
+/// A block's samples, counted in [`HELD`].
+struct Counted<T>(T);
+
+impl<T> Counted<T> {
+    fn new(samples: T) -> Self {
+        HELD.fetch_add(size_of::<T>(), Ordering::Relaxed);
+        Self(samples)
+    }
+}
+
+impl<T: Clone> Clone for Counted<T> {
+    fn clone(&self) -> Self {
+        Self::new(self.0.clone())
+    }
+}
+
+impl<T> Drop for Counted<T> {
+    fn drop(&mut self) {
+        HELD.fetch_sub(size_of::<T>(), Ordering::Relaxed);
+    }
+}
+
+/// 0.0 and -0.0 differ, a NaN is itself.
+fn same_bits(a: &[f32], b: &[f32]) -> bool {
+    a.iter()
+        .map(|x| x.to_bits())
+        .eq(b.iter().map(|x| x.to_bits()))
+}
+
+fn is_silent(samples: &[f32]) -> bool {
+    samples.iter().all(|x| x.to_bits() == 0)
+}
+
+impl Block {
+    #[inline]
+    fn at(&self, i: usize) -> f32 {
+        match self {
+            Self::Silent => 0.0,
+            Self::Short(samples) => short(samples.0[i % BLOCK]),
+            Self::Long(samples) => long(samples.0[i % BLOCK]),
+            Self::Float(samples) => samples.0[i % BLOCK],
+        }
+    }
+
+    /// Samples from `start` on; they are all in the block.
+    fn read(&self, start: usize, out: &mut [f32]) {
+        match self {
+            Self::Silent => out.fill(0.0),
+            Self::Short(samples) => {
+                let samples = samples.0[start..].iter();
+                out.iter_mut()
+                    .zip(samples)
+                    .for_each(|(x, n)| *x = short(*n));
+            }
+            Self::Long(samples) => {
+                let samples = samples.0[start..].iter();
+                out.iter_mut().zip(samples).for_each(|(x, n)| *x = long(*n));
+            }
+            Self::Float(samples) => out.copy_from_slice(&samples.0[start..start + out.len()]),
+        }
+    }
+
+    /// Its samples, this holder's own from now on.
+    fn make_mut(&mut self) -> &mut [f32; BLOCK] {
+        if !matches!(self, Self::Float(_)) {
+            let mut samples = [0.0; BLOCK];
+            self.read(0, &mut samples);
+            *self = Self::Float(Arc::new(Counted::new(samples)));
+        }
+        match self {
+            Self::Float(samples) => &mut Arc::make_mut(samples).0,
+            _ => unreachable!("it has just been replaced"),
+        }
+    }
+
+    /// Takes no more memory than its samples need.
+    fn shrink(&mut self) {
+        let Self::Float(samples) = self else { return };
+        let samples = &samples.0;
+        if is_silent(samples) {
+            *self = Self::Silent;
+        } else if samples.iter().all(|x| whole(*x, SHORT, 16).is_some()) {
+            let small = samples.map(|x| whole(x, SHORT, 16).unwrap_or_default() as i16);
+            *self = Self::Short(Arc::new(Counted::new(small)));
+        } else if samples.iter().all(|x| whole(*x, LONG, 24).is_some()) {
+            let small = samples.map(|x| {
+                let [a, b, c, _] = whole(x, LONG, 24).unwrap_or_default().to_le_bytes();
+                [a, b, c]
+            });
+            *self = Self::Long(Arc::new(Counted::new(small)));
+        }
+    }
+
+    fn is_shared_with(&self, other: &Self) -> bool {
+        self.address() == other.address()
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            _ if self.is_shared_with(other) => true,
+            (Self::Float(a), Self::Float(b)) => same_bits(&a.0, &b.0),
+            (Self::Short(a), Self::Short(b)) => a.0 == b.0,
+            (Self::Long(a), Self::Long(b)) => a.0 == b.0,
+            _ => (0..BLOCK).all(|i| self.at(i).to_bits() == other.at(i).to_bits()),
+        }
+    }
+
+    /// Where it lies; `None` where it lies nowhere.
+    fn address(&self) -> Option<*const u8> {
+        match self {
+            Self::Silent => None,
+            Self::Short(samples) => Some(Arc::as_ptr(samples).cast()),
+            Self::Long(samples) => Some(Arc::as_ptr(samples).cast()),
+            Self::Float(samples) => Some(Arc::as_ptr(samples).cast()),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Silent => 0,
+            Self::Short(_) => size_of::<[i16; BLOCK]>(),
+            Self::Long(_) => size_of::<[[u8; 3]; BLOCK]>(),
+            Self::Float(_) => size_of::<[f32; BLOCK]>(),
+        }
+    }
+}
+
+impl Samples {
+    /// None yet, from `start` on.
+    pub fn new(start: SamplePos) -> Self {
+        Self {
+            phase: start.0.rem_euclid(BLOCK as i64) as usize,
+            ..Self::default()
+        }
+    }
+
+    /// A copy of `samples`, but for blocks that one of `like`, which starts there too, has already.
+    pub fn of(start: SamplePos, samples: &[f32], like: &[&Self]) -> Self {
+        let mut out = Self::new(start);
+        out.extend(samples, like);
+        out.finish(like);
+        out
+    }
+
+    /// Silence of the same stretch.
+    #[must_use]
+    pub fn silenced(&self) -> Self {
+        Self {
+            blocks: vec![Block::Silent; self.blocks.len()],
+            ..*self
+        }
+    }
+
+    /// How many samples.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Sample `n`; 0 outside. Costs the same everywhere: the audio thread's way in.
+    #[inline]
+    pub fn at(&self, n: usize) -> f32 {
+        if n >= self.len {
+            return 0.0;
+        }
+        let i = self.phase + n;
+        self.blocks.get(i / BLOCK).map_or(0.0, |block| block.at(i))
+    }
+
+    /// Samples from `start` on; 0 after the end.
+    pub fn read(&self, start: usize, out: &mut [f32]) {
+        let within = out.len().min(self.len.saturating_sub(start));
+        let (within, after) = out.split_at_mut(within);
+        after.fill(0.0);
+        let mut done = 0;
+        while done < within.len() {
+            let i = self.phase + start + done;
+            let count = (BLOCK - i % BLOCK).min(within.len() - done);
+            self.blocks[i / BLOCK].read(i % BLOCK, &mut within[done..done + count]);
+            done += count;
+        }
+    }
+
+    /// A copy of the samples of `range`.
+    pub fn slice(&self, range: Range<usize>) -> Vec<f32> {
+        let mut out = vec![0.0; range.len()];
+        self.read(range.start, &mut out);
+        out
+    }
+
+    /// A copy of all samples.
+    pub fn to_vec(&self) -> Vec<f32> {
+        self.slice(0..self.len)
+    }
+
+    /// Appends samples. Full blocks that one of `like`, which starts there too, has already are shared with it.
+    pub fn extend(&mut self, mut more: &[f32], like: &[&Self]) {
+        while !more.is_empty() {
+            let i = self.phase + self.len;
+            let (index, from) = (i / BLOCK, i % BLOCK);
+            if index == self.blocks.len() {
+                self.blocks.push(Block::Silent);
+            }
+            let (now, later) = more.split_at(more.len().min(BLOCK - from));
+            let block = &mut self.blocks[index];
+            if !(is_silent(now) && matches!(block, Block::Silent)) {
+                block.make_mut()[from..from + now.len()].copy_from_slice(now);
+            }
+            self.len += now.len();
+            if from + now.len() == BLOCK {
+                self.settle(index, like);
+            }
+            more = later;
+        }
+    }
+
+    /// Nothing more is appended for now: the last block is looked for in `like` too.
+    pub fn finish(&mut self, like: &[&Self]) {
+        if let Some(last) = self.blocks.len().checked_sub(1) {
+            self.settle(last, like);
+        }
+    }
+
+    /// Puts `new` in the place of what is there from `start` on, which reaches that far.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn write(&mut self, start: usize, new: &[f32]) {
+        assert!(start + new.len() <= self.len, "written past the end");
+        let mut done = 0;
+        while done < new.len() {
+            let i = self.phase + start + done;
+            let (index, from) = (i / BLOCK, i % BLOCK);
+            let now = &new[done..done + (BLOCK - from).min(new.len() - done)];
+            if self.differ(start + done, now) {
+                self.blocks[index].make_mut()[from..from + now.len()].copy_from_slice(now);
+                self.settle(index, &[]);
+            }
+            done += now.len();
+        }
+    }
+
+    /// Whether any of `others` is not what is there from `start` on.
+    pub fn differ(&self, start: usize, others: &[f32]) -> bool {
+        let differs = |(n, other): (usize, &f32)| self.at(start + n).to_bits() != other.to_bits();
+        others.iter().enumerate().any(differs)
+    }
+
+    /// Puts `count` samples of silence before the first.
+    pub fn prepend_silence(&mut self, count: usize) {
+        let blocks = count.saturating_sub(self.phase).div_ceil(BLOCK);
+        (self.blocks).splice(0..0, std::iter::repeat_n(Block::Silent, blocks));
+        self.phase = self.phase + blocks * BLOCK - count;
+        self.len += count;
+    }
+
+    /// Holds the blocks of `range` together with `other` wherever they are equal. Sample `n` lies where `other`'s sample
+    /// `n + offset` does.
+    pub fn share(&mut self, range: Range<usize>, other: &Self, offset: i64) {
+        let shift = (other.phase as i64 + offset) - self.phase as i64;
+        if shift % BLOCK as i64 != 0 {
+            return;
+        }
+        let shift = shift / BLOCK as i64;
+        let end = (self.phase + range.end.min(self.len)).div_ceil(BLOCK);
+        for index in (self.phase + range.start) / BLOCK..end {
+            let own = &mut self.blocks[index];
+            let theirs = usize::try_from(index as i64 + shift).ok();
+            if let Some(theirs) = theirs.and_then(|index| other.blocks.get(index))
+                && !own.is_shared_with(theirs)
+                && own.same(theirs)
+            {
+                *own = theirs.clone();
+            }
+        }
+    }
+
+    /// Whether all samples are, bit for bit, those of `other` from `offset` on.
+    pub fn lies_in(&self, other: &Self, offset: usize) -> bool {
+        let Some(room) = other.len.checked_sub(offset) else {
+            return false;
+        };
+        let aligned = (other.phase + offset) % BLOCK == self.phase;
+        let shift = (other.phase + offset) / BLOCK;
+        let same = |(index, own): (usize, &Block)| {
+            if aligned && (other.blocks.get(index + shift)).is_some_and(|o| own.is_shared_with(o)) {
+                return true;
+            }
+            let first = (index * BLOCK).saturating_sub(self.phase);
+            let end = ((index + 1) * BLOCK - self.phase).min(self.len);
+            (first..end).all(|n| self.at(n).to_bits() == other.at(n + offset).to_bits())
+        };
+        self.len <= room && self.blocks.iter().enumerate().all(same)
+    }
+
+    /// Bytes of the blocks that are not in `seen`, where they are noted.
+    pub fn bytes(&self, seen: &mut HashSet<*const u8>) -> usize {
+        let new = |block: &&Block| block.address().is_some_and(|at| seen.insert(at));
+        self.blocks.iter().filter(new).map(Block::bytes).sum()
+    }
+
+    /// Makes a block as small as it can be: one of `like` may have it.
+    fn settle(&mut self, index: usize, like: &[&Self]) {
+        let own = &mut self.blocks[index];
+        own.shrink();
+        let theirs = (like.iter().filter(|other| other.phase == self.phase))
+            .filter_map(|other| other.blocks.get(index));
+        for theirs in theirs {
+            if own.same(theirs) {
+                *own = theirs.clone();
+                return;
+            }
+        }
+    }
+}
+
+/// Both channels of what starts at `start`, sharing with each other and with every one of `like`, which start there too.
+pub fn stereo(start: SamplePos, channels: [&[f32]; 2], like: &[&StereoSamples]) -> StereoSamples {
+    let others = || like.iter().flat_map(|samples| samples.iter());
+    let left = Samples::of(start, channels[0], &others().collect::<Vec<_>>());
+    let near: Vec<&Samples> = std::iter::once(&left).chain(others()).collect();
+    let right = Samples::of(start, channels[1], &near);
+    [left, right]
+}
+
+/// Bit for bit: 0.0 and -0.0 differ, a NaN is itself.
+impl PartialEq for Samples {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.lies_in(other, 0)
+    }
+}
+
+impl PartialEq<[f32]> for Samples {
+    fn eq(&self, other: &[f32]) -> bool {
+        self.len == other.len() && !self.differ(0, other)
+    }
+}
+
+impl PartialEq<Vec<f32>> for Samples {
+    fn eq(&self, other: &Vec<f32>) -> bool {
+        *self == **other
+    }
+}
+
+impl fmt::Debug for Samples {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = self.slice(0..self.len.min(8));
+        write!(f, "{} samples: {head:?} …", self.len)
+    }
+}
