@@ -249,7 +249,8 @@ struct App {
     backend: Arc<dyn Backend>,
     context: Option<GuiContext>,
     repaint: RepaintNotifier,
-    /// Whether the thread of this window runs.
+    /// Whether the thread of this window runs. Elsewhere windows live on the host's thread.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
     running: Running,
     /// Looks at what is shown, from the first picture on.
     watch: Option<Watch>,
