@@ -132,7 +132,8 @@ impl Block {
         }
     }
 
-    /// Its samples, this holder's own from now on.
+    /// Its samples, this holder's own from now on. Never a part of its callers: a block is large for a small stack.
+    #[inline(never)]
     fn make_mut(&mut self) -> &mut [f32; BLOCK] {
         if !matches!(self, Self::Float(_)) {
             let mut samples = [0.0; BLOCK];
@@ -147,19 +148,29 @@ impl Block {
 
     /// Takes no more memory than its samples need.
     fn shrink(&mut self) {
-        let Self::Float(samples) = self else { return };
-        let samples = &samples.0;
+        if let Self::Float(samples) = self
+            && let Some(smaller) = Self::smaller(&samples.0)
+        {
+            *self = smaller;
+        }
+    }
+
+    /// The same samples in less memory, if they fit. Never a part of its callers, as [`Self::make_mut`].
+    #[inline(never)]
+    fn smaller(samples: &[f32; BLOCK]) -> Option<Self> {
         if is_silent(samples) {
-            *self = Self::Silent;
+            Some(Self::Silent)
         } else if samples.iter().all(|x| whole(*x, SHORT, 16).is_some()) {
             let small = samples.map(|x| whole(x, SHORT, 16).unwrap_or_default() as i16);
-            *self = Self::Short(Arc::new(Counted::new(small)));
+            Some(Self::Short(Arc::new(Counted::new(small))))
         } else if samples.iter().all(|x| whole(*x, LONG, 24).is_some()) {
             let small = samples.map(|x| {
                 let [a, b, c, _] = whole(x, LONG, 24).unwrap_or_default().to_le_bytes();
                 [a, b, c]
             });
-            *self = Self::Long(Arc::new(Counted::new(small)));
+            Some(Self::Long(Arc::new(Counted::new(small))))
+        } else {
+            None
         }
     }
 
