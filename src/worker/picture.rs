@@ -58,6 +58,8 @@ impl Canvas for StereoSamples {
     }
 }
 
+/// The tests' canvas.
+#[cfg(test)]
 impl Canvas for [&[f32]; 2] {
     fn frames(&self) -> usize {
         self[0].len().min(self[1].len())

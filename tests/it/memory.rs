@@ -1,159 +1,25 @@
-//! What an instance holds of a long song: the take that was captured, and the patch that repairs it.
+//! What an instance holds of a song: the take that was captured, and the patch that repairs it. `benches/memory.rs`
+//! measures long ones.
+
+pub mod held;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use uncook::{
-    audio::AudioBuffer,
-    cache::Cache,
     damage::Stem,
     exchange::{
         SamplePos,
-        capture::{CaptureTap, capture_ring},
-        patch::{PatchReader, patch_snapshot},
         samples::{BLOCK, held_bytes},
     },
     worker::{
-        ahead,
-        engine::{Engine, Instance},
+        engine::Engine,
         options::{CaptureMode, Options},
-        pipeline::{Outcome, PipelineError},
-        progress::Progress,
-        road::Road,
         session::{Decision, Edits},
-        view::Findings,
     },
 };
 
-use super::support::{LIMIT, Noise, options, wait_for, with_data_of_its_own};
-
-const RATE: u32 = 48_000;
-
-/// Gives at once what an analysis would give: a restored mix that differs from the take in every sample, four stems,
-/// and drums and bass rebuilt in one fifth of the song.
-struct Given;
-
-/// Whether something is rebuilt there: 6 s in every 30.
-fn rebuilt(n: usize) -> bool {
-    (n / RATE as usize) % 30 >= 24
-}
-
-impl Road for Given {
-    fn run(
-        &self,
-        take: &AudioBuffer,
-        _options: &Options,
-        _cache: Option<&Cache>,
-        _progress: &Progress,
-    ) -> Result<Outcome, PipelineError> {
-        let made = |f: &dyn Fn(usize, f32) -> f32| {
-            let channels = take.channels.iter();
-            let channels = channels
-                .map(|c| c.iter().enumerate().map(|(n, x)| f(n, *x)).collect())
-                .collect();
-            AudioBuffer::new(channels, take.sample_rate)
-        };
-        let layer = |gain: f32| made(&|n, x| if rebuilt(n) { gain * x } else { 0.0 });
-        Ok(Outcome {
-            base: made(&|_, x| 0.93 * x),
-            stems: [0.4, 0.3, 0.2, 0.03].map(|gain| made(&|_, x| gain * x)),
-            parts: Vec::new(),
-            layers: [Some(layer(0.21)), Some(layer(-0.17)), None, None],
-            findings: Findings::default(),
-            rebuilders: Vec::new(),
-        })
-    }
-
-    fn ahead(
-        &self,
-        _take: &ahead::Take<'_>,
-        _options: &Options,
-        _cache: &Cache,
-        _progress: &Progress,
-    ) -> Result<(), PipelineError> {
-        Ok(())
-    }
-}
-
-struct Track {
-    tap: CaptureTap,
-    patches: PatchReader,
-    instance: Instance,
-}
-
-fn track(engine: &Arc<Engine>) -> Track {
-    // Half a minute and more.
-    let (mut tap, reader) = capture_ring(1 << 21);
-    tap.set_sample_rate(RATE);
-    let (publisher, patches) = patch_snapshot();
-    let instance = engine.connect(reader, publisher);
-    instance.set_sample_rate(RATE);
-    instance.set_options(&options());
-    Track {
-        tap,
-        patches,
-        instance,
-    }
-}
-
-/// What is played, sample by sample.
-type Sound = Box<dyn FnMut() -> [f32; 2]>;
-
-/// Noise of which no sample fits 24 bits.
-fn noise(seed: u64) -> Sound {
-    let mut noise = Noise(seed);
-    Box::new(move || [0.3 * noise.next(), 0.3 * noise.next()])
-}
-
-/// The same noise on both channels.
-fn equal_channels(seed: u64) -> Sound {
-    let mut noise = Noise(seed);
-    Box::new(move || [0.3 * noise.next(); 2])
-}
-
-/// Noise as files of so many bits hold it.
-fn quantised(seed: u64, bits: i32) -> Sound {
-    let mut noise = noise(seed);
-    let steps = 2f32.powi(bits - 1);
-    // A file knows no -0.
-    Box::new(move || noise().map(|x| (x * steps).round() / steps + 0.0))
-}
-
-impl Track {
-    /// Plays so many seconds, faster than a clock but hardly faster than they are collected. Of what is played again
-    /// nothing says how much was collected: the ring has room for it.
-    fn play(&mut self, start: SamplePos, seconds: usize, sound: &mut Sound) {
-        let again = !self.instance.view().takes.iter().all(|t| {
-            let end = t.start.offset(t.frames as i64);
-            start < t.start || end <= start
-        });
-        let behind = if again { 30 } else { 1 };
-        for second in 0..seconds {
-            for n in 0..RATE as usize {
-                let [left, right] = sound();
-                let n = (second * RATE as usize + n) as i64;
-                self.tap.push(start.offset(n), left, right);
-            }
-            let captured = (second.saturating_sub(behind) * RATE as usize) as u64;
-            wait_for(|| {
-                let view = self.instance.view();
-                let take = view.takes.iter().find(|t| t.start == start);
-                let frames = take.map_or(0, |t| t.frames);
-                (frames >= captured || !view.problems.is_empty()).then_some(())
-            });
-        }
-        self.tap.stop();
-        assert!(self.instance.wait_idle(LIMIT));
-        while self.patches.has_next() && self.patches.advance() {}
-    }
-}
-
-/// A line of what the system says about this process, in MB.
-fn resident_mb(line: &str) -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|l| l.starts_with(line)).unwrap();
-    let kb: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kb / 1024.0
-}
+use self::held::{Given, RATE, equal_channels, noise, quantised, track};
+use super::support::{options, wait_for, with_data_of_its_own};
 
 /// Waits until all audio of this process takes `expected` bytes, give or take some blocks.
 fn assert_held(expected: usize, what: &str) {
@@ -267,42 +133,4 @@ fn the_budget_is_kept(folder: &Path) {
     assert!(view.takes[1].frames < u64::from(RATE) * SECONDS as u64);
     // What plays is what played.
     assert_eq!(track.patches.current().patches().len(), 1);
-}
-
-/// Prints what instances take that hold 8 minutes each.
-fn eight_minutes(what: &str, sound: fn(u64) -> Sound) {
-    let folder = tempfile::tempdir().unwrap();
-    let engine = Engine::with_road(folder.path().to_owned(), Arc::new(Given));
-    let before = resident_mb("VmRSS:");
-    let mut tracks = Vec::new();
-    for seed in 1..=3 {
-        let mut track = track(&engine);
-        track.play(SamplePos(0), 480, &mut sound(seed));
-        tracks.push(track);
-        std::thread::sleep(Duration::from_millis(500));
-        println!(
-            "{seed} x 8 minutes, {what}: {:.0} MB in samples, {:.0} MB resident, at most {:.0} MB",
-            held_bytes() as f64 / 1e6,
-            resident_mb("VmRSS:") - before,
-            resident_mb("VmHWM:") - before
-        );
-    }
-}
-
-#[test]
-#[ignore = "a measurement, alone in its process: 24 minutes of audio"]
-fn eight_minutes_in_stereo() {
-    eight_minutes("stereo", noise);
-}
-
-#[test]
-#[ignore = "a measurement, alone in its process: 24 minutes of audio"]
-fn eight_minutes_of_16_bits() {
-    eight_minutes("16 bits", |seed| quantised(seed, 16));
-}
-
-#[test]
-#[ignore = "a measurement, alone in its process: 24 minutes of audio"]
-fn eight_minutes_with_equal_channels() {
-    eight_minutes("equal channels", equal_channels);
 }
