@@ -96,3 +96,22 @@ impl Deref for Floats {
         }
     }
 }
+
+/// A buffer that grows and is never shrunk.
+pub struct Buffer(Aligned);
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self(Aligned::zeroed(0))
+    }
+}
+
+impl Buffer {
+    /// `len` floats of any value.
+    pub fn get(&mut self, len: usize) -> &mut [f32] {
+        if self.0.len() < len {
+            self.0 = Aligned::zeroed(len);
+        }
+        &mut self.0[..len]
+    }
+}

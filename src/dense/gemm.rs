@@ -112,11 +112,11 @@ impl Packed {
         let lanes = level.lanes();
         let numbers = packed.panels.own();
         for (first, width, at) in panels(depth, columns, lanes) {
+            // Column by column: the panel is in the first cache, and a file's weights lie so.
             let panel = &mut numbers[at..at + depth * width];
-            for (k, line) in panel.chunks_exact_mut(width).enumerate() {
-                let used = width.min(columns - first);
-                for (j, x) in line[..used].iter_mut().enumerate() {
-                    *x = weight(k, first + j);
+            for j in 0..width.min(columns - first) {
+                for (k, line) in panel.chunks_exact_mut(width).enumerate() {
+                    line[j] = weight(k, first + j);
                 }
             }
         }

@@ -18,4 +18,5 @@ mod kernels;
 pub mod level;
 pub mod norm;
 pub mod pool;
+pub mod strassen;
 pub mod weights;

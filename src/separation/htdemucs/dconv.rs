@@ -11,10 +11,11 @@ use super::{
     ModelError,
     hyper::Hyper,
     weights::Scope,
-    work::{Buffer, Context, Line, PAD, Scratch},
+    work::{Context, Line, PAD, Scratch},
 };
 use crate::dense::{
     act,
+    aligned::Buffer,
     gemm::{BLOCK_ROWS, Packed, Rows},
     norm::{Moments, group_affine},
     pool::Parts,

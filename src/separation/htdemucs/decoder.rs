@@ -4,13 +4,14 @@ use super::{
     ModelError,
     dconv::{DConv, PIECE},
     hyper::{Hyper, KERNEL, STRIDE},
+    strided::{OUTPUTS, Strided, TILES, Vectors},
     weights::Scope,
     winograd::Rewrite,
     work::{Context, Line, PAD, Plane},
 };
 use crate::dense::{
     act,
-    gemm::{BLOCK_ROWS, Packed, Rows},
+    gemm::{Packed, Rows},
     pool::Parts,
 };
 
@@ -18,18 +19,25 @@ use crate::dense::{
 pub struct Decoder {
     rewrite: Rewrite,
     dconv: DConv,
-    transposed: Packed,
+    transposed: Transposed,
     channels: usize,
     pub outputs: usize,
 }
 
+enum Transposed {
+    /// The outermost level's: its vectors are short.
+    Whole(Packed),
+    Strided(Strided),
+}
+
 impl Decoder {
-    /// `axes`: 2 for the spectral branch, 1 for the time branch.
+    /// `axes`: 2 for the spectral branch, 1 for the time branch. `outermost`: whether its outputs are the stems.
     pub fn load(
         scope: &Scope<'_>,
         channels: usize,
         outputs: usize,
         axes: usize,
+        outermost: bool,
         hyper: &Hyper,
     ) -> Result<Self, ModelError> {
         let branches = if hyper.dconv_in_decoders {
@@ -37,19 +45,41 @@ impl Decoder {
         } else {
             0
         };
+        let transposed = scope.at("conv_tr");
         Ok(Self {
             rewrite: Rewrite::load(&scope.at("rewrite"), channels, axes)?,
             dconv: DConv::with_depth(&scope.at("dconv"), channels, hyper, branches)?,
-            transposed: scope
-                .at("conv_tr")
-                .transposed(channels, outputs, KERNEL / 2, axes - 1)?,
+            transposed: if outermost {
+                Transposed::Whole(transposed.transposed(channels, outputs, STRIDE, axes - 1)?)
+            } else {
+                let mut shape = vec![channels, outputs, KERNEL];
+                shape.resize(2 + axes, 1);
+                // Two neighbouring inputs, the earlier first, give `STRIDE` neighbouring outputs.
+                let place = |k: usize, j: usize| {
+                    let tap = j / outputs + if k < channels { STRIDE } else { 0 };
+                    (k % channels * outputs + j % outputs) * KERNEL + tap
+                };
+                let columns = STRIDE * outputs;
+                Transposed::Strided(Strided::load(
+                    &transposed,
+                    channels,
+                    columns,
+                    &shape,
+                    outputs,
+                    place,
+                )?)
+            },
             channels,
             outputs,
         })
     }
 
     pub fn bytes(&self) -> usize {
-        self.rewrite.bytes() + self.dconv.bytes() + self.transposed.bytes()
+        let transposed = match &self.transposed {
+            Transposed::Whole(transposed) => transposed.bytes(),
+            Transposed::Strided(transposed) => transposed.bytes(),
+        };
+        self.rewrite.bytes() + self.dconv.bytes() + transposed
     }
 
     /// The first half in the spectral branch: `z = z + DConv(z)` where `z = GLU(rewrite(input))`. `input`
@@ -82,30 +112,41 @@ impl Decoder {
         next: &mut Plane,
         context: &Context<'_>,
     ) -> Result<(), ModelError> {
+        let Transposed::Strided(transposed) = &self.transposed else {
+            unreachable!("loaded as an inner level");
+        };
         let (rows, frames, outputs) = (z.rows, z.frames, self.outputs);
         let line = next.line();
-        let segments = [0, z.line()];
+        let width = STRIDE * outputs;
         let parts = Parts::new(next.data_mut(), STRIDE * line);
-        context.run(rows + 1, |group, scratch| {
-            let part = parts.take(group);
-            let width = STRIDE * outputs;
-            let y = scratch.a.get(BLOCK_ROWS * width);
-            for first in (0..frames).step_by(BLOCK_ROWS) {
-                let count = BLOCK_ROWS.min(frames - first);
-                let y = &mut y[..count * width];
-                let windows = self.pairs(z, &segments, group).skip(first);
-                self.transposed.multiply(windows, count, y, width);
+        context.run((rows + 1).div_ceil(OUTPUTS), |tile, scratch| {
+            let groups = OUTPUTS * tile..(OUTPUTS * (tile + 1)).min(rows + 1);
+            // Rows `group - 1` and `group` of `z`, frame by frame.
+            let vectors = Vectors {
+                data: z.data(),
+                start: (groups.start + PAD - 1) * z.line() + PAD * self.channels,
+                step: z.line(),
+                row_step: self.channels,
+                segments: &[0],
+                segment_len: self.channels,
+            };
+            let mut to: Vec<_> = groups.clone().map(|group| parts.take(group)).collect();
+            for first in (0..frames).step_by(TILES) {
+                let count = TILES.min(frames - first);
+                let y = scratch.d.get(to.len() * count * width);
+                let mut outs: Vec<_> = y.chunks_exact_mut(count * width).collect();
+                transposed.tile(vectors, first, &mut outs, &mut scratch.a, &mut scratch.b);
                 act::gelu(y);
-                for phase in 0..STRIDE {
-                    // Two rows are cut off on either side.
-                    if group == 0 && phase < PAD || group == rows && phase >= PAD {
-                        continue;
-                    }
-                    let to = &mut part[phase * line + (PAD + first) * outputs..];
-                    for (i, to) in to.chunks_exact_mut(outputs).take(count).enumerate() {
-                        let from = &y[i * width + phase * outputs..][..outputs];
-                        for (to, from) in to.iter_mut().zip(from) {
-                            *to += from;
+                let pairs = groups.clone().zip(&mut to);
+                for ((group, to), y) in pairs.zip(y.chunks_exact(count * width)) {
+                    for phase in 0..STRIDE {
+                        // Two rows are cut off on either side.
+                        if group == 0 && phase < PAD || group == rows && phase >= PAD {
+                            continue;
+                        }
+                        let to = &mut to[phase * line + (PAD + first) * outputs..];
+                        for (i, to) in to.chunks_exact_mut(outputs).take(count).enumerate() {
+                            act::onto(&y[i * width + phase * outputs..][..outputs], to);
                         }
                     }
                 }
@@ -121,28 +162,23 @@ impl Decoder {
         out: &mut [f32],
         context: &Context<'_>,
     ) -> Result<(), ModelError> {
+        let Transposed::Whole(transposed) = &self.transposed else {
+            unreachable!("loaded as the outermost level");
+        };
         let width = STRIDE * self.outputs;
         let segments = [0, z.line()];
         let parts = Parts::new(out, z.frames * width);
         context.run(z.rows + 1, |group, _| {
-            self.transposed.multiply(
-                self.pairs(z, &segments, group),
-                z.frames,
-                parts.take(group),
-                width,
-            );
+            // Rows `group - 1` and `group` of `z`, frame by frame.
+            let pairs = Rows {
+                data: z.data(),
+                start: (group + PAD - 1) * z.line() + PAD * self.channels,
+                stride: self.channels,
+                segments: &segments,
+                segment_len: self.channels,
+            };
+            transposed.multiply(pairs, z.frames, parts.take(group), width);
         })
-    }
-
-    /// Rows `group - 1` and `group` of `z`, frame by frame.
-    fn pairs<'a>(&self, z: &'a Plane, segments: &'a [usize; 2], group: usize) -> Rows<'a> {
-        Rows {
-            data: z.data(),
-            start: (group + PAD - 1) * z.line() + PAD * self.channels,
-            stride: self.channels,
-            segments,
-            segment_len: self.channels,
-        }
     }
 
     /// The first half in the time branch; see [`Self::plane`].
@@ -166,13 +202,12 @@ impl Decoder {
         self.dconv.line(z, h, context)
     }
 
-    /// The second half in the time branch: onto the next level's skip connection through a GELU, or (`last`)
-    /// as it is.
+    /// The second half in the time branch: onto the next level's skip connection through a GELU, or, the outermost, as
+    /// it is.
     pub fn line_up(
         &self,
         z: &Line,
         next: &mut Line,
-        last: bool,
         context: &Context<'_>,
     ) -> Result<(), ModelError> {
         const GROUPS: usize = PIECE / STRIDE;
@@ -182,21 +217,19 @@ impl Decoder {
             let parts = Parts::new(next.data_mut(), GROUPS * width);
             context.run(groups.div_ceil(GROUPS), |i, scratch| {
                 let part = parts.take(i);
-                let windows = Rows {
-                    data: z.data(),
-                    start: (PAD - 1 + i * GROUPS) * self.channels,
-                    stride: self.channels,
-                    segments: &[0],
-                    segment_len: 2 * self.channels,
-                };
-                let count = part.len() / width;
-                if last {
-                    self.transposed.multiply(windows, count, part, width);
-                } else {
-                    let y = scratch.a.get(part.len());
-                    self.transposed.multiply(windows, count, y, width);
-                    act::gelu(y);
-                    act::onto(y, part);
+                let start = (PAD - 1 + i * GROUPS) * self.channels;
+                match &self.transposed {
+                    Transposed::Whole(transposed) => {
+                        let data = &z.data()[start..];
+                        let pairs = Rows::plain(data, 2 * self.channels, self.channels);
+                        transposed.multiply(pairs, part.len() / width, part, width);
+                    }
+                    Transposed::Strided(transposed) => {
+                        let y = scratch.d.get(part.len());
+                        transposed.line(z.data(), start, y, &mut scratch.a, &mut scratch.b);
+                        act::gelu(y);
+                        act::onto(y, part);
+                    }
                 }
             })?;
         }

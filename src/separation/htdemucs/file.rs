@@ -91,7 +91,7 @@ impl ModelFile {
 }
 
 /// What is made of a file, to be raised with what [`Net`] asks it for, or with how layers are packed.
-const FORM: &str = "htdemucs-1";
+const FORM: &str = "htdemucs-2";
 
 impl ModelFile {
     /// The network for the processor. With a folder for copies, the first opening keeps what it makes there, and later

@@ -24,6 +24,7 @@ mod merged;
 pub mod net;
 mod recurrent;
 mod spectrum;
+mod strided;
 mod transformer;
 mod weights;
 mod winograd;

@@ -88,6 +88,7 @@ impl Net {
                 below(2 * audio),
                 channels,
                 1,
+                level == 0,
                 &hyper,
             )?);
             encoders_t.push(Encoder::load(
@@ -95,6 +96,7 @@ impl Net {
                 below(audio),
                 channels,
                 0,
+                level == 0,
                 &hyper,
             )?);
             // The merged levels come first; the inner one of them has no time branch.
@@ -108,6 +110,7 @@ impl Net {
                 channels,
                 below(2 * audio * stems),
                 2,
+                level == 0,
                 &hyper,
             )?);
             decoders_t.push(Decoder::load(
@@ -115,6 +118,7 @@ impl Net {
                 channels,
                 below(audio * stems),
                 1,
+                level == 0,
                 &hyper,
             )?);
         }
@@ -537,7 +541,7 @@ impl Net {
             let last = below.is_empty();
             let next = below.last_mut().unwrap_or(&mut work.output_t);
             let before = watching.then(|| next.inner().to_vec());
-            decoder_t.line_up(&work.z_t, next, last, context)?;
+            decoder_t.line_up(&work.z_t, next, context)?;
             if let (Some(probe), Some(mut before)) = (probe.as_mut(), before) {
                 if last {
                     before.fill(0.0);

@@ -9,15 +9,16 @@ use super::{
     ModelError,
     dconv::EPSILON,
     hyper::Hyper,
-    weights::Scope,
+    weights::{Part, Scope},
     work::{Context, Scratch},
 };
 use crate::dense::{
     act,
-    aligned::Aligned,
-    gemm::{BLOCK_ROWS, Packed, Rows},
+    aligned::{Aligned, Buffer},
+    gemm::{BLOCK_ROWS, Into, Packed, Rows},
     norm::{Moments, group_affine, layer_norm},
     pool::Parts,
+    strassen::{Linear, ROWS},
 };
 
 /// Floats between rows of a scratch matrix beyond its width: rows a power of two apart would share the
@@ -59,16 +60,16 @@ struct Affine {
 }
 
 struct Layer {
-    queries: Packed,
-    keys: Packed,
-    values: Packed,
-    out: Packed,
+    queries: Linear,
+    keys: Linear,
+    values: Linear,
+    out: Linear,
     norm_queries: Affine,
     /// Of the other branch's tokens; none where a branch attends to itself.
     norm_keys: Option<Affine>,
     norm_feed: Affine,
-    widen: Packed,
-    narrow: Packed,
+    /// Slices of the hidden values, and what each adds to the result, so that they stay in the second cache.
+    feed: Vec<(Linear, Linear)>,
     gamma_attention: Vec<f32>,
     gamma_feed: Vec<f32>,
     norm_out: Affine,
@@ -132,29 +133,78 @@ impl Layer {
     fn load(scope: &Scope<'_>, cross: bool, hyper: &Hyper) -> Result<Self, ModelError> {
         let (width, hidden) = (hyper.transformer_channels(), hyper.hidden_channels());
         let attention = scope.at(if cross { "cross_attn" } else { "self_attn" });
-        let part = |i: usize, name: &str| {
-            attention.packed(name, width, width, |raw| {
-                let weight = raw.get("in_proj_weight", &[3 * width, width])?;
-                let bias = raw.get("in_proj_bias", &[3 * width])?;
-                let weight = &weight[i * width * width..(i + 1) * width * width];
-                let bias = &bias[i * width..(i + 1) * width];
-                Ok(Packed::new(width, width, bias, |k, j| {
-                    weight[j * width + k]
-                }))
+        let (shape, bias_shape) = ([3 * width, width], [3 * width]);
+        let weight = attention.once("in_proj_weight", &shape);
+        let bias = attention.once("in_proj_bias", &bias_shape);
+        let projection = |i: usize, name: &str| {
+            attention.blocks(name, width, width, || {
+                Ok(Part {
+                    weight: weight.get()?,
+                    inputs: width,
+                    first: (i * width, 0),
+                    bias: &bias.get()?[i * width..(i + 1) * width],
+                })
             })
         };
+        let out = attention.at("out_proj");
+        let (shape, bias_shape) = ([width, width], [width]);
+        let (out_weight, out_bias) = (out.once("weight", &shape), out.once("bias", &bias_shape));
+        let slice = if hidden.is_multiple_of(width) {
+            width
+        } else {
+            hidden
+        };
+        let (linear1, linear2) = (scope.at("linear1"), scope.at("linear2"));
+        let (shape1, shape2, hidden_shape) = ([hidden, width], [width, hidden], [hidden]);
+        let (weight1, weight2) = (
+            linear1.once("weight", &shape1),
+            linear2.once("weight", &shape2),
+        );
+        let (bias1, bias2) = (
+            linear1.once("bias", &hidden_shape),
+            linear2.once("bias", &bias_shape),
+        );
+        let feed = (0..hidden)
+            .step_by(slice)
+            .map(|first| {
+                let name = format!("from{first}");
+                let widen = linear1.blocks(&name, width, slice, || {
+                    Ok(Part {
+                        weight: weight1.get()?,
+                        inputs: width,
+                        first: (first, 0),
+                        bias: &bias1.get()?[first..first + slice],
+                    })
+                })?;
+                let narrow = linear2.blocks(&name, slice, width, || {
+                    Ok(Part {
+                        weight: weight2.get()?,
+                        inputs: hidden,
+                        first: (0, first),
+                        bias: if first == 0 { bias2.get()? } else { &[] },
+                    })
+                })?;
+                Ok((widen, narrow))
+            })
+            .collect::<Result<_, ModelError>>()?;
         Ok(Self {
-            queries: part(0, "queries")?,
-            keys: part(1, "keys")?,
-            values: part(2, "values")?,
-            out: attention.at("out_proj").linear(width, width, 0)?,
+            queries: projection(0, "queries")?,
+            keys: projection(1, "keys")?,
+            values: projection(2, "values")?,
+            out: out.blocks("blocks", width, width, || {
+                Ok(Part {
+                    weight: out_weight.get()?,
+                    inputs: width,
+                    first: (0, 0),
+                    bias: out_bias.get()?,
+                })
+            })?,
             norm_queries: Affine::load(&scope.at("norm1"), width)?,
             norm_keys: cross
                 .then(|| Affine::load(&scope.at("norm2"), width))
                 .transpose()?,
             norm_feed: Affine::load(&scope.at(if cross { "norm3" } else { "norm2" }), width)?,
-            widen: scope.at("linear1").linear(width, hidden, 0)?,
-            narrow: scope.at("linear2").linear(hidden, width, 0)?,
+            feed,
             gamma_attention: scope.at("gamma_1").get("scale", &[width])?,
             gamma_feed: scope.at("gamma_2").get("scale", &[width])?,
             norm_out: Affine::load(&scope.at("norm_out"), width)?,
@@ -162,17 +212,11 @@ impl Layer {
     }
 
     fn bytes(&self) -> usize {
-        [
-            &self.queries,
-            &self.keys,
-            &self.values,
-            &self.out,
-            &self.widen,
-            &self.narrow,
-        ]
-        .iter()
-        .map(|p| p.bytes())
-        .sum()
+        [&self.queries, &self.keys, &self.values, &self.out]
+            .into_iter()
+            .chain(self.feed.iter().flat_map(|(widen, narrow)| [widen, narrow]))
+            .map(Linear::bytes)
+            .sum()
     }
 
     /// Keys and values of `tokens`, into `memory`.
@@ -185,18 +229,20 @@ impl Layer {
         let width = tokens.width;
         let norm = self.norm_keys.as_ref().unwrap_or(&self.norm_queries);
         {
-            let keys = Parts::new(&mut memory.keys, BLOCK_ROWS * width);
-            let values = Parts::new(&mut memory.values, BLOCK_ROWS * width);
-            context.run(tokens.count.div_ceil(BLOCK_ROWS), |i, scratch| {
+            let keys = Parts::new(&mut memory.keys, ROWS * width);
+            let values = Parts::new(&mut memory.values, ROWS * width);
+            context.run(tokens.count.div_ceil(ROWS), |i, scratch| {
                 let (keys, values) = (keys.take(i), values.take(i));
                 let count = keys.len() / width;
                 let stride = width + SKEW;
-                let x = &tokens.data[i * BLOCK_ROWS * width..][..count * width];
-                let normal = scratch.a.get(BLOCK_ROWS * stride);
+                let x = &tokens.data[i * ROWS * width..][..count * width];
+                let normal = scratch.a.get(ROWS * stride);
                 norm.rows(x, normal, stride);
-                let rows = Rows::plain(normal, width, stride);
-                self.keys.multiply(rows, count, keys, width);
-                self.values.multiply(rows, count, values, width);
+                for (layer, to) in [(&self.keys, keys), (&self.values, values)] {
+                    let blocks = &mut scratch.blocks;
+                    let rows = Rows::plain(normal, width, stride);
+                    layer.multiply_into(rows, count, to, width, Into::Replace, blocks);
+                }
             })?;
         }
         let (keys, values) = (&memory.keys, &memory.values);
@@ -224,10 +270,10 @@ impl Layer {
             .iter_mut()
             .map(|head| &*head.get_mut().unwrap_or_else(PoisonError::into_inner))
             .collect();
-        let blocks = count.div_ceil(BLOCK_ROWS);
+        let blocks = count.div_ceil(ROWS);
         let moments = Mutex::new(vec![Moments::default(); blocks]);
         {
-            let parts = Parts::new(&mut tokens.data, BLOCK_ROWS * width);
+            let parts = Parts::new(&mut tokens.data, ROWS * width);
             context.run(blocks, |i, scratch| {
                 let x = parts.take(i);
                 self.attend(x, &heads, scratch);
@@ -250,7 +296,7 @@ impl Layer {
             &mut gain,
             &mut shift,
         );
-        let parts = Parts::new(&mut tokens.data, BLOCK_ROWS * width);
+        let parts = Parts::new(&mut tokens.data, ROWS * width);
         context.run(blocks, |i, _| act::affine(parts.take(i), &gain, &shift))
     }
 
@@ -259,43 +305,23 @@ impl Layer {
         let width = self.queries.depth();
         let count = x.len() / width;
         let stride = width + SKEW;
-        let normal = scratch.a.get(2 * BLOCK_ROWS * stride);
-        let (normal, queries) = normal.split_at_mut(BLOCK_ROWS * stride);
+        let blocks = &mut scratch.blocks;
+        let normal = scratch.a.get(2 * ROWS * stride);
+        let (normal, queries) = normal.split_at_mut(ROWS * stride);
         self.norm_queries.rows(x, normal, stride);
+        let (rows, into) = (Rows::plain(normal, width, stride), Into::Replace);
         self.queries
-            .multiply(Rows::plain(normal, width, stride), count, queries, stride);
+            .multiply_into(rows, count, queries, stride, into, blocks);
         // The normalised tokens are needed no more: what the heads say takes their place.
         let said = normal;
-        let tokens = heads[0].keys.columns();
-        let score_stride = tokens.next_multiple_of(16) + SKEW;
-        let scores = scratch.b.get(BLOCK_ROWS * score_stride);
-        for (h, head) in heads.iter().enumerate() {
-            let size = head.keys.depth();
-            let rows = Rows {
-                start: h * size,
-                ..Rows::plain(queries, size, stride)
-            };
-            head.keys.multiply(rows, count, scores, score_stride);
-            let mut inverse = [0.0f32; BLOCK_ROWS];
-            for (row, inverse) in scores
-                .chunks_mut(score_stride)
-                .zip(&mut inverse)
-                .take(count)
-            {
-                *inverse = act::softmax_unscaled(&mut row[..tokens]);
-            }
-            let rows = Rows::plain(scores, tokens, score_stride);
-            head.values
-                .multiply(rows, count, &mut said[h * size..], stride);
-            for (row, inverse) in said.chunks_mut(stride).zip(&inverse).take(count) {
-                for x in &mut row[h * size..(h + 1) * size] {
-                    *x *= inverse;
-                }
-            }
+        for first in (0..count).step_by(BLOCK_ROWS) {
+            let count = BLOCK_ROWS.min(count - first);
+            let (queries, said) = (&queries[first * stride..], &mut said[first * stride..]);
+            ask(heads, queries, count, stride, said, &mut scratch.b);
         }
-        let y = scratch.c.get(BLOCK_ROWS * width);
-        self.out
-            .multiply(Rows::plain(said, width, stride), count, y, width);
+        let y = scratch.c.get(ROWS * width);
+        let rows = Rows::plain(said, width, stride);
+        self.out.multiply_into(rows, count, y, width, into, blocks);
         for (x, y) in x.chunks_exact_mut(width).zip(y.chunks_exact(width)) {
             act::scaled_onto(y, &self.gamma_attention, x);
         }
@@ -303,22 +329,68 @@ impl Layer {
 
     /// The feed-forward half of a block of tokens, with its residual.
     fn feed(&self, x: &mut [f32], scratch: &mut Scratch) {
-        let (width, hidden) = (self.widen.depth(), self.widen.columns());
+        let width = self.queries.depth();
         let count = x.len() / width;
-        let (stride, hidden_stride) = (width + SKEW, hidden.next_multiple_of(16) + SKEW);
-        let normal = scratch.a.get(BLOCK_ROWS * stride);
+        let stride = width + SKEW;
+        let blocks = &mut scratch.blocks;
+        let normal = scratch.a.get(ROWS * stride);
         self.norm_feed.rows(x, normal, stride);
-        let h = scratch.b.get(BLOCK_ROWS * hidden_stride);
-        self.widen
-            .multiply(Rows::plain(normal, width, stride), count, h, hidden_stride);
-        for row in h.chunks_mut(hidden_stride).take(count) {
-            act::gelu(&mut row[..hidden]);
+        let y = scratch.c.get(ROWS * width);
+        let mut into = Into::Replace;
+        for (widen, narrow) in &self.feed {
+            let slice = widen.columns();
+            let h_stride = slice.next_multiple_of(16) + SKEW;
+            let h = scratch.b.get(ROWS * h_stride);
+            let rows = Rows::plain(normal, width, stride);
+            widen.multiply_into(rows, count, h, h_stride, Into::Replace, blocks);
+            for row in h.chunks_mut(h_stride).take(count) {
+                act::gelu(&mut row[..slice]);
+            }
+            let rows = Rows::plain(h, slice, h_stride);
+            narrow.multiply_into(rows, count, y, width, into, blocks);
+            into = Into::Add;
         }
-        let y = scratch.c.get(BLOCK_ROWS * width);
-        self.narrow
-            .multiply(Rows::plain(h, hidden, hidden_stride), count, y, width);
         for (x, y) in x.chunks_exact_mut(width).zip(y.chunks_exact(width)) {
             act::scaled_onto(y, &self.gamma_feed, x);
+        }
+    }
+}
+
+/// What all heads say to `count` queries, at most [`BLOCK_ROWS`]: the scores of so many stay in the second cache.
+/// Rows of `queries` and `said` are `stride` apart.
+fn ask(
+    heads: &[&Head],
+    queries: &[f32],
+    count: usize,
+    stride: usize,
+    said: &mut [f32],
+    scores: &mut Buffer,
+) {
+    let tokens = heads[0].keys.columns();
+    let score_stride = tokens.next_multiple_of(16) + SKEW;
+    let scores = scores.get(BLOCK_ROWS * score_stride);
+    for (h, head) in heads.iter().enumerate() {
+        let size = head.keys.depth();
+        let rows = Rows {
+            start: h * size,
+            ..Rows::plain(queries, size, stride)
+        };
+        head.keys.multiply(rows, count, scores, score_stride);
+        let mut inverse = [0.0f32; BLOCK_ROWS];
+        for (row, inverse) in scores
+            .chunks_mut(score_stride)
+            .zip(&mut inverse)
+            .take(count)
+        {
+            *inverse = act::softmax_unscaled(&mut row[..tokens]);
+        }
+        let rows = Rows::plain(scores, tokens, score_stride);
+        head.values
+            .multiply(rows, count, &mut said[h * size..], stride);
+        for (row, inverse) in said.chunks_mut(stride).zip(&inverse).take(count) {
+            for x in &mut row[h * size..(h + 1) * size] {
+                *x *= inverse;
+            }
         }
     }
 }

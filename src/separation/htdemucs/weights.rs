@@ -1,8 +1,13 @@
 // [worker] How a network's tensors become packed layers.
 
+use std::cell::OnceCell;
+
 use super::ModelError;
 use crate::{
-    dense::gemm::Packed,
+    dense::{
+        gemm::Packed,
+        strassen::{self, Linear, Strassen},
+    },
     models::tensors::{self, Tensors},
 };
 
@@ -65,12 +70,64 @@ impl<'a> Scope<'a> {
         if let Some(kept) = tensors::kept(self.weights, &name, depth, columns) {
             return Ok(kept);
         }
-        let made = make(&Self {
-            weights: self.weights.raw().unwrap_or(self.weights),
-            prefix: self.prefix.clone(),
-        })?;
+        let made = make(&self.unkept())?;
         tensors::keep(self.weights, &name, &made);
         Ok(made)
+    }
+
+    /// Tensor `name`, of this shape, when a layer asks that wasn't kept.
+    pub fn once<'b>(&self, name: &'b str, shape: &'b [usize]) -> Once<'a, 'b> {
+        Once {
+            scope: self.unkept(),
+            name,
+            shape,
+            values: OnceCell::new(),
+        }
+    }
+
+    /// The tensors as the file has them.
+    fn unkept(&self) -> Self {
+        Self {
+            weights: self.weights.raw().unwrap_or(self.weights),
+            prefix: self.prefix.clone(),
+        }
+    }
+
+    /// A linear layer by blocks where that is faster, kept as `name`. `part` is what it is made of.
+    pub fn blocks<'b>(
+        &self,
+        name: &str,
+        depth: usize,
+        columns: usize,
+        part: impl Fn() -> Result<Part<'b>, ModelError>,
+    ) -> Result<Linear, ModelError> {
+        if !strassen::fits(depth, columns) {
+            let whole = self.packed(name, depth, columns, |_| {
+                let part = part()?;
+                Ok(Packed::new(depth, columns, part.bias, |k, j| {
+                    part.weight(k, j)
+                }))
+            })?;
+            return Ok(Linear::Whole(whole));
+        }
+        let (half_depth, half) = strassen::part_size(depth, columns);
+        let product = |i: usize| {
+            self.packed(&format!("{name}.product{i}"), half_depth, half, |_| {
+                let part = part()?;
+                Ok(strassen::part(i, depth, columns, part.bias, |k, j| {
+                    part.weight(k, j)
+                }))
+            })
+        };
+        Ok(Linear::Blocks(Box::new(Strassen::new([
+            product(0)?,
+            product(1)?,
+            product(2)?,
+            product(3)?,
+            product(4)?,
+            product(5)?,
+            product(6)?,
+        ]))))
     }
 
     /// A linear layer `[outputs, inputs]`, or a convolution of one tap with `ones` trailing axes of 1.
@@ -126,5 +183,43 @@ impl<'a> Scope<'a> {
                 weight[(input * outputs + output) * 2 * stride + tap]
             }))
         })
+    }
+}
+
+/// A tensor that is read at most once.
+pub struct Once<'a, 'b> {
+    scope: Scope<'a>,
+    name: &'b str,
+    shape: &'b [usize],
+    values: OnceCell<Vec<f32>>,
+}
+
+impl Once<'_, '_> {
+    /// See [`Scope::get`].
+    pub fn get(&self) -> Result<&[f32], ModelError> {
+        if self.values.get().is_none() {
+            let values = self.scope.get(self.name, self.shape)?;
+            // Nobody else can have set it meanwhile: it isn't shared between threads.
+            let _ = self.values.set(values);
+        }
+        Ok(self.values.get().map_or(&[], Vec::as_slice))
+    }
+}
+
+/// A part of a linear layer's weight `[outputs, inputs]`, and its bias.
+pub struct Part<'a> {
+    /// The whole weight, and how many inputs it has.
+    pub weight: &'a [f32],
+    pub inputs: usize,
+    /// First output and first input of the part.
+    pub first: (usize, usize),
+    /// Of the part's outputs, or none.
+    pub bias: &'a [f32],
+}
+
+impl Part<'_> {
+    fn weight(&self, input: usize, output: usize) -> f32 {
+        let (first_output, first_input) = self.first;
+        self.weight[(first_output + output) * self.inputs + first_input + input]
     }
 }

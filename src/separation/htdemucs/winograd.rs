@@ -4,13 +4,10 @@
 // needed otherwise (Lavin & Gray, "Fast algorithms for convolutional neural networks", CVPR 2016). Only time
 // is transformed; bins are taps of the products. The transform's own additions are a hundredth of the work.
 
-use super::{
-    ModelError,
-    weights::Scope,
-    work::{Buffer, Scratch},
-};
+use super::{ModelError, weights::Scope, work::Scratch};
 use crate::dense::{
     act::{self, dispatched},
+    aligned::Buffer,
     gemm::{Packed, Rows},
 };
 

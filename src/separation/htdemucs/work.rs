@@ -1,7 +1,7 @@
 // [worker] What a pass of the network works with: threads, the cancel switch, scratch, padded planes.
 
 use crate::dense::{
-    aligned::Aligned,
+    aligned::{Aligned, Buffer},
     pool::{PerWorker, Pool},
 };
 
@@ -47,25 +47,8 @@ pub struct Scratch {
     pub b: Buffer,
     pub c: Buffer,
     pub d: Buffer,
-}
-
-/// A buffer that grows and is never shrunk.
-pub struct Buffer(Aligned);
-
-impl Default for Buffer {
-    fn default() -> Self {
-        Self(Aligned::zeroed(0))
-    }
-}
-
-impl Buffer {
-    /// `len` floats of any value.
-    pub fn get(&mut self, len: usize) -> &mut [f32] {
-        if self.0.len() < len {
-            self.0 = Aligned::zeroed(len);
-        }
-        &mut self.0[..len]
-    }
+    /// Of products by blocks.
+    pub blocks: Buffer,
 }
 
 /// `[rows][frames][channels]` with [`PAD`] zero rows and zero frames on every side.
