@@ -2,6 +2,7 @@
 //! stereo float32 at 44.1 kHz, stems one after the other. Prints seconds and memory as JSON.
 //! `load MODEL`: opens that file's network three times instead and prints the seconds of each. What is made of it is
 //! kept in `cache` beside it, so that a first opening is one only where that folder is missing.
+//! `cancel MODEL INPUT`: cancels a second after the network has begun, five times, and prints how long it went on.
 
 #[path = "../benches/peers/usage.rs"]
 mod usage;
@@ -10,7 +11,8 @@ use std::{
     error::Error,
     fs,
     path::{Path, PathBuf},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use uncook::{
@@ -38,6 +40,45 @@ fn load(model: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+fn read(input: &Path) -> Result<AudioBuffer, Box<dyn Error>> {
+    let samples: Vec<f32> = fs::read(input)?
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect();
+    let (left, right) = samples.split_at(samples.len() / 2);
+    Ok(AudioBuffer::new(
+        vec![left.to_vec(), right.to_vec()],
+        44_100,
+    ))
+}
+
+fn cancel(model: &Path, input: &Path) -> Result<(), Box<dyn Error>> {
+    let mix = read(input)?;
+    for _ in 0..5 {
+        let separator = HtDemucs::open("peer", &[model.to_owned()], Settings::default())?;
+        // The network is opened with the first segment; the second finds it open.
+        let opened = mix.slice(0, 1000);
+        separator.sources_of(&opened, &NoShelf, &Progress::new())?;
+        let progress = Progress::new();
+        let (ended, cancelled) = thread::scope(|scope| {
+            let job = scope.spawn(|| {
+                let stopped = separator.sources_of(&mix, &NoShelf, &progress).is_err();
+                (stopped, Instant::now())
+            });
+            thread::sleep(Duration::from_secs(1));
+            let cancelled = Instant::now();
+            progress.cancel();
+            (job.join(), cancelled)
+        });
+        let (stopped, ended) = ended.map_err(|_| "the pass panicked")?;
+        if !stopped {
+            return Err("the pass ended before it was cancelled: a longer INPUT is needed".into());
+        }
+        println!("{:.3} s", (ended - cancelled).as_secs_f64());
+    }
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     settle();
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -46,15 +87,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     {
         return load(Path::new(model));
     }
+    if let [command, model, input] = args.as_slice()
+        && command == "cancel"
+    {
+        return cancel(Path::new(model), Path::new(input));
+    }
     let [model, input, output, threads] = args.as_slice() else {
-        return Err("MODEL INPUT OUTPUT THREADS, or load MODEL".into());
+        return Err("MODEL INPUT OUTPUT THREADS, load MODEL or cancel MODEL INPUT".into());
     };
-    let samples: Vec<f32> = fs::read(input)?
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect();
-    let (left, right) = samples.split_at(samples.len() / 2);
-    let mix = AudioBuffer::new(vec![left.to_vec(), right.to_vec()], 44_100);
+    let mix = read(Path::new(input))?;
     let settings = Settings {
         threads: threads.parse()?,
         ..Settings::default()
