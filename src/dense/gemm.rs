@@ -412,10 +412,11 @@ fn pick(kernels: &[(usize, Kernel, Kernel)], left: usize, wide: bool) -> (usize,
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn values(n: usize, seed: u32) -> Vec<f32> {
+    /// `n` numbers from -1 to 1, others for each seed.
+    pub fn values(n: usize, seed: u32) -> Vec<f32> {
         let mut state = seed;
         (0..n)
             .map(|_| {

@@ -328,16 +328,7 @@ fn onto(a: &[f32], stride: usize, to: &mut [f32], to_stride: usize, [rows, width
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn values(n: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        (0..n)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / 8_388_608.0 - 1.0
-            })
-            .collect()
-    }
+    use crate::dense::gemm::tests::values;
 
     /// Against sums in double precision: odd and even numbers of rows, more than a block, onto what was there, and
     /// what lies between the rows is left alone.
