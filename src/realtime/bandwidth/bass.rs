@@ -41,7 +41,7 @@ const SPREAD: Spread = Spread {
 /// the highs' odds for a low-pass are above `MICROPHONE`. One that is undone stays until its odds are `RELEASED`
 /// lower than that and the highs' are half.
 const ALONE: f64 = 9.0;
-const TOGETHER: f64 = 1.0;
+const TOGETHER: f64 = 0.0;
 const MICROPHONE: f64 = 12.0;
 const RELEASED: f64 = 6.0;
 /// Lowest frequency restored, Hz, and largest boost, dB.

@@ -58,7 +58,11 @@ const SECTIONS: usize = 3;
 
 /// Loss of a low-pass in dB, a positive number, at `at` Hz, as a bilinear transform makes it for
 /// `sample_rate`: phones filter digitally, and [`inverse`] has to be its mirror image up to Nyquist.
+/// Order 0 stands for a codec's cut: all is lost above the corner.
 pub fn loss_db(low_pass: Butterworth, at: f64, sample_rate: f64) -> f64 {
+    if low_pass.order == 0 {
+        return if at > low_pass.hz { SPREAD.most } else { 0.0 };
+    }
     let ratio = warp(at, sample_rate) / warp(low_pass.hz, sample_rate);
     butterworth_loss_db(ratio, low_pass.order)
 }
@@ -101,7 +105,8 @@ pub fn missing_db(db: impl Fn(usize) -> f64) -> [f64; HIGHS] {
 
 /// A search for low-passes over what [`missing_db`] gives.
 pub fn search(sample_rate: f64) -> FilterSearch {
-    let list = filters(7000.0, 1.2, 24, &[2, 3, 4, 6]);
+    let mut list = filters(7000.0, 1.2, 24, &[2, 3, 4, 6]);
+    list.extend(filters(7000.0, 1.5, 24, &[0]));
     let loss = |filter: Butterworth, hz| loss_db(filter, hz, sample_rate).min(SPREAD.most);
     FilterSearch::new(&highs_hz(), &SPREAD, list, loss)
 }
@@ -140,8 +145,11 @@ impl HighSpectrum {
     }
 }
 
-/// Sections that raise what `low_pass` lowered, by at most `MOST_DB`.
+/// Sections that raise what `low_pass` lowered, by at most `MOST_DB`; what a codec cut off can't be raised.
 pub fn inverse(low_pass: Butterworth, sample_rate: f64) -> [Coefficients; SECTIONS] {
+    if low_pass.order == 0 {
+        return [Coefficients::IDENTITY; SECTIONS];
+    }
     let order = f64::from(low_pass.order);
     let w0 = warp(low_pass.hz, sample_rate);
     let w1 = w0 * 10f64.powf(MOST_DB / (20.0 * order));
