@@ -27,11 +27,15 @@ pub struct Spread {
 pub struct Butterworth {
     /// Corner, Hz.
     pub hz: f64,
+    /// 0 stands for a cut that leaves nothing.
     pub order: u8,
 }
 
 /// Frames that count half: the frames of one song resemble each other.
 const HALF_FRAMES: f64 = 5.0;
+
+/// Share of the probability from which a cut without a slope (order 0) is believed: a slope can be undone.
+const SURE_CUT: f64 = 0.999;
 
 /// Weighs filters from a list, and none, against a spectrum.
 pub struct FilterSearch {
@@ -130,9 +134,11 @@ impl FilterSearch {
         let share = |order| of(order).map(|(_, w)| w).sum::<f64>();
         let order = match order {
             Some(order) => order,
+            None if share(0) > SURE_CUT => 0,
             None => {
                 let orders = self.filters.iter().map(|filter| filter.order);
-                orders.max_by(|&a, &b| share(a).total_cmp(&share(b)))?
+                let slopes = orders.filter(|&order| order > 0);
+                slopes.max_by(|&a, &b| share(a).total_cmp(&share(b)))?
             }
         };
         let total = share(order);

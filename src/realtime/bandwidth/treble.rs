@@ -37,8 +37,8 @@ const SPREAD: Spread = Spread {
     most: 40.0,
 };
 /// Logarithm of the odds for a low-pass from which it is undone, and down to which it stays so.
-const FOUND: f64 = 12.0;
-const RELEASED: f64 = 6.0;
+const FOUND: f64 = 8.0;
+const RELEASED: f64 = 4.0;
 /// Largest boost of what is there, dB.
 const MOST_DB: f64 = 24.0;
 /// A band this far below average after the boost counts as empty, dB.
