@@ -214,6 +214,62 @@ fn lows_behind_a_high_pass_come_back_and_lows_that_are_there_stay() {
 }
 
 #[test]
+fn inverses_mirror_filters_of_every_order() {
+    use uncook::realtime::bandwidth::{bass, filter::Butterworth, treble};
+    let response = |sections: &[Coefficients], hz: f64| -> f64 {
+        sections.iter().map(|c| c.gain_db(hz, RATE)).sum()
+    };
+    for order in [2, 3, 4] {
+        let filter = Butterworth { hz: 180.0, order };
+        for hz in [90.0, 120.0, 180.0, 300.0, 2000.0] {
+            let loss = bass::loss_db(filter, hz);
+            let left = loss - response(&bass::inverse(filter, RATE), hz);
+            assert!(
+                (-0.2..2.5).contains(&left),
+                "high-pass {order}, {hz} Hz: {left}"
+            );
+        }
+    }
+    for order in [2, 3, 4, 6] {
+        let filter = Butterworth { hz: 9000.0, order };
+        for hz in [500.0, 4000.0, 9000.0, 11_000.0] {
+            let loss = treble::loss_db(filter, hz, RATE);
+            let left = loss - response(&treble::inverse(filter, RATE), hz);
+            assert!(
+                (-0.2..2.5).contains(&left),
+                "low-pass {order}, {hz} Hz: {left}"
+            );
+        }
+    }
+}
+
+#[test]
+fn lows_and_highs_together_tell_a_microphone_sooner_than_lows_alone() {
+    let song = average_music(8.0, RATE, 11, |_| 0.0);
+    let thin = filtered(&song, &microphone_high_pass(180.0, RATE));
+    let low_pass = [0.541_196, 1.306_563].map(|q| Coefficients::low_pass(9000.0, q, RATE));
+    let heard = filtered(&thin, &low_pass);
+    let found_at = |x: &[f32]| {
+        let mut stage = BassRestorer::live(RATE, 1);
+        let mut heard = 0;
+        for block in x.chunks(480) {
+            stage.process(&mut [&mut block.to_vec()]);
+            heard += block.len();
+            if stage.found().is_some() {
+                return heard as f64 / RATE;
+            }
+        }
+        f64::INFINITY
+    };
+    let (alone, both) = (found_at(&thin), found_at(&heard));
+    assert!((1.4..2.5).contains(&alone), "{alone} s");
+    assert!((0.3..0.9).contains(&both), "{both} s");
+    // Highs that are gone say nothing of lows that are there.
+    let dull = filtered(&song, &low_pass);
+    assert_eq!(found_at(&dull), f64::INFINITY);
+}
+
+#[test]
 fn highs_behind_a_low_pass_come_back_and_highs_that_are_there_stay() {
     let progress = Progress::new();
     for (rate, seed) in [(44_100.0, 2), (48_000.0, 3)] {

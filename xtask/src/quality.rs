@@ -331,18 +331,7 @@ fn preset_rows(
             .map(|y| Some(metrics::distance::si_sdr_db(reference, y.channels.first()?)? - before?));
         table.add(&song.name, row, "dB ΔSI-SDR", gain);
     } else if row == "mic" {
-        let rate = damaged.sample_rate;
-        for (name, repair, low, high) in [
-            ("mic, lows", Repair::Bass, 25.0, 150.0),
-            ("mic, highs", Repair::Treble, 8_000.0, 20_000.0),
-        ] {
-            let repaired = repair.both(damaged);
-            let distance = [&repaired.offline, &repaired.live].map(|y| {
-                let y = y.channels.first()?;
-                metrics::distance::log_spectral_distance_db(dry, y, rate, low, high).map(|d| -d)
-            });
-            table.add(&song.name, name, "−dB log-spectral distance", distance);
-        }
+        microphone_rows(song, table, row, dry, damaged);
     } else if row.starts_with("gig") && !row.ends_with("nooverload") {
         let repaired = Repair::Everything.both(damaged);
         let matched = |y: &[f32]| {
@@ -391,6 +380,26 @@ fn detector_rows(
         }
     }
     Ok(())
+}
+
+/// Distance from the music in front of a microphone, at both ends of the spectrum.
+fn microphone_rows(song: &Song, table: &mut Table, row: &str, dry: &[f32], damaged: &AudioBuffer) {
+    let unit = "−dB log-spectral distance";
+    for (end, repair, low, high) in [
+        ("lows", Repair::Bass, 25.0, 150.0),
+        ("highs", Repair::Treble, 8_000.0, 20_000.0),
+    ] {
+        let distance = |y: &AudioBuffer| {
+            let (y, rate) = (y.channels.first()?, y.sample_rate);
+            metrics::distance::log_spectral_distance_db(dry, y, rate, low, high).map(|d| -d)
+        };
+        let repaired = repair.both(damaged);
+        let repaired = [&repaired.offline, &repaired.live].map(distance);
+        table.add(&song.name, &format!("{row}, {end}"), unit, repaired);
+        let untouched = [distance(damaged); 2];
+        let name = format!("{row}, {end}, untouched");
+        table.add(&song.name, &name, unit, untouched);
+    }
 }
 
 /// SDR inside a dropout, by its length.
@@ -461,6 +470,12 @@ fn made(song: &Song, table: &mut Table) {
             let gain = [&repaired.offline, &repaired.live]
                 .map(|y| Some(metrics::distance::si_sdr_db(&mono, y.channels.first()?)? - before?));
             table.add(&song.name, name, "dB ΔSI-SDR", gain);
+        }
+    }
+    if table.wants("made mic") {
+        for heard in damage::microphones(&mono, rate) {
+            let dry = &mono[heard.start..heard.start + heard.damaged.frames()];
+            microphone_rows(song, table, "made mic", dry, &heard.damaged);
         }
     }
     if table.wants("dropout") {

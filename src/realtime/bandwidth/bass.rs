@@ -4,150 +4,127 @@
 //! are the bass guitar's own fundamentals in their own phase, which no synthesis can match. The
 //! inverse is a Linkwitz transform (S. Linkwitz 1978): zeros where the high-pass has its poles, poles moved
 //! down to the lowest frequency worth having.
-//! Lows that are gone altogether stay gone here.
+//! Lows that are gone altogether stay gone here. Lows alone tell a filter from an introduction without bass only
+//! after a while; where the highs went through a low-pass, too, it was a microphone, and that is soon clear.
 
-use super::super::{
-    eq::{
-        biquad::{Coefficients, State},
-        spectrum::{LongTermSpectrum, music_density_db},
+use super::{
+    super::{
+        eq::{
+            biquad::{Coefficients, State},
+            spectrum::{LongTermSpectrum, music_density_db},
+        },
+        stage::{MAX_CHANNELS, RAMP_SECONDS, Ramp, Stage},
+        stft::{add_difference, clean, frame_length},
     },
-    stage::{MAX_CHANNELS, RAMP_SECONDS, Ramp, Stage},
-    stft::{add_difference, clean, frame_length},
+    filter::{Butterworth, FilterSearch, Spread, filters},
+    treble,
 };
 
-/// Bands of the fit in Hz: lows, then the reference that no microphone loses.
+/// Bands in Hz: lows; the reference that no microphone loses; two that only bound their neighbours; highs.
 const LOWS_HZ: [f64; LOWS] = [50.0, 63.0, 80.0, 100.0, 126.0, 159.0, 200.0, 252.0];
 const LOWS: usize = 8;
-const REFERENCE_HZ: [f64; 6] = [318.0, 400.0, 504.0, 635.0, 800.0, 1008.0];
-/// Loss at 50–100 Hz below which the lows count as present, dB: songs differ by that much.
-const PRESENT_DB: f64 = 10.0;
-/// A filter that is engaged stays until the loss falls below this, dB.
-const RELEASED_DB: f64 = 7.0;
-/// The fit may miss the measured loss by this much (root mean square, dB).
-const MOST_MISFIT_DB: f64 = 5.0;
+const REFERENCE_HZ: [f64; REFERENCES] = [318.0, 400.0, 504.0, 635.0, 800.0, 1008.0];
+const REFERENCES: usize = 6;
+const BETWEEN_HZ: [f64; BETWEEN] = [1270.0, 4490.0];
+const BETWEEN: usize = 2;
+const BANDS: usize = LOWS + REFERENCES + BETWEEN + treble::HIGHS;
+/// How the lows of songs stray from the average.
+const SPREAD: Spread = Spread {
+    level: 5.0,
+    tilt: 4.0,
+    bend: 2.0,
+    octaves: 0.5,
+    error: 1.5,
+    most: 50.0,
+};
+/// Logarithm of the odds for a high-pass from which it is undone: where the lows alone speak for it, and where
+/// the highs' odds for a low-pass are above `MICROPHONE`. One that is undone stays until its odds are `RELEASED`
+/// lower than that and the highs' are half.
+const ALONE: f64 = 9.0;
+const TOGETHER: f64 = 0.0;
+const MICROPHONE: f64 = 12.0;
+const RELEASED: f64 = 6.0;
 /// Lowest frequency restored, Hz, and largest boost, dB.
-const LOWEST_HZ: f64 = 38.0;
-const MOST_DB: f64 = 24.0;
-/// Share of the fitted loss that is given back: the fit is an estimate, too much booms.
-const SHARE: f64 = 0.85;
+const LOWEST_HZ: f64 = 32.0;
+const MOST_DB: f64 = 32.0;
 const MEMORY_SECONDS: f64 = 20.0;
-const FIRST_SECONDS: f64 = 1.5;
-/// Time constants of the boost's fade, seconds, and steps of its filter, samples.
-const FADE_SECONDS: f64 = 0.3;
+/// Time after which both ends of the spectrum, and the lows alone, are judged.
+const FIRST_SECONDS: f64 = 0.35;
+const ALONE_SECONDS: f64 = 1.5;
+/// Time of the boost's fade.
+const FADE_SECONDS: f64 = 0.15;
 
-/// The high-pass found in a spectrum.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct HighPass {
-    /// Corner, Hz.
-    pub hz: f64,
-    /// Butterworth order, 2 or 3.
-    pub order: u8,
+/// Loss of a high-pass in dB, a positive number, at `at` Hz.
+pub fn loss_db(high_pass: Butterworth, at: f64) -> f64 {
+    10.0 * (1.0 + (high_pass.hz / at).powi(2 * i32::from(high_pass.order))).log10()
 }
 
-impl HighPass {
-    /// Loss in dB at `at` Hz, a positive number.
-    pub fn loss_db(&self, at: f64) -> f64 {
-        10.0 * (1.0 + (self.hz / at).powi(2 * i32::from(self.order))).log10()
-    }
-}
-
-/// Density of the lows and of the reference in dB, bands as documented at their constants.
+/// What the bands of a spectrum lack.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LowSpectrum {
-    pub lows: [f64; LOWS],
-    pub reference: f64,
+    /// How much lower than in average music of the same middle each low band is, dB.
+    pub missing_db: [f64; LOWS],
+    /// The same of the highs; `None` where the sample rate has no room for them.
+    pub highs: Option<[f64; treble::HIGHS]>,
+    /// Frames that were averaged.
+    pub frames: u32,
 }
 
 /// Centers for a [`LongTermSpectrum`] that [`LowSpectrum::read`] understands.
-pub fn centers_hz() -> [f64; LOWS + 6] {
-    std::array::from_fn(|i| {
-        if i < LOWS {
-            LOWS_HZ[i]
-        } else {
-            REFERENCE_HZ[i - LOWS]
-        }
-    })
+pub fn centers_hz() -> [f64; BANDS] {
+    let mut centers = [0.0; BANDS];
+    let all = LOWS_HZ
+        .into_iter()
+        .chain(REFERENCE_HZ)
+        .chain(BETWEEN_HZ)
+        .chain(treble::highs_hz());
+    for (slot, hz) in centers.iter_mut().zip(all) {
+        *slot = hz;
+    }
+    centers
 }
 
 impl LowSpectrum {
-    /// Reads a spectrum over [`centers_hz`].
-    pub fn read(spectrum: &LongTermSpectrum) -> Self {
+    /// Reads a spectrum over [`centers_hz`] at `sample_rate` Hz.
+    pub fn read(spectrum: &LongTermSpectrum, sample_rate: f64) -> Self {
         let reference = REFERENCE_HZ
             .iter()
             .enumerate()
             .map(|(i, &hz)| spectrum.db(LOWS + i) - music_density_db(hz))
             .sum::<f64>()
-            / REFERENCE_HZ.len() as f64;
+            / REFERENCES as f64;
+        let missing_db =
+            std::array::from_fn(|i| music_density_db(LOWS_HZ[i]) + reference - spectrum.db(i));
+        let first = LOWS + REFERENCES + BETWEEN;
         Self {
-            lows: std::array::from_fn(|i| spectrum.db(i)),
-            reference,
+            missing_db,
+            highs: (sample_rate >= treble::LEAST_RATE)
+                .then(|| treble::missing_db(|i| spectrum.db(first + i))),
+            frames: spectrum.frames(),
         }
-    }
-
-    /// How much lower than in average music each low band is, dB.
-    pub fn missing_db(&self) -> [f64; LOWS] {
-        std::array::from_fn(|i| music_density_db(LOWS_HZ[i]) + self.reference - self.lows[i])
-    }
-
-    /// Mean of what is missing at 50–100 Hz, dB.
-    pub fn loss_db(&self) -> f64 {
-        self.missing_db()[..4].iter().sum::<f64>() / 4.0
-    }
-
-    /// The high-pass that explains what is missing best, if one does: the loss has to grow towards the
-    /// lows as a filter's does, which a song without bass (flat loss, then nothing) does not show.
-    pub fn high_pass(&self, least_db: f64) -> Option<HighPass> {
-        let missing = self.missing_db();
-        if self.loss_db() < least_db {
-            return None;
-        }
-        let mut best: Option<(f64, HighPass)> = None;
-        for order in [2, 3] {
-            for step in 0..40 {
-                let hz = 70.0 * 2f64.powf(f64::from(step) * 2.2 / 39.0);
-                let candidate = HighPass { hz, order };
-                // Leave the song an offset of its own: bass-shy or bass-heavy by up to 4 dB.
-                let mean = (0..LOWS)
-                    .map(|i| missing[i] - candidate.loss_db(LOWS_HZ[i]))
-                    .sum::<f64>()
-                    / LOWS as f64;
-                let offset = mean.clamp(-4.0, 4.0);
-                let misfit = ((0..LOWS)
-                    .map(|i| (missing[i] - candidate.loss_db(LOWS_HZ[i]) - offset).powi(2))
-                    .sum::<f64>()
-                    / LOWS as f64)
-                    .sqrt();
-                if best.is_none_or(|(least, _)| misfit < least) {
-                    best = Some((misfit, candidate));
-                }
-            }
-        }
-        best.filter(|(misfit, _)| *misfit < MOST_MISFIT_DB)
-            .map(|(_, found)| found)
     }
 }
 
 /// Linkwitz sections that raise what `high_pass` lowered, down to `LOWEST_HZ` and by at most
 /// `MOST_DB`.
-pub fn inverse(high_pass: HighPass, sample_rate: f64) -> [Coefficients; 2] {
+pub fn inverse(high_pass: Butterworth, sample_rate: f64) -> [Coefficients; 2] {
     let order = f64::from(high_pass.order);
     let from = high_pass.hz.max(LOWEST_HZ);
-    // The boost at DC is 20·order·log10(from / to); SHARE shrinks it in dB.
-    let wanted = (20.0 * order * (from / LOWEST_HZ).log10() * SHARE).min(MOST_DB);
+    // The boost at DC is 20·order·log10(from / to).
+    let wanted = (20.0 * order * (from / LOWEST_HZ).log10()).min(MOST_DB);
     let to = from / 10f64.powf(wanted / (20.0 * order));
-    // Butterworth: order 2 has Q = 1/√2; order 3 has Q = 1 and a first-order section.
-    let q = if high_pass.order == 2 {
-        0.5f64.sqrt()
-    } else {
-        1.0
-    };
-    let second = move_poles(from, to, q, sample_rate);
-    let first = if high_pass.order == 3 {
-        move_pole(from, to, sample_rate)
-    } else {
-        Coefficients::IDENTITY
-    };
-    [second, first]
+    // Butterworth: order 3 has a pair with Q = 1 and a first-order section.
+    match high_pass.order {
+        2 => [
+            move_poles(from, to, 0.5f64.sqrt(), sample_rate),
+            Coefficients::IDENTITY,
+        ],
+        3 => [
+            move_poles(from, to, 1.0, sample_rate),
+            move_pole(from, to, sample_rate),
+        ],
+        _ => [0.541_196, 1.306_563].map(|q| move_poles(from, to, q, sample_rate)),
+    }
 }
 
 /// (s² + ω₀/Q s + ω₀²) / (s² + ω₁/Q s + ω₁²) by the bilinear transform with both ends prewarped.
@@ -187,8 +164,12 @@ struct Lane {
 pub struct BassRestorer {
     sample_rate: f64,
     spectrum: LongTermSpectrum,
+    search: FilterSearch,
+    highs: FilterSearch,
+    /// Frames after which both ends, and the lows alone, are judged.
     first_frames: u32,
-    found: Option<HighPass>,
+    alone_frames: u32,
+    found: Option<Butterworth>,
     coefficients: [Coefficients; 2],
     lanes: Vec<Lane>,
     intensity: Ramp,
@@ -200,10 +181,14 @@ impl BassRestorer {
     pub fn live(sample_rate: f64, channels: usize) -> Self {
         let phase = 2 * frame_length(sample_rate);
         let spectrum = LongTermSpectrum::new(sample_rate, &centers_hz(), MEMORY_SECONDS, phase);
+        let frames = |seconds| (seconds * sample_rate / spectrum.frame_samples() as f64) as u32;
+        let list = filters(70.0, 2.25, 24, &[2, 3, 4]);
         Self {
             sample_rate,
-            first_frames: ((FIRST_SECONDS * sample_rate / spectrum.frame_samples() as f64) as u32)
-                .max(2),
+            search: FilterSearch::new(&LOWS_HZ, &SPREAD, list, loss_db),
+            highs: treble::search(sample_rate),
+            first_frames: frames(FIRST_SECONDS).max(2),
+            alone_frames: frames(ALONE_SECONDS).max(2),
             spectrum,
             found: None,
             coefficients: [Coefficients::IDENTITY; 2],
@@ -217,44 +202,48 @@ impl BassRestorer {
     pub fn learned(lows: LowSpectrum, sample_rate: f64, channels: usize) -> Self {
         let mut stage = Self::live(sample_rate, channels);
         stage.first_frames = u32::MAX;
+        stage.alone_frames = 0;
         stage.follow(lows);
         stage.fade.settle();
         stage
     }
 
     /// The high-pass being undone.
-    pub fn found(&self) -> Option<HighPass> {
+    pub fn found(&self) -> Option<Butterworth> {
         self.found
     }
 
     fn judge(&mut self) {
         if self.spectrum.frames() >= self.first_frames {
-            self.follow(LowSpectrum::read(&self.spectrum));
+            self.follow(LowSpectrum::read(&self.spectrum, self.sample_rate));
         }
     }
 
     fn follow(&mut self, lows: LowSpectrum) {
-        let least = if self.found.is_some() {
-            RELEASED_DB
-        } else {
-            PRESENT_DB
+        let odds = self.search.weigh(&lows.missing_db, lows.frames);
+        let highs = match &lows.highs {
+            Some(missing) => self.highs.weigh(missing, lows.frames),
+            None => f64::MIN,
         };
-        let seen = lows.high_pass(least);
-        match seen {
+        let engaged = self.found.filter(|_| self.fade.target() > 0.0);
+        let seen = match engaged {
+            Some(_) if highs > 0.5 * MICROPHONE => odds > TOGETHER - RELEASED,
+            Some(_) => odds > ALONE - RELEASED,
+            None if highs > MICROPHONE => odds > TOGETHER,
+            None => odds > ALONE && lows.frames >= self.alone_frames,
+        };
+        let best = self.search.best(engaged.map(|old| old.order));
+        match best.filter(|_| seen) {
             None => self.fade.set_target(0.0),
             Some(new) => {
-                // Follow slowly and only real changes: every move of the filter is heard.
-                let hz = match self.found {
-                    Some(old) if self.fade.target() > 0.0 => {
-                        old.hz * (new.hz / old.hz).clamp(0.97, 1.03)
-                    }
-                    _ => new.hz,
+                // Follow slowly: every move of the filter is heard.
+                let next = match engaged {
+                    Some(old) => Butterworth {
+                        hz: old.hz * (new.hz / old.hz).clamp(0.97, 1.03),
+                        order: old.order,
+                    },
+                    None => new,
                 };
-                let order = match self.found {
-                    Some(old) if self.fade.target() > 0.0 => old.order,
-                    _ => new.order,
-                };
-                let next = HighPass { hz, order };
                 self.found = Some(next);
                 self.coefficients = inverse(next, self.sample_rate);
                 self.fade.set_target(1.0);

@@ -6,59 +6,65 @@
 //! set to the level that music of this brightness has on average: spectral band replication
 //! (Dietz et al. 2002) without side information.
 
-use super::super::{
-    eq::{
-        biquad::{Coefficients, State},
-        spectrum::{LongTermSpectrum, music_density_db},
+use super::{
+    super::{
+        eq::{
+            biquad::{Coefficients, State},
+            spectrum::{LongTermSpectrum, music_density_db},
+        },
+        stage::{MAX_CHANNELS, RAMP_SECONDS, Ramp, Stage},
+        stft::{add_difference, clean, frame_length},
     },
-    stage::{MAX_CHANNELS, RAMP_SECONDS, Ramp, Stage},
-    stft::{add_difference, clean, frame_length},
+    filter::{Butterworth, FilterSearch, Spread, filters},
 };
 
-/// Reference bands in Hz, then highs.
-const REFERENCE_HZ: [f64; REFERENCES] = [2520.0, 3175.0, 4000.0, 5040.0, 6350.0];
-const REFERENCES: usize = 5;
-const HIGHS_HZ: [f64; HIGHS] = [8000.0, 10_000.0, 12_000.0, 14_000.0, 16_000.0, 18_000.0];
-const HIGHS: usize = 6;
-/// Loss at 14–18 kHz below which the highs count as present, dB: dull songs reach 10.
-const PRESENT_DB: f64 = 13.0;
-const RELEASED_DB: f64 = 10.0;
-/// The fit may miss the measured loss by this much (root mean square, dB).
-const MOST_MISFIT_DB: f64 = 6.0;
-/// Largest boost of what is there, dB, and the share of the fitted loss that is given back.
+/// Bands in Hz below the highs.
+const BELOW_HZ: [f64; BELOW] = [2520.0, 3175.0, 4000.0, 4490.0];
+const BELOW: usize = 4;
+/// Bands that the highs are measured against where they are filled: 2.5 to 6.3 kHz.
+const REFERENCES: [usize; 5] = [0, 1, 2, BELOW, BELOW + 2];
+/// Bands of the highs: sixths of an octave from 5040 Hz to 20.2 kHz.
+pub const HIGHS: usize = 13;
+/// Those of them that are nearest to the copies' centers: 10, 14 and 18 kHz.
+const COPY_BANDS: [usize; COPIES] = [6, 9, 11];
+/// How the highs of songs stray from the average.
+const SPREAD: Spread = Spread {
+    level: 6.0,
+    tilt: 5.0,
+    bend: 2.5,
+    octaves: 0.5,
+    error: 1.0,
+    most: 40.0,
+};
+/// Logarithm of the odds for a low-pass from which it is undone, and down to which it stays so.
+const FOUND: f64 = 8.0;
+const RELEASED: f64 = 4.0;
+/// Largest boost of what is there, dB.
 const MOST_DB: f64 = 24.0;
-const SHARE: f64 = 0.9;
 /// A band this far below average after the boost counts as empty, dB.
 const EMPTY_DB: f64 = 10.0;
 /// Fill stays this far below the average level, dB: too much highs is worse than too little.
 const FILL_BELOW_DB: f64 = 4.0;
 const MEMORY_SECONDS: f64 = 20.0;
-const FIRST_SECONDS: f64 = 1.5;
-const FADE_SECONDS: f64 = 0.3;
+const FIRST_SECONDS: f64 = 0.35;
+const FADE_SECONDS: f64 = 0.15;
 /// The replicated octave's lower edge, Hz; copies lie one, two and three times this higher.
 const SOURCE_HZ: f64 = 4000.0;
 /// Number of copies: 8–12, 12–16, 16–20 kHz.
 const COPIES: usize = 3;
 /// Below this rate there is no room for highs, Hz.
-const LEAST_RATE: f64 = 40_000.0;
+pub const LEAST_RATE: f64 = 44_000.0;
 const SECTIONS: usize = 3;
 
-/// The low-pass found in a spectrum.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LowPass {
-    /// Corner, Hz.
-    pub hz: f64,
-    /// Butterworth order: 2, 4 or 6.
-    pub order: u8,
-}
-
-impl LowPass {
-    /// Loss in dB at `at` Hz, a positive number, of the filter as a bilinear transform makes it for
-    /// `sample_rate`: phones filter digitally, and [`inverse`] has to be its mirror image up to Nyquist.
-    pub fn loss_db(&self, at: f64, sample_rate: f64) -> f64 {
-        let ratio = warp(at, sample_rate) / warp(self.hz, sample_rate);
-        butterworth_loss_db(ratio, self.order)
+/// Loss of a low-pass in dB, a positive number, at `at` Hz, as a bilinear transform makes it for
+/// `sample_rate`: phones filter digitally, and [`inverse`] has to be its mirror image up to Nyquist.
+/// Order 0 stands for a codec's cut: all is lost above the corner.
+pub fn loss_db(low_pass: Butterworth, at: f64, sample_rate: f64) -> f64 {
+    if low_pass.order == 0 {
+        return if at > low_pass.hz { SPREAD.most } else { 0.0 };
     }
+    let ratio = warp(at, sample_rate) / warp(low_pass.hz, sample_rate);
+    butterworth_loss_db(ratio, low_pass.order)
 }
 
 /// Loss of a Butterworth low-pass at `ratio` times its corner, dB.
@@ -71,91 +77,97 @@ fn warp(hz: f64, sample_rate: f64) -> f64 {
     (std::f64::consts::PI * (hz / sample_rate).min(0.48)).tan()
 }
 
-/// Centers for a [`LongTermSpectrum`] that [`HighSpectrum::read`] understands.
-pub fn centers_hz() -> [f64; REFERENCES + HIGHS] {
-    std::array::from_fn(|i| {
-        if i < REFERENCES {
-            REFERENCE_HZ[i]
-        } else {
-            HIGHS_HZ[i - REFERENCES]
-        }
-    })
+/// Centers of the highs' bands, Hz.
+pub fn highs_hz() -> [f64; HIGHS] {
+    std::array::from_fn(|i| 5040.0 * 2f64.powf(i as f64 / 6.0))
 }
 
-/// How much lower than in average music of the same presence each high band is, dB.
+/// Centers for a [`LongTermSpectrum`] that [`HighSpectrum::read`] understands.
+pub fn centers_hz() -> [f64; BELOW + HIGHS] {
+    let mut centers = [0.0; BELOW + HIGHS];
+    for (slot, hz) in centers
+        .iter_mut()
+        .zip(BELOW_HZ.into_iter().chain(highs_hz()))
+    {
+        *slot = hz;
+    }
+    centers
+}
+
+/// How much lower than in average music each band of the highs is against the lowest three, dB. `db` gives the
+/// bands' densities.
+pub fn missing_db(db: impl Fn(usize) -> f64) -> [f64; HIGHS] {
+    let hz = highs_hz();
+    let lack: [f64; HIGHS] = std::array::from_fn(|i| music_density_db(hz[i]) - db(i));
+    let level = lack.iter().take(3).sum::<f64>() / 3.0;
+    lack.map(|x| x - level)
+}
+
+/// A search for low-passes over what [`missing_db`] gives.
+pub fn search(sample_rate: f64) -> FilterSearch {
+    let mut list = filters(7000.0, 1.2, 24, &[2, 3, 4, 6]);
+    list.extend(filters(7000.0, 1.5, 24, &[0]));
+    let loss = |filter: Butterworth, hz| loss_db(filter, hz, sample_rate).min(SPREAD.most);
+    FilterSearch::new(&highs_hz(), &SPREAD, list, loss)
+}
+
+/// What the bands of a spectrum lack.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HighSpectrum {
+    /// See [`missing_db`].
     pub missing_db: [f64; HIGHS],
+    /// What the bands of the three copies lack against all of 2.5 to 6.3 kHz, dB.
+    pub copies_missing_db: [f64; COPIES],
     /// Level of the reference against the average's shape, dB.
     pub reference: f64,
-    /// Hz.
-    pub sample_rate: f64,
+    /// Frames that were averaged.
+    pub frames: u32,
 }
 
 impl HighSpectrum {
     /// Reads a spectrum over [`centers_hz`].
-    pub fn read(spectrum: &LongTermSpectrum, sample_rate: f64) -> Self {
-        let reference = REFERENCE_HZ
+    pub fn read(spectrum: &LongTermSpectrum) -> Self {
+        let centers = centers_hz();
+        let reference = REFERENCES
             .iter()
-            .enumerate()
-            .map(|(i, &hz)| spectrum.db(i) - music_density_db(hz))
+            .map(|&i| spectrum.db(i) - music_density_db(centers[i]))
             .sum::<f64>()
-            / REFERENCES as f64;
+            / REFERENCES.len() as f64;
         Self {
-            missing_db: std::array::from_fn(|i| {
-                music_density_db(HIGHS_HZ[i]) + reference - spectrum.db(REFERENCES + i)
+            missing_db: missing_db(|i| spectrum.db(BELOW + i)),
+            copies_missing_db: COPY_BANDS.map(|i| {
+                let i = BELOW + i;
+                music_density_db(centers[i]) + reference - spectrum.db(i)
             }),
             reference,
-            sample_rate,
+            frames: spectrum.frames(),
         }
-    }
-
-    /// Mean of what is missing at 14–18 kHz, dB.
-    pub fn loss_db(&self) -> f64 {
-        self.missing_db[3..].iter().sum::<f64>() / 3.0
-    }
-
-    /// The low-pass that explains what is missing best, if one does.
-    pub fn low_pass(&self, least_db: f64) -> Option<LowPass> {
-        if self.loss_db() < least_db {
-            return None;
-        }
-        // What is gone is gone: beyond 40 dB the amount says nothing about the filter.
-        let missing = self.missing_db.map(|m| m.min(40.0));
-        let warped = HIGHS_HZ.map(|at| warp(at, self.sample_rate));
-        let mut best: Option<(f64, LowPass)> = None;
-        for step in 0..40 {
-            let hz = 5000.0 * 2f64.powf(f64::from(step) * 1.75 / 39.0);
-            let corner = warp(hz, self.sample_rate);
-            for order in [2, 4, 6] {
-                let residual: [f64; HIGHS] = std::array::from_fn(|i| {
-                    missing[i] - butterworth_loss_db(warped[i] / corner, order).min(40.0)
-                });
-                let mean = residual.iter().sum::<f64>() / HIGHS as f64;
-                let offset = mean.clamp(-4.0, 4.0);
-                let squares: f64 = residual.iter().map(|r| (r - offset).powi(2)).sum();
-                let misfit = (squares / HIGHS as f64).sqrt();
-                if best.is_none_or(|(least, _)| misfit < least) {
-                    best = Some((misfit, LowPass { hz, order }));
-                }
-            }
-        }
-        best.filter(|(misfit, _)| *misfit < MOST_MISFIT_DB)
-            .map(|(_, found)| found)
     }
 }
 
-/// Sections that raise what `low_pass` lowered, by at most `MOST_DB` at 18 kHz.
-pub fn inverse(low_pass: LowPass, sample_rate: f64) -> [Coefficients; SECTIONS] {
+/// Sections that raise what `low_pass` lowered, by at most `MOST_DB`; what a codec cut off can't be raised.
+pub fn inverse(low_pass: Butterworth, sample_rate: f64) -> [Coefficients; SECTIONS] {
+    if low_pass.order == 0 {
+        return [Coefficients::IDENTITY; SECTIONS];
+    }
     let order = f64::from(low_pass.order);
-    let boost = (low_pass.loss_db(18_000.0, sample_rate) * SHARE).min(MOST_DB);
     let w0 = warp(low_pass.hz, sample_rate);
-    let w1 = w0 * 10f64.powf(boost / (20.0 * order));
+    let w1 = w0 * 10f64.powf(MOST_DB / (20.0 * order));
     let mut sections = [Coefficients::IDENTITY; SECTIONS];
     let pairs = usize::from(low_pass.order) / 2;
+    let odd = low_pass.order % 2 == 1;
+    if odd && let Some(section) = sections.get_mut(pairs) {
+        // (1 + s/ω₀) / (1 + s/ω₁).
+        let unity = w1 / w0 / (1.0 + w1);
+        *section = Coefficients {
+            b: [unity * (1.0 + w0), unity * (w0 - 1.0), 0.0],
+            a: [(w1 - 1.0) / (1.0 + w1), 0.0],
+        };
+    }
     for (i, section) in sections.iter_mut().enumerate().take(pairs) {
         // Butterworth pole pairs.
-        let angle = std::f64::consts::PI * (2 * i + 1) as f64 / (2.0 * order);
+        let half_steps = if odd { 2 * i + 2 } else { 2 * i + 1 };
+        let angle = std::f64::consts::PI * half_steps as f64 / (2.0 * order);
         let q = 0.5 / angle.cos().max(1e-3);
         let polynomial = |w: f64| {
             [
@@ -213,8 +225,9 @@ struct Lane {
 pub struct TrebleRestorer {
     sample_rate: f64,
     spectrum: LongTermSpectrum,
+    search: FilterSearch,
     first_frames: u32,
-    found: Option<LowPass>,
+    found: Option<Butterworth>,
     raise: [Coefficients; SECTIONS],
     source: [Coefficients; 4],
     copies: [[Coefficients; 4]; COPIES],
@@ -226,7 +239,7 @@ pub struct TrebleRestorer {
 }
 
 impl TrebleRestorer {
-    /// For `sample_rate` Hz and 1..=2 channels. Below 40 kHz it does nothing.
+    /// For `sample_rate` Hz and 1..=2 channels. Below 44 kHz it does nothing.
     pub fn live(sample_rate: f64, channels: usize) -> Self {
         let phase = 3 * frame_length(sample_rate);
         let spectrum = LongTermSpectrum::new(sample_rate, &centers_hz(), MEMORY_SECONDS, phase);
@@ -236,6 +249,7 @@ impl TrebleRestorer {
         let low = |hz: f64, q: f64| Coefficients::low_pass(hz, q, sample_rate);
         Self {
             sample_rate,
+            search: search(sample_rate),
             first_frames: ((FIRST_SECONDS * sample_rate / spectrum.frame_samples() as f64) as u32)
                 .max(2),
             spectrum,
@@ -261,11 +275,11 @@ impl TrebleRestorer {
     }
 
     /// For offline work: acts on a whole take's spectrum from the first sample on and learns no more.
-    pub fn learned(highs: HighSpectrum, channels: usize) -> Self {
-        let mut stage = Self::live(highs.sample_rate, channels);
+    pub fn learned(highs: HighSpectrum, sample_rate: f64, channels: usize) -> Self {
+        let mut stage = Self::live(sample_rate, channels);
         stage.first_frames = u32::MAX;
-        if highs.sample_rate >= LEAST_RATE {
-            stage.follow(highs, PRESENT_DB);
+        if sample_rate >= LEAST_RATE {
+            stage.follow(highs);
         }
         stage.fade.settle();
         for gain in &mut stage.gains {
@@ -275,50 +289,46 @@ impl TrebleRestorer {
     }
 
     /// The low-pass being undone.
-    pub fn found(&self) -> Option<LowPass> {
+    pub fn found(&self) -> Option<Butterworth> {
         self.found
     }
 
     fn judge(&mut self) {
-        if self.spectrum.frames() < self.first_frames || self.sample_rate < LEAST_RATE {
-            return;
+        if self.spectrum.frames() >= self.first_frames && self.sample_rate >= LEAST_RATE {
+            self.follow(HighSpectrum::read(&self.spectrum));
         }
-        let least = if self.found.is_some() {
-            RELEASED_DB
-        } else {
-            PRESENT_DB
-        };
-        let highs = HighSpectrum::read(&self.spectrum, self.sample_rate);
-        self.follow(highs, least);
     }
 
-    fn follow(&mut self, highs: HighSpectrum, least: f64) {
-        let Some(new) = highs.low_pass(least) else {
+    fn follow(&mut self, highs: HighSpectrum) {
+        let odds = self.search.weigh(&highs.missing_db, highs.frames);
+        let engaged = self.found.filter(|_| self.fade.target() > 0.0);
+        let least = if engaged.is_some() { RELEASED } else { FOUND };
+        let best = self.search.best(engaged.map(|old| old.order));
+        let Some(new) = best.filter(|_| odds > least) else {
             self.fade.set_target(0.0);
             return;
         };
-        let next = match self.found {
-            Some(old) if self.fade.target() > 0.0 => LowPass {
+        let next = match engaged {
+            Some(old) => Butterworth {
                 hz: old.hz * (new.hz / old.hz).clamp(0.97, 1.03),
                 order: old.order,
             },
-            _ => new,
+            None => new,
         };
         self.found = Some(next);
         self.raise = inverse(next, self.sample_rate);
         self.fade.set_target(1.0);
         // Level of the octave that is copied, against the average's shape.
         let source = highs.reference + music_density_db(1.4 * SOURCE_HZ);
-        for (i, gain) in self.gains.iter_mut().enumerate() {
+        let missing = highs.copies_missing_db;
+        for ((i, gain), missing) in self.gains.iter_mut().enumerate().zip(missing) {
             let center = SOURCE_HZ * (i as f64 + 2.5);
-            // HIGHS_HZ[1], [3] and [5] are the copies' centers.
             let left: f64 = self
                 .raise
                 .iter()
                 .map(|c| c.gain_db(center, self.sample_rate))
                 .sum();
-            let missing = highs.missing_db[2 * i + 1] - left;
-            let target = if missing > EMPTY_DB {
+            let target = if missing - left > EMPTY_DB {
                 let level = highs.reference + music_density_db(center) - FILL_BELOW_DB;
                 10f64.powf((level - source) / 20.0) as f32
             } else {

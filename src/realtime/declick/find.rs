@@ -8,7 +8,10 @@
 //! impulsive noise in speech communication systems", IEE Proc. 1990; both directions: P. Esquef et al., "An
 //! efficient model-based multirate method for reconstruction of audio signals across long gaps", 2006.)
 
-use super::ar::{GapFiller, autocorrelate, backward_residual, dot, forward_residual, levinson};
+use super::{
+    ar::{GapFiller, autocorrelate, backward_residual, dot, forward_residual, levinson},
+    weigh::Weigher,
+};
 
 /// Lengths in samples, and thresholds as multiples of the local median residual.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,6 +40,16 @@ pub struct Finder {
     pub most: usize,
     /// Fillings tried in one zone while looking for clicks' extents; bounds the work, too.
     pub trials: usize,
+    /// Rounds in which a repair's samples are weighed against what was heard ([`super::weigh`]).
+    pub rounds: usize,
+}
+
+/// What was repaired in a zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repairs {
+    pub made: usize,
+    /// Those of them that pass the thresholds the finder was made with, too.
+    pub sure: usize,
 }
 
 /// One step of 16-bit audio.
@@ -55,6 +68,9 @@ const BELOW: f32 = 0.97;
 const SAMPLE_COST: f32 = 10.0;
 /// One residual counts no more than this, so that a second click nearby doesn't decide.
 const MOST_COST: f32 = 60.0 * 60.0;
+/// Median of the smaller of two residuals' magnitudes, in standard deviations of one: both are normal, the median m of
+/// the smaller has P(|e| > m)² = ½.
+const MEDIAN_OF_SMALLER: f64 = 0.376;
 /// Steps by which an extent is tried larger, in samples at 44.1 and 48 kHz.
 const STEPS: [usize; 3] = [1, 3, 8];
 /// Whitening noise added to the fit, −90 dB: keeps models of band-limited audio well-conditioned.
@@ -77,6 +93,9 @@ pub struct ClickFinder {
     ranked: Vec<f32>,
     saved: Vec<f32>,
     filler: GapFiller,
+    weigher: Weigher,
+    /// The thresholds that make a click sure.
+    sure: Finder,
 }
 
 impl ClickFinder {
@@ -100,6 +119,8 @@ impl ClickFinder {
             ranked: vec![0.0; window],
             saved: vec![0.0; setup.longest + 2],
             filler: GapFiller::new(setup.longest + 2, setup.order),
+            weigher: Weigher::new(setup.longest + 2, setup.order),
+            sure: setup,
             setup,
         }
     }
@@ -130,23 +151,23 @@ impl ClickFinder {
         x: &mut [f32],
         zone: (usize, usize),
         spare: impl Fn(usize, usize, &[f32]) -> bool,
-    ) -> usize {
+    ) -> Repairs {
         let setup = self.setup;
+        let mut repairs = Repairs::default();
         if x.len() != setup.window || !self.fit(x, None) {
-            return 0;
+            return repairs;
         }
         self.residuals(x, 0, x.len());
         // Is there anything? Most stretches end here.
         let Some(first) = self.next_candidate(zone.0, zone.1) else {
-            return 0;
+            return repairs;
         };
         // Clicks whiten the model they are measured with: fit again without them.
         // In silence nothing is left to fit, so nothing says what a repair should be.
         if !self.fit(x, Some(zone)) {
-            return 0;
+            return repairs;
         }
         self.residuals(x, 0, x.len());
-        let mut made = 0;
         let mut trials = setup.trials;
         let mut from = first.min(zone.0);
         for _ in 0..setup.most {
@@ -157,7 +178,7 @@ impl ClickFinder {
             let before = self.scale_before(start);
             // The shortest repair after which nothing stands out is the right one.
             let mut tried = start;
-            let made_before = made;
+            let made_before = repairs.made;
             for reach in [
                 setup.longest / 13,
                 setup.longest / 6,
@@ -171,39 +192,41 @@ impl ClickFinder {
                 tried = end;
                 // One more sample on either side: the click's skirts.
                 let (a, b) = (start.saturating_sub(1), end + 1);
-                if !self.alone(start, end) {
+                if !self.alone(start, end, setup.alone) {
                     continue;
                 }
                 let scale = before.max(self.scale_after(end));
                 if self.peak(start, end) <= scale * setup.threshold || spare(a, b, x) {
                     continue;
                 }
-                if self.try_fill(x, a, b, scale) {
-                    made += 1;
+                if let Some(sure) = self.try_fill(x, a, b, scale) {
+                    repairs.made += 1;
+                    repairs.sure += usize::from(sure);
                     from = b;
                     self.residuals(x, a.saturating_sub(setup.order), b + setup.order);
                     break;
                 }
             }
-            if made > made_before {
+            if repairs.made > made_before {
                 continue;
             }
             // Or the one that best explains everything around it, for what it gives up.
             let (a, b) = self.extent(x, start, before, &mut trials);
-            if b == 0 || !self.alone(a, b) {
+            if b == 0 || !self.alone(a, b, setup.alone) {
                 continue;
             }
             let scale = self.scale_before(a).max(self.scale_after(b));
             if self.peak(a, b) <= scale * setup.threshold || spare(a, b, x) {
                 continue;
             }
-            if self.try_fill(x, a, b, scale) {
-                made += 1;
+            if let Some(sure) = self.try_fill(x, a, b, scale) {
+                repairs.made += 1;
+                repairs.sure += usize::from(sure);
                 from = from.max(b);
                 self.residuals(x, a.saturating_sub(setup.order), b + setup.order);
             }
         }
-        made
+        repairs
     }
 }
 
@@ -468,43 +491,44 @@ impl ClickFinder {
 
     /// Whether the loudest error in the click stands out from nearly all others in the stretch: a drum's
     /// rattle or a saw wave's edges don't.
-    fn alone(&self, start: usize, end: usize) -> bool {
-        let limit = self.peak(start, end) / self.setup.alone;
+    fn alone(&self, start: usize, end: usize, times: f32) -> bool {
+        let limit = self.peak(start, end) / times;
         let known = self.error.len().saturating_sub(self.setup.order);
         self.mostly_below(0, start.saturating_sub(GUARD), limit)
             && self.mostly_below(end + GUARD, known, limit)
     }
 
     /// Fills `x[start..end]` and keeps it only if all that is left is explained, given the errors' `scale`
-    /// around it.
-    fn try_fill(&mut self, x: &mut [f32], start: usize, end: usize, scale: f32) -> bool {
+    /// around it. Says whether that click is sure, `None` where nothing is kept.
+    fn try_fill(&mut self, x: &mut [f32], start: usize, end: usize, scale: f32) -> Option<bool> {
         let gap = end - start;
-        let (Some(old), Some(saved)) = (x.get(start..end), self.saved.get_mut(..gap)) else {
-            return false;
-        };
-        saved.copy_from_slice(old);
+        self.saved
+            .get_mut(..gap)?
+            .copy_from_slice(x.get(start..end)?);
         if !self.filler.fill(x, start, end, &self.model) {
-            return false;
+            return None;
         }
         let setup = self.setup;
-        let jump = |residual: &[f32]| {
+        let highest = |residual: &[f32]| {
             residual
                 .get(start..end)
                 .unwrap_or_default()
                 .iter()
                 .fold(0.0f32, |m, e| m.max(e.abs()))
         };
-        let height = jump(&self.forward).max(jump(&self.backward)) * setup.plausible;
-        let limit = (scale * setup.explained).min(self.peak(start, end) / setup.reduction);
+        let jump = highest(&self.forward).max(highest(&self.backward));
+        let peak = self.peak(start, end);
         let order = setup.order;
-        let explained = x
+        let left = x
             .get(start.saturating_sub(order)..(end + order).min(x.len()))
             .unwrap_or_default()
             .windows(order + 1)
-            .all(|w| dot(w, &self.taps_reversed).abs() <= limit);
+            .map(|w| dot(w, &self.taps_reversed).abs())
+            .fold(0.0f32, f32::max);
+        let explained = |by: &Finder| left <= (scale * by.explained).min(peak / by.reduction);
         // What is taken away is the click: about as high as the unexplained jump it begins with. A filling
         // that strays further is a guess about a note's onset.
-        let (mut tame, mut energy, mut steps, mut last) = (true, 0.0f32, 0.0f32, 0.0f32);
+        let (mut most, mut energy, mut steps, mut last) = (0.0f32, 0.0f32, 0.0f32, 0.0f32);
         for (new, old) in x
             .get(start..end)
             .unwrap_or_default()
@@ -512,18 +536,28 @@ impl ClickFinder {
             .zip(&self.saved)
         {
             let taken = old - new;
-            tame &= taken.abs() <= height;
+            most = most.max(taken.abs());
             energy += taken * taken;
             steps += (taken - last) * (taken - last);
             last = taken;
         }
         steps += last * last;
-        if explained && tame && steps >= ROUGH * energy {
-            return true;
+        let tame = |by: &Finder| most <= jump * by.plausible;
+        if explained(&setup) && tame(&setup) && steps >= ROUGH * energy {
+            let by = &self.sure;
+            let sure = explained(by)
+                && tame(by)
+                && peak > scale * by.threshold
+                && self.alone(start, end, by.alone);
+            let heard = self.saved.get(..gap).unwrap_or_default();
+            let sigma = f64::from(scale) / MEDIAN_OF_SMALLER;
+            self.weigher
+                .weigh(x, start, heard, &self.model, sigma, setup.rounds);
+            return Some(sure);
         }
         if let (Some(new), Some(saved)) = (x.get_mut(start..end), self.saved.get(..gap)) {
             new.copy_from_slice(saved);
         }
-        false
+        None
     }
 }

@@ -19,6 +19,8 @@ pub struct LongTermSpectrum {
     work: Vec<Complex<f32>>,
     at: usize,
     phase: usize,
+    /// The frame that is being filled began before the first sample.
+    partial: bool,
     /// Bin ranges of the bands.
     bands: Vec<(usize, usize)>,
     mean: Vec<f64>,
@@ -67,6 +69,7 @@ impl LongTermSpectrum {
             work: vec![Complex::default(); length],
             at: phase % length,
             phase: phase % length,
+            partial: !phase.is_multiple_of(length),
             mean: vec![0.0; centers_hz.len()],
             bands,
             frames: 0,
@@ -79,6 +82,7 @@ impl LongTermSpectrum {
     pub fn reset(&mut self) {
         self.frame.fill(Complex::default());
         self.at = self.phase;
+        self.partial = self.phase > 0;
         self.mean.fill(0.0);
         self.frames = 0;
     }
@@ -104,6 +108,10 @@ impl LongTermSpectrum {
             return false;
         }
         self.at = 0;
+        // The edge of a frame that is filled in part only would be heard as highs.
+        if std::mem::take(&mut self.partial) {
+            return false;
+        }
         self.analyse()
     }
 

@@ -31,7 +31,7 @@ pub fn restore_bass(
     if spectrum.frames() == 0 {
         return true;
     }
-    let lows = LowSpectrum::read(&spectrum);
+    let lows = LowSpectrum::read(&spectrum, sample_rate);
     let mut stage = BassRestorer::learned(lows, sample_rate, channels.len());
     if stage.found().is_none() {
         return true;
@@ -56,8 +56,8 @@ pub fn restore_treble(
     if spectrum.frames() == 0 {
         return true;
     }
-    let highs = HighSpectrum::read(&spectrum, sample_rate);
-    let mut stage = TrebleRestorer::learned(highs, channels.len());
+    let highs = HighSpectrum::read(&spectrum);
+    let mut stage = TrebleRestorer::learned(highs, sample_rate, channels.len());
     if stage.found().is_none() {
         return true;
     }

@@ -19,8 +19,11 @@ use crate::{
 
 /// Rounds over the take.
 const ROUNDS: usize = 2;
-/// Fillings tried in one zone while looking for clicks' extents: more found no better ones.
+/// Fillings tried in one zone while looking for clicks' extents (more found no better ones), clicks repaired in one, and
+/// rounds in which a repair is weighed.
 const TRIALS: usize = 40;
+const MOST: usize = 8;
+const WEIGHINGS: usize = 3;
 
 /// Declicks planar `channels` at `sample_rate` Hz in place and fills dropouts of up to 120 ms; `amount`
 /// 0..=1 scales the change (0 changes nothing). Where there is no damage every bit is kept. Returns
@@ -40,10 +43,12 @@ pub fn restore(
             *x = 0.0;
         }
         let mut clicks = Vec::new();
-        let sure = Finder {
+        let offline = |live| Finder {
             trials: TRIALS,
-            ..live_setup(sample_rate)
+            rounds: WEIGHINGS,
+            ..live
         };
+        let sure = offline(live_setup(sample_rate));
         for _ in 0..ROUNDS {
             let setup = |_| sure;
             if !remove_clicks(samples, sample_rate, amount, setup, &mut clicks, progress) {
@@ -58,7 +63,10 @@ pub fn restore(
             last - first >= CRACKLE
         };
         if clicks.len() >= CRACKLE {
-            let doubtful = sensitive_setup(sample_rate);
+            let doubtful = Finder {
+                most: MOST,
+                ..offline(sensitive_setup(sample_rate))
+            };
             for _ in 0..ROUNDS {
                 let setup = |at| if crackles(at) { doubtful } else { sure };
                 let found = &mut Vec::new();
@@ -113,11 +121,11 @@ fn remove_clicks(
         }
         let levels = tracker.levels();
         finder.set_setup(setup_at(start));
-        let made = finder.repair(&mut stretch, zone, |from, to, x| {
+        let found = finder.repair(&mut stretch, zone, |from, to, x| {
             flat_top(levels, from, to, x)
         });
-        clicks.extend(std::iter::repeat_n(start, made));
-        if made > 0 {
+        clicks.extend(std::iter::repeat_n(start, found.made));
+        if found.made > 0 {
             for (i, &x) in (origin..).zip(stretch.iter()).skip(zone.0 - 1) {
                 if let Some(slot) = usize::try_from(i).ok().and_then(|i| samples.get_mut(i))
                     && *slot != x

@@ -8,6 +8,7 @@ use uncook::{
     audio::AudioBuffer,
     damage::{DEFAULT_THRESHOLD, DamageKind, Severity},
     metrics::damage::damage_map,
+    realtime::eq::biquad::{Coefficients, State},
 };
 
 /// Seed of everything made here.
@@ -74,6 +75,75 @@ pub fn noise(clean: &[f32], rate: u32, hiss: bool, snr_db: f64) -> AudioBuffer {
     let gain = rms(clean) / rms(&noise).max(1e-12) * 10f64.powf(-snr_db / 20.0);
     let samples = clean.iter().zip(&noise);
     mono(samples.map(|(x, n)| x + gain as f32 * n).collect(), rate)
+}
+
+/// What a phone's microphone makes of a part of a song.
+pub struct Heard {
+    /// Where the part begins, samples.
+    pub start: usize,
+    pub damaged: AudioBuffer,
+}
+
+/// Three phones, four seconds each: a high-pass of second to fourth order at 120 to 300 Hz, a low-pass of second to
+/// fourth order at 8 to 15 kHz, a resonance of 3 to 8 dB at 1.5 to 4.5 kHz, and 16 bits.
+pub fn microphones(clean: &[f32], rate: u32) -> Vec<Heard> {
+    let mut random = Random(SEED + 3);
+    let rate_hz = f64::from(rate);
+    let mut phones = Vec::new();
+    for orders in [[2, 2], [3, 2], [4, 4]] {
+        let mut between = |from: f64, to: f64| from + (to - from) * random.next();
+        let mut sections = Vec::new();
+        let (high_pass, low_pass) = (between(120.0, 300.0), between(8_000.0, 15_000.0));
+        for (kind, hz, order) in [(true, high_pass, orders[0]), (false, low_pass, orders[1])] {
+            // A Butterworth filter's pole pairs, and its real pole where the order is odd (here: no low-pass's).
+            for pair in 0..order / 2 {
+                let angle = std::f64::consts::PI * f64::from(2 * pair + 1 + order % 2)
+                    / f64::from(2 * order);
+                let q = 0.5 / angle.cos();
+                sections.push(if kind {
+                    Coefficients::high_pass(hz, q, rate_hz)
+                } else {
+                    Coefficients::low_pass(hz, q, rate_hz)
+                });
+            }
+            if order % 2 == 1 {
+                sections.push(first_order_high_pass(hz, rate_hz));
+            }
+        }
+        let (hz, q, gain) = (
+            between(1500.0, 4500.0),
+            between(1.0, 3.0),
+            between(3.0, 8.0),
+        );
+        sections.push(Coefficients::bell(hz, q, gain, rate_hz));
+        let length = (4.0 * rate_hz) as usize;
+        let room = clean.len().saturating_sub(length);
+        let start = (room as f64 * between(0.0, 1.0)) as usize;
+        let mut states = vec![State::default(); sections.len()];
+        let part = &clean[start..clean.len().min(start + length)];
+        let filtered: Vec<f32> = part
+            .iter()
+            .map(|&x| {
+                let through = states.iter_mut().zip(&sections);
+                let y = through.fold(f64::from(x), |y, (state, c)| state.run(c, y));
+                (y * 32_767.0).round() as f32 / 32_767.0
+            })
+            .collect();
+        phones.push(Heard {
+            start,
+            damaged: mono(filtered, rate),
+        });
+    }
+    phones
+}
+
+/// First-order high-pass with its corner at `hz`, by the bilinear transform.
+fn first_order_high_pass(hz: f64, rate: f64) -> Coefficients {
+    let w = (std::f64::consts::PI * hz / rate).tan();
+    Coefficients {
+        b: [1.0 / (1.0 + w), -1.0 / (1.0 + w), 0.0],
+        a: [(w - 1.0) / (1.0 + w), 0.0],
+    }
 }
 
 /// A room as loud as the direct sound: eight single reflections within 60 ms, then noise that sets in over 30 ms
