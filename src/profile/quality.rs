@@ -1,8 +1,10 @@
 // [worker] How damaged a stem is, where, and in words: severities every 10 ms, and the regions to rebuild.
 
+mod overdrive;
 mod separated;
 
-pub use separated::assess_stems;
+pub use overdrive::training_features;
+pub use separated::{Assessment, assess_stems, assess_stems_with};
 
 use crate::damage::{
     DEFAULT_THRESHOLD, DamageKind, DamageMap, FRAMES_PER_SECOND, Region, Severity, Stem,

@@ -26,7 +26,7 @@ use uncook::{
     profile::{
         self, DrumClass, MusicalProfile, Note,
         metrics::{event_f, note_f, raw_pitch_accuracy},
-        quality,
+        quality::{self, Assessment},
     },
     regeneration::{Regenerator, Request, blend, resynthesis::Resynthesis},
     separation::Stems,
@@ -45,6 +45,9 @@ pub struct Args {
     /// Only rows whose name contains this
     #[arg(long)]
     only: Option<String>,
+    /// Assess the stems with the network instead of the rules
+    #[arg(long)]
+    learned: bool,
     /// Every song's numbers, not only the means
     #[arg(long)]
     verbose: bool,
@@ -128,7 +131,7 @@ pub fn run(args: &Args) -> Result<()> {
                     {
                         continue;
                     }
-                    let case = Case::new(song, drive, throughout, separated)?;
+                    let case = Case::new(args, song, drive, throughout, separated)?;
                     case.measure(args, &name, &mut table);
                 }
             }
@@ -281,7 +284,21 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    fn new(song: &'a Song, drive: Drive, throughout: bool, separated: bool) -> Result<Self> {
+    fn new(
+        args: &Args,
+        song: &'a Song,
+        drive: Drive,
+        throughout: bool,
+        separated: bool,
+    ) -> Result<Self> {
+        let assess = |base: &AudioBuffer, stems: &Stems, take: &AudioBuffer| {
+            let by = if args.learned {
+                Assessment::Learned
+            } else {
+                Assessment::Rules
+            };
+            quality::assess_stems_with(base, stems, &damage_map(take), by)
+        };
         let frames = song.clean[0].frames();
         let spans: Vec<Range<usize>> = if throughout {
             std::iter::once(0..frames).collect()
@@ -305,13 +322,13 @@ impl<'a> Case<'a> {
                 spans,
                 throughout,
                 drive,
-                damage: outcome.findings.stems.map(|found| found.damage),
+                damage: assess(&outcome.base, &outcome.stems, &base),
                 profile: outcome.findings.profile,
                 base: outcome.base,
                 stems: outcome.stems,
             });
         }
-        let damage = quality::assess_stems(&base, &stems, &damage_map(&base));
+        let damage = assess(&base, &stems, &base);
         let profile = profile::analyse(&base, Some(&stems), &Progress::new())
             .context("the profile was cancelled")?;
         Ok(Self {

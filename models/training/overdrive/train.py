@@ -3,7 +3,7 @@
     train.py train TAKES FEATURES OUT SEED [STEPS]     OUT/SEED.pt from generate.py's takes and quality_features' rows
     train.py check TAKES FEATURES OUT SEED...          scores of the nets' mean on the takes held back (every sixth) or,
                                                        with ALL=1, on all of them (other folders)
-    train.py export OUT WEIGHTS SEED...                the weights for Rust
+    train.py export OUT WEIGHTS GOLDEN SEED...         the weights for Rust, and what PyTorch makes of them
 
 `.s` rows (separated stems) and `.t` rows (true stems) count as takes of their own. PyPI: numpy torch.
 """
@@ -16,7 +16,7 @@ SIGNALS, FEATURES, BANDS = 4, 28, 19
 HEARD = FEATURES + BANDS
 INPUTS, OUTPUTS = 2 * SIGNALS * HEARD, 2
 WIDTH, DILATIONS = 24, [1, 2, 4, 8, 16, 32]
-CROP, BATCH = 600, 24
+CROP, BATCH = 500, 12
 TURN, EVIDENCE = 1 / 300, float(os.environ.get('EVIDENCE', .15))
 
 
@@ -164,7 +164,7 @@ def check(takes, features, out, *seeds):
             print('   at %.1f: recall drums %.2f bass %.2f, sound frames of driven and clean takes %.3f %.3f' % (at, *(float((h > at).mean()) if len(h) else 0 for h in H), *(float((v > at).mean()) for v in R)))
 
 
-def export(out, path, *seeds):
+def export(out, path, golden, *seeds):
     with open(path + '.new', 'wb') as f:
         f.write(b'UNEARS01')
         half = lambda v: f.write(v.detach().contiguous().numpy().astype('<f2').tobytes())
@@ -178,6 +178,18 @@ def export(out, path, *seeds):
                 half(conv.bias)
             half(net.last.weight.T); half(net.last.bias)
     os.replace(path + '.new', path)
+    rows = torch.sin(.37 * torch.arange(40, dtype=torch.float64)[:, None] + .1 * torch.arange(INPUTS, dtype=torch.float64)).float()
+    with torch.no_grad():
+        outputs = []
+        for net in opened(out, seeds):
+            first = net.first.weight * net.scale[None]
+            net.first.bias.copy_((net.first.bias - first @ net.mean).half().float())
+            net.first.weight.copy_(first.half().float())
+            net.mean.zero_(); net.scale.fill_(1.)
+            for layer in [*net.convs, net.last]:
+                layer.weight.copy_(layer.weight.half().float()); layer.bias.copy_(layer.bias.half().float())
+            outputs.append(net(rows[None])[0].numpy())
+    np.mean(outputs, 0).astype('<f4').tofile(golden)
 
 
 if __name__ == '__main__':
