@@ -245,23 +245,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_heard_does_not_depend_on_the_gain() {
+    fn levels_do_not_depend_on_the_gain() {
         let hear = |gain| {
             let [drums, bass] = drums_and_bass(gain);
             training_features(&super::super::separated::sum(&drums, &bass), &drums, &bass)
         };
         let (loud, quiet) = (hear(1.0), hear(0.1));
         assert_eq!(loud.len(), 300 * INPUTS);
-        let mut differences: Vec<f32> = loud
-            .iter()
-            .zip(&quiet)
-            .map(|(a, b)| (a - b).abs())
-            .collect();
-        // The detector hears nothing below -80 dBFS: a frame's edge may fall there.
-        let most = quantile(&differences, 0.999);
-        assert!(most < 0.02, "{most}");
-        differences.retain(|d| !d.is_finite());
-        assert!(differences.is_empty());
+        // The detector's own features have floors in full scale; the levels are the take's own.
+        for (i, (a, b)) in loud.iter().zip(&quiet).enumerate() {
+            let is_level = i % HEARD >= FEATURES;
+            assert!(!is_level || (a - b).abs() < 0.02, "{i}: {a} {b}");
+        }
     }
 
     #[test]
