@@ -21,12 +21,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use uncook::{
     audio::AudioBuffer,
-    damage::{DamageKind, DamageMap, FRAMES_PER_SECOND, Region, Stem},
+    damage::{DEFAULT_THRESHOLD, DamageKind, DamageMap, FRAMES_PER_SECOND, Region, Stem},
     metrics::{damage::damage_map, distance},
     profile::{
         self, DrumClass, MusicalProfile, Note,
         metrics::{event_f, note_f, raw_pitch_accuracy},
-        quality,
+        quality::{self, Assessment},
     },
     regeneration::{Regenerator, Request, blend, resynthesis::Resynthesis},
     separation::Stems,
@@ -45,6 +45,9 @@ pub struct Args {
     /// Only rows whose name contains this
     #[arg(long)]
     only: Option<String>,
+    /// Assess the stems with the network instead of the rules
+    #[arg(long)]
+    learned: bool,
     /// Every song's numbers, not only the means
     #[arg(long)]
     verbose: bool,
@@ -128,7 +131,7 @@ pub fn run(args: &Args) -> Result<()> {
                     {
                         continue;
                     }
-                    let case = Case::new(song, drive, throughout, separated)?;
+                    let case = Case::new(args, song, drive, throughout, separated)?;
                     case.measure(args, &name, &mut table);
                 }
             }
@@ -273,6 +276,7 @@ struct Case<'a> {
     /// Where it was overdriven, in samples.
     spans: Vec<Range<usize>>,
     throughout: bool,
+    drive: Drive,
     base: AudioBuffer,
     stems: Stems,
     damage: [DamageMap; Stem::COUNT],
@@ -280,7 +284,21 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    fn new(song: &'a Song, drive: Drive, throughout: bool, separated: bool) -> Result<Self> {
+    fn new(
+        args: &Args,
+        song: &'a Song,
+        drive: Drive,
+        throughout: bool,
+        separated: bool,
+    ) -> Result<Self> {
+        let assess = |base: &AudioBuffer, stems: &Stems, take: &AudioBuffer| {
+            let by = if args.learned {
+                Assessment::Learned
+            } else {
+                Assessment::Rules
+            };
+            quality::assess_stems_with(base, stems, &damage_map(take), by)
+        };
         let frames = song.clean[0].frames();
         let spans: Vec<Range<usize>> = if throughout {
             std::iter::once(0..frames).collect()
@@ -303,19 +321,21 @@ impl<'a> Case<'a> {
                 song,
                 spans,
                 throughout,
-                damage: outcome.findings.stems.map(|found| found.damage),
+                drive,
+                damage: assess(&outcome.base, &outcome.stems, &base),
                 profile: outcome.findings.profile,
                 base: outcome.base,
                 stems: outcome.stems,
             });
         }
-        let damage = quality::assess_stems(&base, &stems, &damage_map(&base));
+        let damage = assess(&base, &stems, &base);
         let profile = profile::analyse(&base, Some(&stems), &Progress::new())
             .context("the profile was cancelled")?;
         Ok(Self {
             song,
             spans,
             throughout,
+            drive,
             base,
             stems,
             damage,
@@ -364,6 +384,88 @@ impl<'a> Case<'a> {
         );
         for stem in [Stem::Drums, Stem::Bass] {
             self.rebuild(stem, &mut row);
+        }
+        self.by_itself(&mut row);
+    }
+
+    /// What the pipeline does without being told where: how much of the damage its regions cover, what else they
+    /// flag, and what of the mix it changes in the end.
+    fn by_itself(&self, row: &mut impl FnMut(&str, Option<f64>)) {
+        let clean = sum(&self.song.clean).mono();
+        let base = self.base.mono();
+        let mut heard = base.clone();
+        let rate = f64::from(self.base.sample_rate);
+        for stem in [Stem::Drums, Stem::Bass] {
+            let damage = &self.damage[stem as usize];
+            let regions = quality::regions(damage, &self.profile.beats);
+            let (mut inside, mut outside) = ((0, 0), (0, 0));
+            for (i, frame) in damage.frames.iter().enumerate() {
+                let t = (i as f64 + 0.5) / FRAMES_PER_SECOND as f64;
+                let driven = self.drive != Drive::None
+                    && self
+                        .spans
+                        .iter()
+                        .any(|s| s.contains(&((t * rate) as usize)));
+                let found = if driven {
+                    regions.iter().any(|r| t >= r.start && t < r.end)
+                } else {
+                    frame[DamageKind::Clipping as usize].max(frame[DamageKind::Saturation as usize])
+                        >= DEFAULT_THRESHOLD
+                };
+                let count = if driven { &mut inside } else { &mut outside };
+                count.0 += usize::from(found);
+                count.1 += 1;
+            }
+            let share = |(found, of): (usize, usize)| (of > 0).then(|| found as f64 / of as f64);
+            row(&format!("{} found", stem.name()), share(inside));
+            row(
+                &format!("{} sound frames flagged", stem.name()),
+                share(outside),
+            );
+            let request = Request {
+                stem,
+                separated: &self.stems[stem as usize],
+                mix: &self.base,
+                damage,
+                regions: &regions,
+                profile: &self.profile,
+                style: "",
+                seed: 1,
+            };
+            if regions.is_empty() {
+                continue;
+            }
+            if let Ok(Some(rebuilt)) = Resynthesis.regenerate(&request, &Progress::new()) {
+                let mut layer = blend::layer(&request, &rebuilt);
+                blend::gate::gate(&request, &mut layer);
+                let kept = layer.wetness.iter().filter(|w| w.1 > 0.0).count();
+                row(
+                    &format!("{} found spans kept by the gate", stem.name()),
+                    Some(kept as f64 / layer.wetness.len().max(1) as f64),
+                );
+                let layer = layer.audio.mono();
+                heard.iter_mut().zip(layer).for_each(|(a, b)| *a += b);
+            }
+        }
+        let whole = |x: &[f32]| distance::multi_resolution_stft_distance(&clean, x);
+        let (Some(before), Some(after)) = (whole(&base), whole(&heard)) else {
+            return;
+        };
+        if self.drive == Drive::None {
+            row("by itself, mix, STFT distance before", Some(before));
+            row("by itself, mix, STFT distance after", Some(after));
+            return;
+        }
+        row(
+            "by itself, mix, STFT, % change",
+            Some(100.0 * (after / before - 1.0)),
+        );
+        let inside = |x: &[f32]| self.distance(&clean, x);
+        if let (Some(before), Some(after)) = (inside(&base), inside(&heard)) {
+            row(
+                "by itself, mix in the spans, STFT, % change",
+                Some(100.0 * (after / before - 1.0)),
+            );
         }
     }
 

@@ -368,7 +368,7 @@ def synth_notes(r, notes, n, kind, cents):
 
 
 # ---- composition ------------------------------------------------------------------------------------------
-def compose(seed, held):
+def compose(seed, held, seconds=20.):
     r = np.random.default_rng(seed + (10_000_019 if held else 0))
     meter = (6, 8) if r.random() < .12 else (3, 4) if r.random() < .09 else (4, 4)
     style = r.choice(['rock', 'rock', 'disco', 'reggae', 'reggae', 'funk', 'half', 'hiphop', 'ballad', 'train', 'latin', 'punk', 'rock'])
@@ -378,7 +378,6 @@ def compose(seed, held):
     if meter == (3, 4): bpm = r.uniform(80, 180)
     bpb = {(6, 8): 2, (3, 4): 3, (4, 4): 4}[meter]
     steps = {(6, 8): 6, (3, 4): 4, (4, 4): 4}[meter]  # a beat
-    seconds = 20.
     bars = max(5, int(np.ceil(seconds / (60 / bpm * bpb))))
     # tempo: drift as a smooth random walk, beats in seconds
     drift = r.choice([0, .005, .015, .03])

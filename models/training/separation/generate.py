@@ -194,9 +194,14 @@ def spoken(r, truth, mel, n):
     return out
 
 
-def stems(seed, held):
+def stems(seed, held, seconds=20.):
     """[4][samples], each at the loudness of a tenth of full scale."""
-    r, truth, hits, bass, comp, mel, end = compose(seed, held)
+    return stems_and_truth(seed, held, seconds)[0]
+
+
+def stems_and_truth(seed, held, seconds=20.):
+    """The same, and what is played. Livelier drums aren't in the truth: they are for training alone."""
+    r, truth, hits, bass, comp, mel, end = compose(seed, held, seconds)
     n = int((end + .6) * SR)
     fonts, drum_fonts, kits = (songs.HELD_FONTS, songs.HELD_DRUM_FONTS, songs.HELD_KITS) if held else (songs.TRAIN_FONTS, songs.TRAIN_DRUM_FONTS, songs.TRAIN_KITS)
     cents = float(r.uniform(-45, 45)) if r.random() < .3 else 0.
@@ -221,7 +226,7 @@ def stems(seed, held):
         u = r.random()
         if held: out[3] = spoken(r, truth, mel, n)
         else: out[3] = singers(r, truth, mel, n) if u < .85 or not mel else synth_notes(r, mel, n, 'voice', cents)
-    return np.stack([tone(r, norm(y)) if np.max(np.abs(y)) > 1e-4 else y for y in out])
+    return np.stack([tone(r, norm(y)) if np.max(np.abs(y)) > 1e-4 else y for y in out]), truth
 
 
 if __name__ == '__main__':

@@ -19,7 +19,8 @@ use crate::{
     worker::progress::Progress,
 };
 pub(super) use features::PITCH_FPS;
-use net::{Net, Nets, sigmoid};
+use net::sigmoid;
+pub(super) use net::{Net, Nets};
 
 /// A file of weights that can't be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

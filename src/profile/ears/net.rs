@@ -43,7 +43,7 @@ struct Block {
 }
 
 /// See the file's head.
-pub(super) struct Net {
+pub(in super::super) struct Net {
     pub inputs: usize,
     pub outputs: usize,
     width: usize,
@@ -53,7 +53,7 @@ pub(super) struct Net {
 }
 
 /// Reads nets one after the other from a file of weights.
-pub(super) struct Nets<'a>(Reader<'a>);
+pub(in super::super) struct Nets<'a>(Reader<'a>);
 
 impl<'a> Nets<'a> {
     pub fn new(bytes: &'a [u8]) -> Result<Self, WeightsError> {

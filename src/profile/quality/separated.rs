@@ -6,7 +6,10 @@
 //! detector that hears this ([`metrics::damage`]) judges two signals that separation hardly touches: the
 //! restored mix, and drums and bass together (what one lost to the other is back in the sum, what hides
 //! their damage is gone). Both have to agree, over a third of a second; a stem takes part where it sounds.
+//!
+//! The networks of [`super::overdrive`] hear the same two signals and each of the two stems, against the whole take.
 
+use super::overdrive::{Heard, Overdrive};
 use crate::{
     audio::AudioBuffer,
     damage::{DamageKind, DamageMap, FRAMES_PER_SECOND, Severity, Stem},
@@ -34,24 +37,70 @@ const PRESENCE_DB: [f32; 2] = [-24.0, -12.0];
 /// A stem sounds for this long around its loud frames: a hit is rebuilt with its decay, not alone.
 const HOLD_FRAMES: usize = 15;
 
+/// Who tells which drums and basses were overdriven.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Assessment {
+    /// The live detector, asked twice.
+    #[default]
+    Rules,
+    /// A small network inside the binary. It ranks the frames of a take far better, but what it says of one take can't be
+    /// compared with what it says of another: it misses songs whole, and takes a clean one's passage for overdriven
+    /// now and then. Not the default.
+    Learned,
+}
+
+/// The log odds of the networks from which on a frame counts as damaged. Of 25 clean
+/// generated songs whose sounds training never heard (compressed, limited, ducked, through microphones and codecs) 24 have
+/// at most 3 % of their frames above.
+const LEARNED_ODDS_AT_HALF: f32 = 2.1;
+/// Steepness of the severity over them.
+const LEARNED_STEEPNESS: f32 = 1.0;
+
+/// [`assess_stems_with`] the default.
+pub fn assess_stems(
+    base: &AudioBuffer,
+    stems: &Stems,
+    take_damage: &DamageMap,
+) -> [DamageMap; Stem::COUNT] {
+    assess_stems_with(base, stems, take_damage, Assessment::default())
+}
+
 /// Damage of every stem, one entry per started 10 ms of `base` (any rate and length, 1 or 2 channels).
 ///
 /// `stems` are those of `base`, the restored mix; `take_damage` is the map of the raw take (may be empty
 /// or shorter). Clipping and overdrive are what restoration has left: they are measured on `base` and
 /// `stems`, so that a mix that was clipped as a whole and repaired is not rebuilt too. Drums and bass
 /// share the evidence of the two together, each where it sounds: which of the two was driven alone is
-/// not told apart. The other two take over the mix's where they sound, but never what is found in drums
+/// told apart by [`Assessment::Learned`] only. The other two take over the mix's where they sound, but never what is found in drums
 /// and bass. All other kinds belong to the whole recording and are the take's, unchanged.
-pub fn assess_stems(
+pub fn assess_stems_with(
     base: &AudioBuffer,
     stems: &Stems,
     take_damage: &DamageMap,
+    assessment: Assessment,
 ) -> [DamageMap; Stem::COUNT] {
     let hop = f64::from(base.sample_rate.max(1)) / FRAMES_PER_SECOND as f64;
-    let mix = damage_map(base).frames;
-    let rhythm = sum(&stems[Stem::Drums as usize], &stems[Stem::Bass as usize]);
-    let together = damage_map(&rhythm).frames;
-    let shared = agreed(&mix, &together);
+    let [drums, bass] = [Stem::Drums, Stem::Bass].map(|s| &stems[s as usize]);
+    let (mix, driven) = match assessment {
+        Assessment::Rules => {
+            let mix = damage_map(base).frames;
+            let shared = agreed(&mix, &damage_map(&sum(drums, bass)).frames);
+            (mix, [shared.clone(), shared])
+        }
+        Assessment::Learned => {
+            let heard = Heard::new(base, drums, bass);
+            // A test reads the weights inside the binary: they can't fail to load.
+            let odds = Overdrive::built_in().map_or_else(
+                || std::array::from_fn(|_| vec![f32::NEG_INFINITY; heard.frames()]),
+                |nets| nets.odds(&heard),
+            );
+            let severity = odds.map(|odds| {
+                let steep = |x: &f32| LEARNED_STEEPNESS * (LEARNED_ODDS_AT_HALF - x);
+                odds.iter().map(|x| 1.0 / (1.0 + steep(x).exp())).collect()
+            });
+            (heard.mix.frames, severity)
+        }
+    };
     Stem::ALL.map(|stem| {
         let present = presence(&stems[stem as usize], hop, mix.len());
         let frames = (0..mix.len()).map(|i| {
@@ -63,9 +112,13 @@ pub fn assess_stems(
             }
             let (clipping, saturation) = overdrive(&mix[i]);
             let found = match stem {
-                Stem::Drums | Stem::Bass => shared[i],
+                Stem::Drums => driven[0][i],
+                Stem::Bass => driven[1][i],
                 // The detector hears drums and bass most: their damage is not everyone's.
-                Stem::Other | Stem::Vocals => clipping.max(saturation).min(1.0 - shared[i]),
+                Stem::Other | Stem::Vocals => {
+                    let theirs = driven[0][i].max(driven[1][i]);
+                    clipping.max(saturation).min(1.0 - theirs)
+                }
             };
             let (kind, not) = if clipping > saturation {
                 (DamageKind::Clipping, DamageKind::Saturation)
@@ -112,7 +165,8 @@ fn agreed(a: &[Severity], b: &[Severity]) -> Vec<f32> {
         .collect()
 }
 
-fn sum(a: &AudioBuffer, b: &AudioBuffer) -> AudioBuffer {
+/// Frame by frame, channel by channel.
+pub(super) fn sum(a: &AudioBuffer, b: &AudioBuffer) -> AudioBuffer {
     let mut out = a.clone();
     for (channel, other) in out.channels.iter_mut().zip(&b.channels) {
         for (x, y) in channel.iter_mut().zip(other) {
