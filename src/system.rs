@@ -9,6 +9,9 @@ use std::{
 };
 
 pub mod hash;
+mod memory;
+
+pub use memory::{is_running, memory_bytes};
 
 /// The extension of a file that is being written.
 const ASIDE_EXTENSION: &str = "aside";
@@ -36,54 +39,72 @@ pub fn aside(path: &Path) -> PathBuf {
     ))
 }
 
-/// Writes `parts` into a file [`aside`], then renames it to `path`: readers see the old file, the new one or
-/// none, never half of one. `durable` waits until the disk has it.
+/// A file [`aside`] that is being written: readers see what was there, the new one or nothing, never half of one. It
+/// is removed unless it is [put](Self::put).
+pub struct Aside {
+    path: PathBuf,
+    file: fs::File,
+}
+
+impl Aside {
+    /// A new one beside `path`.
+    ///
+    /// # Errors
+    /// If the folder is missing or the disk refuses.
+    pub fn beside(path: &Path) -> io::Result<Self> {
+        let path = aside(path);
+        let file = fs::File::create_new(&path)?;
+        Ok(Self { path, file })
+    }
+
+    /// Renames it to `path`, which is in the same folder. `durable` waits until the disk has it.
+    ///
+    /// # Errors
+    /// If the disk refuses; then what was there stays.
+    pub fn put(self, path: &Path, durable: bool) -> io::Result<()> {
+        if durable {
+            self.file.sync_all()?;
+        }
+        fs::rename(&self.path, path)?;
+        if durable {
+            // The rename itself is on disk once its folder is; folders can't be opened on every system.
+            let dir = match path.parent() {
+                Some(dir) if dir != Path::new("") => dir,
+                _ => Path::new("."),
+            };
+            if let Ok(folder) = fs::File::open(dir) {
+                let _ = folder.sync_all();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Write for Aside {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // After it was put nothing has this name.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Writes `parts` [`Aside`], then renames it to `path`. `durable` waits until the disk has it.
 ///
 /// # Errors
 /// If the folder is missing or the disk refuses; then nothing is left behind and what was there stays.
 pub fn write_aside(path: &Path, parts: &[&[u8]], durable: bool) -> io::Result<()> {
-    let aside = aside(path);
-    let written = (|| {
-        let mut file = fs::File::create_new(&aside)?;
-        for part in parts {
-            file.write_all(part)?;
-        }
-        if durable {
-            file.sync_all()?;
-        }
-        drop(file);
-        fs::rename(&aside, path)
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&aside);
-    } else if durable {
-        // The rename itself is on disk once its folder is; folders can't be opened on every system.
-        let dir = match path.parent() {
-            Some(dir) if dir != Path::new("") => dir,
-            _ => Path::new("."),
-        };
-        if let Ok(folder) = fs::File::open(dir) {
-            let _ = folder.sync_all();
-        }
-    }
-    written
-}
-
-/// Memory that this machine has, in bytes, where the system tells.
-#[cfg(unix)]
-pub fn memory_bytes() -> Option<usize> {
-    // SAFETY: no memory is touched; what isn't known is -1.
-    let [pages, size] =
-        [libc::_SC_PHYS_PAGES, libc::_SC_PAGESIZE].map(|name| unsafe { libc::sysconf(name) });
-    usize::try_from(pages)
-        .ok()?
-        .checked_mul(usize::try_from(size).ok()?)
-}
-
-/// As above.
-#[cfg(not(unix))]
-pub fn memory_bytes() -> Option<usize> {
-    None
+    let mut file = Aside::beside(path)?;
+    parts.iter().try_for_each(|part| file.write_all(part))?;
+    file.put(path, durable)
 }
 
 /// The name under which the system has loaded this very code: the plugin's library, or a program.

@@ -48,13 +48,18 @@ pub enum CodecError {
 /// Planar audio as bytes, lossless: rate, channels, length, then one packed stream a channel.
 pub fn encode_audio(audio: &AudioBuffer) -> Vec<u8> {
     let mut out = Vec::new();
+    append_audio(audio, &mut out);
+    out
+}
+
+/// Appends [`encode_audio`]'s bytes.
+pub fn append_audio(audio: &AudioBuffer, out: &mut Vec<u8>) {
     out.extend_from_slice(&audio.sample_rate.to_le_bytes());
     out.extend_from_slice(&(audio.channels.len() as u32).to_le_bytes());
     out.extend_from_slice(&(audio.frames() as u64).to_le_bytes());
     for channel in &audio.channels {
-        pack_samples(channel, &mut out);
+        pack_samples(channel, out);
     }
-    out
 }
 
 /// The inverse of [`encode_audio`], for bytes from anywhere.

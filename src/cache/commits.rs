@@ -4,7 +4,8 @@
 //! [`CommitRef`] with the bare file name, so that a project can be moved or collected with its sidecars.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -19,7 +20,11 @@ use crate::{
         patch::Patch,
         samples::{Samples, StereoSamples},
     },
-    system::{hash::hex, write_aside},
+    system::{
+        Aside,
+        hash::{hex, sha256_file},
+        is_abandoned, write_aside,
+    },
 };
 
 /// Ending of a sidecar's name.
@@ -147,6 +152,7 @@ pub fn save(
         expected: "a shorter take".to_owned(),
     })?;
 
+    let mut out = Hashed::in_folder(dir);
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -159,25 +165,27 @@ pub fn save(
     bytes.extend_from_slice(&present.to_le_bytes());
     bytes.extend_from_slice(&(meta_json.len() as u64).to_le_bytes());
     bytes.extend_from_slice(meta_json.as_bytes());
+    out.append(&bytes);
     for [left, right] in buffers {
-        bytes.push(OWN);
-        pack(left, &mut bytes);
+        out.append(&[OWN]);
+        pack(left, &mut out);
         if left == right {
-            bytes.push(SAME_AS_LEFT);
+            out.append(&[SAME_AS_LEFT]);
         } else {
-            bytes.push(OWN);
-            pack(right, &mut bytes);
+            out.append(&[OWN]);
+            pack(right, &mut out);
         }
     }
 
-    let hash = hex(&Sha256::digest(&bytes));
+    let (hash, bytes, written) = out.finish();
     let file = format!("{hash}.{EXTENSION}");
     let path = dir.join(&file);
-    let there = fs::metadata(&path).is_ok_and(|m| m.len() == bytes.len() as u64)
-        && fs::read(&path).is_ok_and(|old| old == bytes);
+    // Opening anything but a file may wait for ever.
+    let there = fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == bytes)
+        && sha256_file(&path, &|_| true).is_ok_and(|old| old.is_some_and(|old| old == hash));
     if !there {
-        fs::create_dir_all(dir)
-            .and_then(|()| write_aside(&path, &[&bytes], true))
+        written
+            .and_then(|aside| aside.put(&path, true))
             .map_err(|source| CommitError::Io { path, source })?;
     }
     Ok(CommitRef {
@@ -187,6 +195,53 @@ pub fn save(
         frames: frames as u64,
         sample_rate,
     })
+}
+
+/// A sidecar on its way to the disk: its name is known only once it is there.
+struct Hashed {
+    hash: Sha256,
+    bytes: u64,
+    /// What can't be written is hashed all the same: the same file may be there already.
+    aside: io::Result<Aside>,
+}
+
+impl Hashed {
+    fn in_folder(dir: &Path) -> Self {
+        let aside = fs::create_dir_all(dir).and_then(|()| {
+            sweep(dir);
+            Aside::beside(&dir.join("sidecar"))
+        });
+        Self {
+            hash: Sha256::new(),
+            bytes: 0,
+            aside,
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        if let Ok(aside) = &mut self.aside
+            && let Err(error) = aside.write_all(bytes)
+        {
+            self.aside = Err(error);
+        }
+    }
+
+    /// Hash, length and what was written.
+    fn finish(self) -> (String, u64, io::Result<Aside>) {
+        (hex(&self.hash.finalize()), self.bytes, self.aside)
+    }
+}
+
+/// Removes what processes that died have left of sidecars.
+fn sweep(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|meta| meta.modified());
+        if modified.is_ok_and(|modified| is_abandoned(&entry.path(), modified)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Reads a committed patch and its notes from the first of `dirs` that holds an intact copy.
@@ -385,12 +440,14 @@ fn parse(path: &Path, bytes: &[u8], commit: &CommitRef) -> Result<(Patch, String
 }
 
 /// Appends a channel, packed as if it were one slice.
-fn pack(samples: &Samples, out: &mut Vec<u8>) {
-    let mut piece = [0.0; PIECE];
+fn pack(samples: &Samples, out: &mut Hashed) {
+    let (mut piece, mut bytes) = ([0.0; PIECE], Vec::new());
     for start in (0..samples.len()).step_by(PIECE) {
         let piece = &mut piece[..PIECE.min(samples.len() - start)];
         samples.read(start, piece);
-        pack_samples(piece, out);
+        bytes.clear();
+        pack_samples(piece, &mut bytes);
+        out.append(&bytes);
     }
 }
 

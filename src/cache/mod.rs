@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::system::{hash::hex, is_abandoned, write_aside};
 
-pub use codec::{CodecError, decode_audio, decode_value, encode_audio, encode_value};
+pub use codec::{CodecError, append_audio, decode_audio, decode_value, encode_audio, encode_value};
 
 /// Default limit on the store's size in bytes: 4 GB.
 pub const DEFAULT_LIMIT_BYTES: u64 = 4_000_000_000;

@@ -140,7 +140,9 @@ fn listen_buttons(
         if can {
             what.to_owned()
         } else {
-            format!("{what}. Analyse first: takes of up to 6 minutes can be heard stem by stem")
+            format!(
+                "{what}. Analyse first: stems can be heard one by one until the project is closed"
+            )
         }
     };
     let mut set = |change: &dyn Fn(&mut Listening)| {

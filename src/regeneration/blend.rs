@@ -5,6 +5,8 @@ pub mod gate;
 mod image;
 mod level;
 
+use std::borrow::Cow;
+
 use super::{
     MARGIN_SECONDS, Request,
     resynthesis::{
@@ -86,6 +88,15 @@ fn fitted(request: &Request<'_>, rebuilt: &AudioBuffer, as_asked: bool) -> Layer
         })
         .collect();
     Layer { audio, wetness }
+}
+
+/// The samples, 0 where they are no numbers: mostly they are all.
+fn finite(x: &[f32]) -> Cow<'_, [f32]> {
+    if x.iter().all(|v| v.is_finite()) {
+        return Cow::Borrowed(x);
+    }
+    let number = |v: &f32| if v.is_finite() { *v } else { 0.0 };
+    Cow::Owned(x.iter().map(number).collect())
 }
 
 /// Joins regions whose fades would meet.
@@ -204,16 +215,9 @@ impl Patch {
         );
         let channels = &request.separated.channels;
         let same = channels.windows(2).all(|w| w[0] == w[1]);
-        let own: Vec<Vec<f32>> = channels
+        let own: Vec<Cow<'_, [f32]>> = channels
             .iter()
-            .map(|c| {
-                (0..self.separated.len())
-                    .map(|n| {
-                        let v = c[self.first + n];
-                        if v.is_finite() { v } else { 0.0 }
-                    })
-                    .collect()
-            })
+            .map(|c| finite(&c[self.first..self.first + self.separated.len()]))
             .collect();
         let fitted = if same {
             vec![self.rebuilt.clone(); channels.len()]
@@ -222,14 +226,15 @@ impl Patch {
         };
         let parts = own
             .iter()
-            .zip(&fitted)
-            .map(|(own, fitted)| {
-                let samples = curve
-                    .weights
-                    .iter()
-                    .zip(own.iter().zip(fitted).skip(curve.start))
-                    .map(|(&(a, b), (x, f))| wetness * ((a - 1.0) * x + b * f))
-                    .collect();
+            .zip(fitted)
+            .map(|(own, mut samples)| {
+                samples.drain(..curve.start);
+                samples.truncate(curve.weights.len());
+                for (f, (&(a, b), x)) in
+                    (samples.iter_mut()).zip(curve.weights.iter().zip(&own[curve.start..]))
+                {
+                    *f = wetness * ((a - 1.0) * x + b * *f);
+                }
                 (self.first + curve.start, samples)
             })
             .collect();

@@ -1,5 +1,7 @@
 // [worker] What of a patch plays, after the user's decisions: refused spans, chosen rebuilds, single stems.
 
+use std::io;
+
 use crate::{
     damage::Stem,
     exchange::{
@@ -7,7 +9,10 @@ use crate::{
         patch::Patch,
         samples::{BLOCK, Samples, StereoSamples},
     },
-    worker::session::{Edits, Listening},
+    worker::{
+        scratch::KeptStems,
+        session::{Edits, Listening},
+    },
 };
 
 /// Length of every fade between two decisions, as long as the player's own: 20 ms.
@@ -18,16 +23,19 @@ pub struct Sources<'a> {
     /// Other rebuilds by hash: of the same span, over the same base.
     pub others: &'a [(&'a str, &'a Patch)],
     /// The separated stems of the base, which sum to it; `None` where they are not at hand.
-    pub stems: Option<&'a [StereoSamples; Stem::COUNT]>,
+    pub stems: Option<&'a KeptStems>,
 }
 
 /// `patch` as it is to play; `None` if that is `patch` itself.
+///
+/// # Errors
+/// If stems that are listened to can't be read.
 pub fn edited(
     patch: &Patch,
     sources: &Sources<'_>,
     edits: &Edits,
     listening: &Listening,
-) -> Option<Patch> {
+) -> io::Result<Option<Patch>> {
     let mut changed = false;
     let layers = Stem::ALL.map(|stem| {
         let own = patch.layers[stem as usize].as_ref();
@@ -52,7 +60,7 @@ pub fn edited(
         .then(|| sources.stems.map(|stems| (listening, stems)))
         .flatten();
     if !changed && !any_decided && listening.is_none() {
-        return None;
+        return Ok(None);
     }
     let mut out = Patch {
         id: patch.id.clone(),
@@ -70,9 +78,9 @@ pub fn edited(
         }),
     };
     if let Some((listening, stems)) = listening {
-        listen(&mut out, listening, stems);
+        listen(&mut out, listening, stems)?;
     }
-    Some(out)
+    Ok(Some(out))
 }
 
 /// Scales a layer by what was decided about it, with fades where that changes.
@@ -122,7 +130,7 @@ fn apply(layer: &mut StereoSamples, patch: &Patch, stem: Stem, edits: &Edits) {
 }
 
 /// Leaves what is listened to: solo and mute act on the recorded and the rebuilt stem alike.
-fn listen(patch: &mut Patch, listening: &Listening, stems: &[StereoSamples; Stem::COUNT]) {
+fn listen(patch: &mut Patch, listening: &Listening, stems: &KeptStems) -> io::Result<()> {
     let some = |flags: &[bool]| flags.iter().any(|f| *f);
     let delta = some(&listening.delta);
     let solo = some(&listening.solo);
@@ -150,15 +158,19 @@ fn listen(patch: &mut Patch, listening: &Listening, stems: &[StereoSamples; Stem
     for (c, base) in plain.iter().enumerate() {
         let mut out = Samples::new(patch.start);
         let like: Vec<&Samples> = patch.base.iter().take(c).collect();
+        let mut files = Vec::new();
+        for (stem, sign) in Stem::ALL.into_iter().zip(signs) {
+            if sign != 0.0 {
+                files.push((stems.open(stem, c)?, sign));
+            }
+        }
         for start in (0..base.len()).step_by(BLOCK) {
             let mix = &mut mix[..BLOCK.min(base.len() - start)];
             base.read(start, mix);
-            for (samples, sign) in stems.iter().zip(signs) {
-                if sign != 0.0 {
-                    let stem = &mut stem[..mix.len()];
-                    samples[c].read(start, stem);
-                    mix.iter_mut().zip(stem).for_each(|(x, s)| *x += sign * *s);
-                }
+            for (file, sign) in &mut files {
+                let stem = &mut stem[..mix.len()];
+                file.read(stem)?;
+                mix.iter_mut().zip(stem).for_each(|(x, s)| *x += *sign * *s);
             }
             out.extend(mix, &like);
         }
@@ -170,6 +182,7 @@ fn listen(patch: &mut Patch, listening: &Listening, stems: &[StereoSamples; Stem
             *layer = None;
         }
     }
+    Ok(())
 }
 
 /// Joins a rebuild of one stem's `span` (samples of the patch) into what was rebuilt before: inside the
@@ -227,8 +240,10 @@ pub fn joined(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::{exchange::samples::stereo, worker::session::Decision};
+    use crate::{audio::AudioBuffer, exchange::samples::stereo, worker::session::Decision};
 
     const RATE: u32 = 8_000;
     const LEN: usize = 8_000;
@@ -249,8 +264,9 @@ mod tests {
         }
     }
 
-    fn stems() -> [StereoSamples; Stem::COUNT] {
-        [flat(0.2), flat(0.1), flat(0.15), flat(0.05)]
+    fn stems(folder: &Path) -> KeptStems {
+        let flat = |x: f32| AudioBuffer::new(vec![vec![x; LEN]; 2], RATE);
+        KeptStems::write(folder, [0.2, 0.1, 0.15, 0.05].map(flat)).unwrap()
     }
 
     fn sources() -> Sources<'static> {
@@ -264,7 +280,7 @@ mod tests {
     fn without_decisions_the_patch_itself_plays() {
         let patch = patch("a", 0.3);
         let plain = edited(&patch, &sources(), &Edits::default(), &Listening::default());
-        assert!(plain.is_none());
+        assert!(plain.unwrap().is_none());
     }
 
     #[test]
@@ -277,7 +293,8 @@ mod tests {
             end: SamplePos(5_000),
             percent: 0,
         });
-        let out = edited(&patch, &sources(), &edits, &Listening::default()).unwrap();
+        let out = edited(&patch, &sources(), &edits, &Listening::default());
+        let out = out.unwrap().unwrap();
         let layer = out.layers[Stem::Bass as usize].as_ref().unwrap()[0].to_vec();
         let fade = 160;
         assert!(layer[..2_000].iter().all(|x| *x == 0.3));
@@ -304,24 +321,28 @@ mod tests {
         };
         let mut edits = Edits::default();
         edits.pick(Stem::Bass, mine.start, Some("b"));
-        let out = edited(&mine, &sources, &edits, &Listening::default()).unwrap();
+        let out = edited(&mine, &sources, &edits, &Listening::default());
+        let out = out.unwrap().unwrap();
         assert_eq!(out.layers, other.layers);
         for unknown in ["c", "d", "a"] {
             edits.pick(Stem::Bass, mine.start, Some(unknown));
-            assert!(edited(&mine, &sources, &edits, &Listening::default()).is_none());
+            let out = edited(&mine, &sources, &edits, &Listening::default());
+            assert!(out.unwrap().is_none());
         }
     }
 
     #[test]
     fn solo_mute_and_delta_leave_what_they_say() {
         let patch = patch("a", 0.3);
-        let stems = stems();
+        let folder = tempfile::tempdir().unwrap();
+        let stems = stems(folder.path());
         let sources = Sources {
             others: &[],
             stems: Some(&stems),
         };
         let hear = |listening: Listening| {
-            let out = edited(&patch, &sources, &Edits::default(), &listening).unwrap();
+            let out = edited(&patch, &sources, &Edits::default(), &listening);
+            let out = out.unwrap().unwrap();
             let layers: f32 = out.layers.iter().flatten().map(|l| l[1].at(77)).sum();
             (out.base[1].at(77), layers)
         };
@@ -376,6 +397,15 @@ mod tests {
             }),
             (0.0, 0.0),
         );
+        // What is gone from the disk is an error, not silence.
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            std::fs::remove_dir_all(entry.unwrap().path()).unwrap();
+        }
+        let listening = Listening {
+            solo: flag(Stem::Bass),
+            ..plain
+        };
+        assert!(edited(&patch, &sources, &Edits::default(), &listening).is_err());
     }
 
     #[test]

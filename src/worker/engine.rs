@@ -47,6 +47,8 @@ pub struct Engine {
 pub(super) struct Inner {
     pub commits: PathBuf,
     pub cache: Option<Cache>,
+    /// Where audio lies that is too long for memory.
+    pub scratch: PathBuf,
     /// Why sidecars or cache can't be used, in plain words.
     pub storage_problem: Option<String>,
     pub instances: Mutex<Vec<Arc<Shared>>>,
@@ -128,6 +130,12 @@ impl Engine {
             .err()
             .map(|error| format!("Analyses can't be kept for the next time: {error}"));
         let inner = Arc::new(Inner {
+            // On the disk that holds the cache: it is too long for folders in memory.
+            scratch: if opened.is_ok() {
+                cache.join("jobs")
+            } else {
+                commits.with_file_name("jobs")
+            },
             commits,
             cache: opened.ok(),
             storage_problem,
@@ -378,7 +386,8 @@ fn told(count: usize, faults: &[String]) -> Result<usize, String> {
 
 /// Half of the machine's memory.
 fn budget() -> usize {
-    memory_bytes().map_or(UNKNOWN_MEMORY_BYTES, |bytes| bytes / 2)
+    let half = memory_bytes().and_then(|bytes| usize::try_from(bytes / 2).ok());
+    half.unwrap_or(UNKNOWN_MEMORY_BYTES)
 }
 
 /// Who does the heavy work of an engine that keeps its things in `data`.
@@ -401,9 +410,6 @@ fn road(_data: &Path) -> Arc<dyn Road> {
 impl Inner {
     /// Adds what an instance has captured while there is room for it. Returns whether anything came.
     fn drain(&self, state: &mut State) -> bool {
-        if held_bytes() >= self.budget {
-            state.spare();
-        }
         if held_bytes() < self.budget {
             return state.drain();
         }

@@ -6,6 +6,7 @@ mod shown;
 
 use std::{
     cell::Cell,
+    io,
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
@@ -30,6 +31,7 @@ use crate::{
         jobs::{Notes, Unsaved},
         options::{CaptureMode, Options},
         picture::{Painter, Picture, Repaired},
+        scratch::KeptStems,
         session::{CommitRef, Edits, Listening, Regenerate},
         takes::{Take, Takes},
         view::{
@@ -117,7 +119,7 @@ pub(super) struct Commit {
     after: Arc<Picture>,
     cells: DamageCells,
     /// The separated stems, for listening to them alone.
-    stems: Option<Arc<[StereoSamples; Stem::COUNT]>>,
+    stems: Option<KeptStems>,
     problem: Option<String>,
     /// What is to be written as soon as it can be.
     unsaved: Option<Unsaved>,
@@ -210,7 +212,7 @@ impl Commit {
         reference: Option<CommitRef>,
         patch: Arc<Patch>,
         notes: Notes,
-        stems: Option<Arc<[StereoSamples; Stem::COUNT]>>,
+        stems: Option<KeptStems>,
         unsaved: Option<Unsaved>,
     ) -> Self {
         Self {
@@ -427,7 +429,8 @@ impl State {
             picks: self.edits.picks.clone(),
             ..Edits::default()
         };
-        self.with_edits(commit, &picks, &Listening::default())
+        // Without listening no stem is read.
+        (self.with_edits(commit, &picks, &Listening::default())).unwrap_or_default()
     }
 
     /// Who made what plays of `stem`: of the commit that was picked, else of this one.
@@ -443,20 +446,20 @@ impl State {
         commit: &Commit,
         edits: &Edits,
         listening: &Listening,
-    ) -> Option<Arc<Patch>> {
-        let patch = commit.patch.as_ref()?;
+    ) -> io::Result<Option<Arc<Patch>>> {
+        let Some(patch) = &commit.patch else {
+            return Ok(None);
+        };
         let others: Vec<(&str, &Patch)> = (self.others.iter())
             .filter(|other| other.same_base(commit))
             .filter_map(|other| Some((other.hash(), other.patch.as_deref()?)))
             .collect();
         let sources = Sources {
             others: &others,
-            stems: commit.stems.as_deref(),
+            stems: commit.stems.as_ref(),
         };
-        Some(match edits::edited(patch, &sources, edits, listening) {
-            Some(edited) => Arc::new(edited),
-            None => patch.clone(),
-        })
+        let edited = edits::edited(patch, &sources, edits, listening)?;
+        Ok(Some(edited.map_or_else(|| patch.clone(), Arc::new)))
     }
 
     /// What the user decided about the rebuilt audio.
@@ -654,11 +657,21 @@ impl State {
     /// Hands the patches to the audio thread if they changed, and frees what it gave back.
     pub fn publish_patches(&mut self) {
         if std::mem::take(&mut self.patches_changed) {
-            let patches = self
-                .commits
-                .iter()
-                .filter_map(|c| self.with_edits(c, &self.edits, &self.listening))
-                .collect();
+            let (mut patches, mut unread) = (Vec::new(), Vec::new());
+            for (i, commit) in self.commits.iter().enumerate() {
+                let edited = self.with_edits(commit, &self.edits, &self.listening);
+                let edited = edited.or_else(|error| {
+                    unread.push((i, error));
+                    self.with_edits(commit, &self.edits, &Listening::default())
+                });
+                patches.extend(edited.unwrap_or_default());
+            }
+            for (i, error) in unread {
+                self.commits[i].stems = None;
+                self.report(format!(
+                    "The separated stems can't be read any more ({error}): analyse the song again to listen to them"
+                ));
+            }
             self.publisher.publish(PatchSet::new(patches));
         }
         self.publisher.collect();

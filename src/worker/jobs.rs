@@ -14,23 +14,25 @@ use crate::{
     exchange::{
         SamplePos,
         patch::Patch,
-        samples::{self, Samples, StereoSamples},
+        samples::{Samples, StereoSamples},
     },
-    metrics::Comparison,
+    metrics::{self, Comparison},
     worker::{
         ahead, edits,
         engine::Inner,
         instance::{AheadJob, Commit, Job, Shared, State},
         options::{Asked, Options, RegeneratorChoice},
-        pipeline::{Outcome, PipelineError},
+        pipeline::PipelineError,
         progress::{Progress, Step},
+        road::{Rebuilt, Recording},
+        scratch::{KeptStems, kept_bytes},
         session::Regenerate,
         view::{JobView, Made},
     },
 };
 
-/// Separated stems are kept for listening up to this length: 6 minutes are about 0.5 GB.
-const MAX_LISTENING_SECONDS: f64 = 360.0;
+/// What the stems that are kept for listening may take on the disk, in bytes: 4 GB, as much as the cache.
+const MAX_STEMS_BYTES: u64 = 4_000_000_000;
 
 struct Entry {
     shared: Arc<Shared>,
@@ -255,7 +257,12 @@ pub(super) fn run_queue(inner: &Inner) {
         let mut state = shared.state.lock();
         report(inner, &mut state);
         match result {
-            Ok(Ok(commit)) if !progress.is_cancelled() => state.committed(&job, commit),
+            Ok(Ok((commit, problem))) if !progress.is_cancelled() => {
+                if let Some(problem) = problem {
+                    state.report(problem);
+                }
+                state.committed(&job, commit);
+            }
             Ok(Ok(_) | Err(PipelineError::Cancelled)) => state.cancelled(&job),
             Ok(Err(error)) => state.failed(&job, format!("The analysis stopped: {error}")),
             Err(_) => state.failed(
@@ -311,32 +318,43 @@ fn run_ahead(inner: &Inner, shared: &Arc<Shared>, progress: &Progress) {
     }
 }
 
-fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, PipelineError> {
-    // Mono on a stereo track is analysed once.
-    let channels = if job.take[0] == job.take[1] { 1 } else { 2 };
-    let channels = job.take.iter().take(channels);
-    let take = AudioBuffer::new(channels.map(|c| c.to_vec()).collect(), job.sample_rate);
+/// The commit, and what else there is to say.
+fn run(
+    inner: &Inner,
+    job: &Job,
+    progress: &Progress,
+) -> Result<(Commit, Option<String>), PipelineError> {
+    let recording = Recording {
+        start: job.start,
+        sample_rate: job.sample_rate,
+        samples: &job.take,
+    };
     let options = match &job.focus {
         Some(focus) => asked(focus, job),
         None => job.options.clone(),
     };
-    let outcome = (inner.road).run(&take, &options, inner.cache.as_ref(), progress)?;
-    drop(take);
-    progress.set(Step::Committing, 0.99);
-    let Outcome {
+    let bytes = KeptStems::bytes_of(recording.channels().len(), job.frames());
+    let stems = has_room(inner, bytes).then_some(inner.scratch.as_path());
+    let cache = inner.cache.as_ref();
+    let Rebuilt {
         base,
+        mut layers,
         stems,
-        layers,
         mut findings,
         rebuilders,
-        ..
-    } = outcome;
-    // A few long buffers fewer before more are made.
-    let keep = job.frames() as f64 <= MAX_LISTENING_SECONDS * f64::from(job.sample_rate);
-    let stems = keep.then(|| Arc::new(stems.map(|stem| stereo(job.start, stem, &[]))));
+    } = (inner.road).rebuild(&recording, &options, cache, stems, progress)?;
+    progress.set(Step::Committing, 0.99);
+    let (stems, problem) = match stems {
+        Some(Ok(stems)) => (Some(stems), None),
+        Some(Err(reason)) => {
+            let words = format!(
+                "The separated stems can't be listened to, for they can't be kept: {reason}"
+            );
+            (None, Some(words))
+        }
+        None => (None, None),
+    };
     let take = job.take.clone();
-    let base = stereo(job.start, base, &[&take]);
-    let mut layers = layers.map(|layer| Some(stereo(job.start, layer?, &[])));
     if let Some(focus) = &job.focus {
         let old = job.previous.as_deref().filter(|p| p.base == base);
         let found = join(&mut layers, focus, job, old);
@@ -397,13 +415,20 @@ fn run(inner: &Inner, job: &Job, progress: &Progress) -> Result<Commit, Pipeline
         base,
         layers,
     };
-    Ok(Commit::new(
-        reference,
-        Arc::new(patch),
-        notes,
-        stems,
-        unsaved,
-    ))
+    let commit = Commit::new(reference, Arc::new(patch), notes, stems, unsaved);
+    Ok((commit, problem))
+}
+
+/// Whether there is room for the stems of another take. Those of takes that nobody listens to make it.
+fn has_room(inner: &Inner, bytes: u64) -> bool {
+    let fits = || kept_bytes().saturating_add(bytes) <= MAX_STEMS_BYTES;
+    if bytes <= MAX_STEMS_BYTES {
+        let instances = inner.instances.lock().clone();
+        for shared in instances.iter().take_while(|_| !fits()) {
+            shared.state.lock().spare();
+        }
+    }
+    fits()
 }
 
 /// What is missing of a commit that could not be written, to write it later.
@@ -479,23 +504,24 @@ fn join(
     }
 }
 
-/// The take beside the repair with every blend up.
+/// The take beside the repair with every blend up, one after the other: each is long.
 fn compare(
     take: &StereoSamples,
     base: &StereoSamples,
     layers: &[Option<StereoSamples>; Stem::COUNT],
     sample_rate: u32,
 ) -> Comparison {
-    let mix = [0, 1].map(|c: usize| {
+    let quality =
+        |channels: [Vec<f32>; 2]| metrics::quality(&AudioBuffer::new(channels.into(), sample_rate));
+    let before = quality(take.each_ref().map(Samples::to_vec));
+    let after = quality([0, 1].map(|c: usize| {
         let mut mix = base[c].to_vec();
         for layer in layers.iter().flatten() {
             (mix.iter_mut().enumerate()).for_each(|(n, x)| *x += layer[c].at(n));
         }
         mix
-    });
-    let take = take.each_ref().map(Samples::to_vec);
-    let take = AudioBuffer::new(take.into(), sample_rate);
-    Comparison::new(&take, &AudioBuffer::new(mix.into(), sample_rate))
+    }));
+    Comparison { before, after }
 }
 
 /// What a sidecar says beside its audio.
@@ -506,10 +532,4 @@ pub struct Notes {
     pub options: crate::worker::options::Options,
     /// The span that was rebuilt on the user's demand.
     pub focus: Option<Regenerate>,
-}
-
-fn stereo(start: SamplePos, audio: AudioBuffer, like: &[&StereoSamples]) -> StereoSamples {
-    let left = audio.channels.first().map_or(&[][..], Vec::as_slice);
-    let right = audio.channels.get(1).map_or(left, Vec::as_slice);
-    samples::stereo(start, [left, right], like)
 }

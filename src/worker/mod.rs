@@ -17,6 +17,7 @@ mod regenerate;
 pub mod report;
 pub mod restore;
 pub mod road;
+pub mod scratch;
 pub mod segments;
 mod separate;
 pub mod session;

@@ -349,7 +349,7 @@ fn rebuilt(
                 let said = chosen.lines.len();
                 let stem_audio = chosen.regenerate(&request, &progress)?;
                 let built = stem_audio.map_or_else(BuiltLayer::default, |stem_audio| {
-                    BuiltLayer::new(&request, &stem_audio, options)
+                    BuiltLayer::new(&request, stem_audio, options)
                 });
                 // What went otherwise than wanted is tried again next time.
                 if let Some(cache) = from.cache.filter(|_| chosen.lines.len() == said) {
@@ -426,14 +426,17 @@ struct BuiltLayer {
 }
 
 impl BuiltLayer {
-    fn new(request: &Request<'_>, stem_audio: &AudioBuffer, options: &Options) -> Self {
+    fn new(request: &Request<'_>, stem_audio: AudioBuffer, options: &Options) -> Self {
         let asked = options.asked.is_some();
         let choice = options.regenerators.of(request.stem);
         let mut layer = if asked && choice.is_model() {
-            blend::layer_as_asked(request, stem_audio)
+            blend::layer_as_asked(request, &stem_audio)
         } else {
-            blend::layer(request, stem_audio)
+            blend::layer(request, &stem_audio)
         };
+        let agreement = agreement(request, &stem_audio);
+        // It is as long as the song.
+        drop(stem_audio);
         let spared = if asked || choice == RegeneratorChoice::Everywhere {
             0
         } else {
@@ -443,7 +446,7 @@ impl BuiltLayer {
         Self {
             audio: wet.then_some(layer.audio),
             spared,
-            agreement: agreement(request, stem_audio),
+            agreement,
         }
     }
 
@@ -462,7 +465,7 @@ impl BuiltLayer {
     fn keep(&self, cache: &Cache, key: &Key) {
         let mut bytes = (self.spared as u64).to_le_bytes().to_vec();
         bytes.push(self.agreement.unwrap_or(u8::MAX));
-        bytes.extend(encode_all(self.audio.as_slice()));
+        append_all(self.audio.as_slice(), &mut bytes);
         let _ = cache.put(key, &bytes);
     }
 }
@@ -629,12 +632,18 @@ pub(super) fn cached_audio<const N: usize, E>(
 /// Buffers one after the other, each with its length in bytes before it.
 pub(super) fn encode_all(buffers: &[AudioBuffer]) -> Vec<u8> {
     let mut out = Vec::new();
-    for buffer in buffers {
-        let bytes = cache::encode_audio(buffer);
-        out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        out.extend_from_slice(&bytes);
-    }
+    append_all(buffers, &mut out);
     out
+}
+
+fn append_all(buffers: &[AudioBuffer], out: &mut Vec<u8>) {
+    for buffer in buffers {
+        let start = out.len();
+        out.extend_from_slice(&[0; 8]);
+        cache::append_audio(buffer, out);
+        let len = (out.len() - start - 8) as u64;
+        out[start..start + 8].copy_from_slice(&len.to_le_bytes());
+    }
 }
 
 /// The buffers that [`encode_all`] wrote, however many.

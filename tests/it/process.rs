@@ -14,11 +14,13 @@ use std::{
 use uncook::{
     audio::AudioBuffer,
     cache::Cache,
+    damage::Stem,
+    exchange::{SamplePos, samples::stereo},
     worker::{
         pipeline::{self, Outcome, PipelineError},
         process::{Place, Remote, Settings},
         progress::Progress,
-        road::Road,
+        road::{InProcess, Rebuilt, Recording, Road},
     },
 };
 
@@ -135,6 +137,67 @@ fn assert_same(outcome: &Outcome, expected: &Outcome) {
         format!("{:?}", bare(outcome)),
         format!("{:?}", bare(expected))
     );
+}
+
+#[test]
+fn what_the_engine_takes_is_the_outcome_block_by_block() {
+    let host = Host::new();
+    let jobs = host.place().folder().join("jobs");
+    let folders = || std::fs::read_dir(&jobs).map_or(0, Iterator::count);
+    let start = SamplePos(777);
+    let here = InProcess::new(pipeline::run);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let away = Remote::new(settings(elsewhere.path()), "false".into());
+    for mono in [false, true] {
+        let channels = &reference().take.channels;
+        let right = if mono { &channels[0] } else { &channels[1] };
+        let samples = stereo(start, [&channels[0], right], &[]);
+        let recording = Recording {
+            start,
+            sample_rate: reference().take.sample_rate,
+            samples: &samples,
+        };
+        assert_eq!(recording.channels().len(), if mono { 1 } else { 2 });
+        let scratch = tempfile::tempdir().unwrap();
+        let rebuild = |road: &dyn Road, stems: Option<&Path>| {
+            let progress = Progress::new();
+            road.rebuild(&recording, &options(), None, stems, &progress)
+                .unwrap()
+        };
+        let expected = rebuild(&here, Some(scratch.path()));
+        let same = |rebuilt: &Rebuilt| {
+            assert!(rebuilt.base == expected.base && rebuilt.layers == expected.layers);
+            let maps = [&rebuilt.findings, &expected.findings].map(|f| format!("{:?}", f.damage));
+            assert_eq!(maps[0], maps[1]);
+        };
+        let stem = |rebuilt: &Rebuilt, stem: Stem, channel: usize| {
+            let mut out = vec![0.0; recording.frames()];
+            let stems = rebuilt.stems.as_ref().unwrap().as_ref().unwrap();
+            stems.open(stem, channel).unwrap().read(&mut out).unwrap();
+            out
+        };
+        let rebuilt = rebuild(&host.remote, Some(scratch.path()));
+        same(&rebuilt);
+        for (of, channel) in Stem::ALL.into_iter().flat_map(|of| [(of, 0), (of, 1)]) {
+            let own = stem(&rebuilt, of, channel);
+            assert!(of != Stem::Drums || own.iter().any(|x| *x != 0.0));
+            assert!(own == stem(&expected, of, channel));
+        }
+        // The stems stay in the job's folder, and nothing else that is long.
+        assert_eq!(folders(), 1);
+        drop(rebuilt);
+        assert_eq!(folders(), 0);
+        let rebuilt = rebuild(&host.remote, None);
+        same(&rebuilt);
+        assert!(rebuilt.stems.is_none());
+        assert_eq!(folders(), 0);
+        // Where no process can be used it is done here, and said.
+        let rebuilt = rebuild(&away, Some(scratch.path()));
+        same(&rebuilt);
+        assert!(stem(&rebuilt, Stem::Bass, 1) == stem(&expected, Stem::Bass, 1));
+        let said = rebuilt.rebuilders.last().unwrap();
+        assert!(said.contains("ran inside the host"), "{said}");
+    }
 }
 
 #[test]

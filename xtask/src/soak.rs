@@ -24,6 +24,8 @@ const CHANGE_EVERY: u64 = 2_000;
 const LOOK_SECONDS: f64 = 30.0;
 /// Louder than this nothing may become: the input's peak is 1, the gains' sum is below 60 dB.
 const LOUDEST: f32 = 1_000.0;
+/// What is said in between, in simulated seconds.
+const SAY_SECONDS: f64 = 600.0;
 /// Growth of memory from the second to the last fifth of the time that passes for none.
 const GROWTH: f64 = 0.02;
 
@@ -59,13 +61,26 @@ pub fn run(args: &Args) -> Result<()> {
     let mut life = Life::new(&path, &input, states, args.seed)?;
     let seconds = 3_600.0 * args.hours;
     let began = Instant::now();
-    let mut memory = Vec::new();
+    let (mut memory, mut before, mut said) = (Vec::new(), Vec::new(), 0.0);
     while life.seconds < seconds {
         life.live()?;
         if life.seconds >= LOOK_SECONDS * memory.len() as f64 {
             // Always in the same condition: patches and rates take their part.
             life.settle()?;
-            memory.push(resident_mb().context("this system doesn't tell how much memory is used")?);
+            let resident =
+                || resident_mb().context("this system doesn't tell how much memory is used");
+            before.push(resident()?);
+            trim();
+            memory.push(resident()?);
+            if life.seconds >= said {
+                println!(
+                    "{:5.0} s: {} MB, {} MB once what is free was given back",
+                    life.seconds,
+                    before[before.len() - 1],
+                    memory[memory.len() - 1]
+                );
+                said += SAY_SECONDS;
+            }
         }
     }
     println!(
@@ -80,11 +95,15 @@ pub fn run(args: &Args) -> Result<()> {
         life.instances,
         life.peak,
     );
-    let fifth = |n: usize| median(&memory[n * memory.len() / 5..(n + 1) * memory.len() / 5]);
-    let (early, late) = (fifth(1)?, fifth(4)?);
+    let fifth = |of: &[u64], n: usize| median(&of[n * of.len() / 5..(n + 1) * of.len() / 5]);
+    let (early, late) = (fifth(&memory, 1)?, fifth(&memory, 4)?);
     println!(
-        "resident memory: {} MB at first, {early} MB in the second fifth of the time, {late} MB in the last",
-        memory[0]
+        "resident memory: {} MB at first, {early} MB in the second fifth of the time, {late} MB in the last; with what \
+         the heap keeps for later {}, {} and {} MB",
+        memory[0],
+        before[0],
+        fifth(&before, 1)?,
+        fifth(&before, 4)?
     );
     let bounce = life.bounce()?;
     let differs = first_difference(&bounce, &reference);
@@ -98,6 +117,15 @@ pub fn run(args: &Args) -> Result<()> {
         "memory grows: {early} MB, then {late} MB"
     );
     Ok(())
+}
+
+/// Gives the heap's free pages back to the system: what stays is held by somebody, or lies between what is.
+fn trim() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: frees nothing that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 fn median(values: &[u64]) -> Result<u64> {

@@ -1,5 +1,7 @@
 // [worker] Gives a rebuilt mono stem the stereo image of the stem it replaces.
 
+use std::borrow::Cow;
+
 use super::super::resynthesis::{Spectra, spectra::smooth};
 use realfft::num_complex::Complex32;
 
@@ -10,7 +12,7 @@ pub(super) fn place(
     spectra: &mut Spectra,
     mono: &[f32],
     rebuilt: &[f32],
-    own: &[Vec<f32>],
+    own: &[Cow<'_, [f32]>],
 ) -> Vec<Vec<f32>> {
     let bins = spectra.bins();
     let len = mono.len();

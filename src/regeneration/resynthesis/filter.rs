@@ -1,6 +1,9 @@
 // [worker] Zero-phase filters, fractional delays and matched lags on whole signals.
 
-use std::f64::consts::{FRAC_1_SQRT_2, PI};
+use std::{
+    borrow::Cow,
+    f64::consts::{FRAC_1_SQRT_2, PI},
+};
 
 /// Second-order Butterworth low- or high-pass (Bristow-Johnson's cookbook), forward and backward:
 /// no delay, twice the slope. `hz` is kept below the Nyquist frequency.
@@ -27,30 +30,50 @@ pub(crate) fn zero_phase(x: &[f32], rate: f64, hz: f64, high_pass: bool) -> Vec<
     y
 }
 
-/// Energy of any stretch in constant time.
-pub(crate) struct Energy(Vec<f64>);
+/// Samples between two sums that [`Energy`] keeps.
+const SUM_EVERY: usize = 64;
 
-impl Energy {
-    pub fn new(x: &[f32]) -> Self {
+/// Energy of any stretch in constant time. Beside the signal itself, which it may borrow, it takes an eighth of a
+/// byte a sample.
+pub(crate) struct Energy<'a> {
+    x: Cow<'a, [f32]>,
+    /// Sums of the squares before every [`SUM_EVERY`]th sample.
+    sums: Vec<f64>,
+}
+
+impl<'a> Energy<'a> {
+    pub fn new(x: impl Into<Cow<'a, [f32]>>) -> Self {
+        let x = x.into();
         let mut sum = 0.0;
-        let mut sums = Vec::with_capacity(x.len() + 1);
-        sums.push(0.0);
-        for &v in x {
-            sum += f64::from(v) * f64::from(v);
+        let mut sums = Vec::with_capacity(x.len() / SUM_EVERY + 1);
+        for part in x.chunks(SUM_EVERY) {
             sums.push(sum);
+            sum = added(sum, part);
         }
-        Self(sums)
+        sums.push(sum);
+        Self { x, sums }
     }
 
     /// Sum of squares over `start..end`, clipped to the signal.
     pub fn over(&self, start: i64, end: i64) -> f64 {
-        let last = self.0.len() as i64 - 1;
+        let last = self.x.len() as i64;
         let (a, b) = (start.clamp(0, last), end.clamp(0, last));
         if a >= b {
             return 0.0;
         }
-        (self.0[b as usize] - self.0[a as usize]).max(0.0)
+        (self.before(b as usize) - self.before(a as usize)).max(0.0)
     }
+
+    /// Sum of the squares before sample `n`, added one after the other from the first on.
+    fn before(&self, n: usize) -> f64 {
+        let kept = n / SUM_EVERY;
+        added(self.sums[kept], &self.x[kept * SUM_EVERY..n])
+    }
+}
+
+fn added(sum: f64, x: &[f32]) -> f64 {
+    x.iter()
+        .fold(sum, |sum, &v| sum + f64::from(v) * f64::from(v))
 }
 
 /// Half the taps of [`add_delayed`]'s interpolator.
@@ -179,6 +202,38 @@ mod tests {
             assert!((found - at).abs() < 0.03, "{found} for {at}");
             // Half a sample of a tone of 0.4 rad a sample: cos 0.2.
             assert!(ncc > 0.979);
+        }
+    }
+
+    #[test]
+    fn energies_are_those_of_sums_from_the_first_sample_on() {
+        for len in [0, 1, 63, 64, 65, 128, 1_000] {
+            let x: Vec<f32> = (0..len).map(|n| (n as f32 * 1.7).sin() * 0.3).collect();
+            let mut sums = vec![0.0f64];
+            for v in &x {
+                sums.push(sums[sums.len() - 1] + f64::from(*v) * f64::from(*v));
+            }
+            let (borrowed, owned) = (Energy::new(&x[..]), Energy::new(x.clone()));
+            for (from, to) in [
+                (0, len),
+                (-5, 3),
+                (7, 7),
+                (9, 4),
+                (60, 70),
+                (64, 128),
+                (3, 5_000),
+            ] {
+                let at = |n: usize| n.min(len);
+                let expected =
+                    (sums[at(to)] - sums[at(usize::try_from(from).unwrap_or(0))]).max(0.0);
+                // To the bit.
+                assert_eq!(
+                    borrowed.over(from, to as i64),
+                    expected,
+                    "{len}: {from}..{to}"
+                );
+                assert_eq!(owned.over(from, to as i64), expected);
+            }
         }
     }
 

@@ -58,9 +58,10 @@ impl State {
         let (commits, others) = (load(&session.commits), load(&session.others));
         self.commits = commits;
         self.others = others;
+        // What was picked is kept.
+        self.edits = Arc::new(session.edits.clone());
         self.takes.share_anew();
         self.drop_covered();
-        self.edits = Arc::new(session.edits.clone());
         self.listening = Listening::default();
         self.patches_changed = true;
         self.view_changed = true;

@@ -5,7 +5,8 @@ use std::{collections::HashSet, sync::Arc};
 use super::{Commit, State};
 use crate::exchange::patch::Patch;
 
-/// Memory that earlier rebuilds may hold beside what is in force, in bytes: 1 GB. The oldest go first; their files stay.
+/// Memory that earlier rebuilds may hold beside what is in force, in bytes: 1 GB. The oldest go first, but never one
+/// that was picked; their files stay.
 const MAX_OTHERS_BYTES: usize = 1_000_000_000;
 
 impl Commit {
@@ -43,6 +44,10 @@ impl State {
     /// Drops earlier rebuilds that no commit in force can use, and the oldest where they get too many. The others are
     /// held together with what is in force.
     pub(super) fn forget_others(&mut self) {
+        self.forget_others_above(MAX_OTHERS_BYTES);
+    }
+
+    fn forget_others_above(&mut self, most: usize) {
         let commits = &self.commits;
         (self.others).retain(|other| commits.iter().any(|c| c.may_share_base(other)));
         for other in &mut self.others {
@@ -57,13 +62,19 @@ impl State {
         for commit in commits {
             commit.bytes(&mut seen);
         }
-        let mut bytes = 0;
-        let fits = |other: &&Commit| {
+        let (mut bytes, picks) = (0, &self.edits.picks);
+        let mut kept: Vec<Commit> = Vec::new();
+        let mut full = false;
+        for other in self.others.drain(..).rev() {
+            let picked = picks.iter().any(|pick| pick.hash == other.hash());
             bytes += other.bytes(&mut seen);
-            bytes <= MAX_OTHERS_BYTES
-        };
-        let kept = self.others.iter().rev().take_while(fits).count();
-        self.others.drain(..self.others.len() - kept);
+            full |= bytes > most;
+            if picked || !full {
+                kept.push(other);
+            }
+        }
+        kept.reverse();
+        self.others = kept;
     }
 
     /// Holds what is captured together with the patches that repair it.
@@ -73,12 +84,96 @@ impl State {
         self.takes.share(&patches);
     }
 
-    /// Drops what nothing that plays needs: the stems that can be listened to alone, while none is.
+    /// Makes room on the disk: drops the stems that can be listened to alone, while none is.
     pub fn spare(&mut self) {
         if self.listening.is_plain() {
             for commit in &mut self.commits {
                 self.view_changed |= commit.stems.take().is_some();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        damage::Stem,
+        exchange::{
+            SamplePos,
+            capture::capture_ring,
+            patch::patch_snapshot,
+            samples::{BLOCK, stereo},
+        },
+        worker::{
+            instance::Shared,
+            jobs::Notes,
+            session::{CommitRef, Edits},
+        },
+    };
+
+    /// A rebuild over the same base whose layer is its own: one block of noise in each channel.
+    fn rebuild(number: u8) -> Commit {
+        let start = SamplePos(0);
+        let flat = |x: f32| [x; BLOCK];
+        let base = stereo(start, [&flat(0.123_456_7), &flat(0.123_456_7)], &[]);
+        let layer = [0, 1].map(|c| flat(0.01 + 0.001 * f32::from(2 * number + c)).to_vec());
+        let hash = format!("{number:064x}");
+        let patch = Patch {
+            id: hash.clone(),
+            start,
+            sample_rate: 48_000,
+            take: base.clone(),
+            base,
+            layers: [
+                None,
+                Some(stereo(start, [&layer[0], &layer[1]], &[])),
+                None,
+                None,
+            ],
+        };
+        let reference = CommitRef {
+            file: format!("{hash}.uncookpatch"),
+            hash,
+            start: 0,
+            frames: BLOCK as u64,
+            sample_rate: 48_000,
+        };
+        Commit::new(
+            Some(reference),
+            Arc::new(patch),
+            Notes::default(),
+            None,
+            None,
+        )
+    }
+
+    fn hashes(state: &State) -> Vec<String> {
+        state
+            .others
+            .iter()
+            .map(|other| other.hash().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn the_oldest_rebuilds_go_first_but_never_one_that_was_picked() {
+        let (_tap, capture) = capture_ring(16);
+        let (publisher, _patches) = patch_snapshot();
+        let shared = Shared::new(0, capture, publisher);
+        let mut state = shared.state.lock();
+        state.commits.push(rebuild(9));
+        state.others.extend((1..=4).map(rebuild));
+        let two = 2 * 2 * 4 * BLOCK;
+        let name = |number: u8| format!("{number:064x}");
+        let mut edits = Edits::default();
+        edits.pick(Stem::Bass, SamplePos(0), Some(&name(1)));
+        state.edits = Arc::new(edits);
+        state.forget_others_above(two);
+        assert_eq!(hashes(&state), [1, 3, 4].map(name));
+        // Once another one is picked it may go.
+        state.edits = Arc::default();
+        state.forget_others_above(two);
+        assert_eq!(hashes(&state), [3, 4].map(name));
     }
 }

@@ -19,24 +19,29 @@ use parking_lot::Mutex;
 
 use super::{
     Settings,
-    folder::{self, JobFolder, Shape},
+    folder::{self, Shape},
     message::{
-        self, Failure, GREETING_BYTES, Inbox, Order, Reply, Request, Results, Work, check_greeting,
+        self, Failure, GREETING_BYTES, Inbox, Order, Reply, Request, Results, Wanted, Work,
+        check_greeting,
     },
-    server::{BASE, FINDINGS, Found, PART, TAKE, layer_file, part_file, stem_file},
+    server::{BASE, FINDINGS, Found, PART, TAKE, layer_file, part_file},
     system,
 };
 use crate::{
     audio::AudioBuffer,
     cache::Cache,
     damage::Stem,
+    exchange::samples::StereoSamples,
     separation::Stems,
+    system::is_running,
     worker::{
         ahead,
         options::Options,
         pipeline::{self, Outcome, PipelineError},
         progress::{Progress, Step},
-        road::Road,
+        road::{Rebuilt, Recording, Road},
+        scratch::{self, KeptStems, Scratch, stem_file},
+        view::Findings,
     },
 };
 
@@ -132,8 +137,8 @@ impl Remote {
     }
 
     /// What the job needs against what it may have.
-    fn check_memory(&self, take: &AudioBuffer) -> Result<(), PipelineError> {
-        let needed = super::needed_memory(take.channels.len(), take.frames());
+    fn check_memory(&self, shape: Shape) -> Result<(), PipelineError> {
+        let needed = super::needed_memory(shape.channels, shape.frames);
         match self.settings.memory_bytes {
             Some(limit) if needed > limit => Err(PipelineError::Memory {
                 needed_mb: needed >> 20,
@@ -143,28 +148,68 @@ impl Remote {
         }
     }
 
-    fn attempt(
+    /// Sends a job and waits for its results: `put` leaves the take in the folder, `get` takes the results from it.
+    fn attempt<T>(
         &self,
-        take: &AudioBuffer,
-        options: &Options,
-        cache: Option<&Cache>,
+        job: &Whole<'_>,
         progress: &Progress,
-    ) -> Result<Outcome, Trouble> {
-        let folder = self.job_folder(cache)?;
-        folder::write(folder.path(), TAKE, take).map_err(|e| unusable_folder(&e))?;
-        let shape = Shape {
-            sample_rate: take.sample_rate,
-            channels: take.channels.len(),
-            frames: take.frames(),
-        };
-        let order = order(&folder, shape, options, cache, Work::Whole);
+        put: impl Fn(&Path) -> io::Result<()>,
+        get: impl FnOnce(Scratch, &Results) -> io::Result<T>,
+    ) -> Result<T, Trouble> {
+        let folder = self.job_folder(job.cache)?;
+        put(folder.path()).map_err(|e| unusable_folder(&e))?;
+        let work = Work::Whole(job.wanted);
+        let order = order(&folder, job.shape, job.options, job.cache, work);
         let mut line = self.connect(progress)?;
         line.send(&Request::Begin(Box::new(order)))?;
         match line.attend(&self.settings, progress, |_| false)? {
-            Reply::Done(results) => read(folder.path(), &results, shape)
-                .map_err(|e| Trouble::Unusable(format!("its results can't be read: {e}"))),
+            Reply::Done(results) => {
+                // Nobody hears it any more.
+                let _ = fs::remove_file(folder.path().join(TAKE));
+                get(folder, &results)
+                    .map_err(|e| Trouble::Unusable(format!("its results can't be read: {e}")))
+            }
             other => Err(refused(other)),
         }
+    }
+
+    /// The result, or why the job has to be done in this process.
+    fn settled<T>(&self, done: Result<T, Trouble>) -> Result<Result<T, String>, PipelineError> {
+        match done {
+            Ok(done) => {
+                *self.status.lock() = "Analyses run in a process of their own.".into();
+                Ok(Ok(done))
+            }
+            Err(Trouble::Job(error)) => Err(error),
+            // What ends one process at this take would end the host.
+            Err(Trouble::Ended { how, crashed: true }) => Err(PipelineError::Worker(format!(
+                "the process that analyses {how} twice at this take ({}). It was not tried inside the \
+                 host, which could have ended like it",
+                self.last_words()
+            ))),
+            Err(Trouble::Ended { how, .. }) => {
+                Ok(Err(format!("the process that analyses {how} twice")))
+            }
+            Err(Trouble::Unusable(reason)) => Ok(Err(format!(
+                "the process that analyses can't be used: {reason}"
+            ))),
+        }
+    }
+
+    /// The job in this process, for `reason`.
+    fn here(
+        &self,
+        reason: &str,
+        take: &AudioBuffer,
+        job: &Whole<'_>,
+        progress: &Progress,
+    ) -> Result<Outcome, PipelineError> {
+        let line = self.fall_back(reason);
+        self.say(line.clone());
+        let mut outcome = pipeline::run(take, job.options, job.cache, progress)?;
+        outcome.findings.lines.push(line.clone());
+        outcome.rebuilders.push(line);
+        Ok(outcome)
     }
 
     fn attempt_ahead(
@@ -190,7 +235,7 @@ impl Remote {
             range.start <= range.end
                 && range.end <= take.frames
                 && (take.fetch)(range)
-                    .is_some_and(|part| folder::write(folder.path(), PART, &part).is_ok())
+                    .is_some_and(|part| scratch::write(folder.path(), PART, &part).is_ok())
         };
         match line.attend(&self.settings, progress, fetch)? {
             Reply::DoneAhead => Ok(()),
@@ -199,11 +244,11 @@ impl Remote {
     }
 
     /// On the disk that holds the cache: a take and its stems are too large for folders in memory.
-    fn job_folder(&self, cache: Option<&Cache>) -> Result<JobFolder, Trouble> {
+    fn job_folder(&self, cache: Option<&Cache>) -> Result<Scratch, Trouble> {
         let own = self.settings.place.folder();
         system::private_folder(own).map_err(Trouble::Unusable)?;
         let parent = cache.map_or(own, Cache::dir);
-        JobFolder::new(&parent.join("jobs")).map_err(|e| unusable_folder(&e))
+        Scratch::new(&parent.join("jobs")).map_err(|e| unusable_folder(&e))
     }
 
     /// A line to the worker, which is started where none answers.
@@ -315,33 +360,67 @@ impl Road for Remote {
         cache: Option<&Cache>,
         progress: &Progress,
     ) -> Result<Outcome, PipelineError> {
-        self.check_memory(take)?;
-        let done = self.tried(progress, || self.attempt(take, options, cache, progress));
-        let reason = match done {
-            Ok(outcome) => {
-                *self.status.lock() = "Analyses run in a process of their own.".into();
-                return Ok(outcome);
-            }
-            Err(Trouble::Job(error)) => return Err(error),
-            // What ends one process at this take would end the host.
-            Err(Trouble::Ended { how, crashed: true }) => {
-                return Err(PipelineError::Worker(format!(
-                    "the process that analyses {how} twice at this take ({}). It was not tried inside the \
-                     host, which could have ended like it",
-                    self.last_words()
-                )));
-            }
-            Err(Trouble::Ended { how, .. }) => format!("the process that analyses {how} twice"),
-            Err(Trouble::Unusable(reason)) => {
-                format!("the process that analyses can't be used: {reason}")
-            }
+        let shape = Shape {
+            sample_rate: take.sample_rate,
+            channels: take.channels.len(),
+            frames: take.frames(),
         };
-        let line = self.fall_back(&reason);
-        self.say(line.clone());
-        let mut outcome = pipeline::run(take, options, cache, progress)?;
-        outcome.findings.lines.push(line.clone());
-        outcome.rebuilders.push(line);
-        Ok(outcome)
+        self.check_memory(shape)?;
+        let job = Whole {
+            shape,
+            options,
+            cache,
+            wanted: Wanted {
+                stems: true,
+                parts: true,
+            },
+        };
+        let put = |folder: &Path| scratch::write(folder, TAKE, take);
+        let get = |folder: Scratch, results: &Results| read(folder.path(), results, shape);
+        let done = self.tried(progress, || self.attempt(&job, progress, put, get));
+        match self.settled(done)? {
+            Ok(outcome) => Ok(outcome),
+            Err(reason) => self.here(&reason, take, &job, progress),
+        }
+    }
+
+    fn rebuild(
+        &self,
+        take: &Recording<'_>,
+        options: &Options,
+        cache: Option<&Cache>,
+        stems: Option<&Path>,
+        progress: &Progress,
+    ) -> Result<Rebuilt, PipelineError> {
+        let channels = take.channels();
+        let shape = Shape {
+            sample_rate: take.sample_rate,
+            channels: channels.len(),
+            frames: take.frames(),
+        };
+        self.check_memory(shape)?;
+        let job = Whole {
+            shape,
+            options,
+            cache,
+            wanted: Wanted {
+                stems: stems.is_some(),
+                parts: false,
+            },
+        };
+        let put = |folder: &Path| scratch::write_samples(folder, TAKE, channels);
+        let get = |folder: Scratch, results: &Results| {
+            progress.set(Step::Committing, 0.99);
+            taken(folder, results, take, &job)
+        };
+        let done = self.tried(progress, || self.attempt(&job, progress, put, get));
+        match self.settled(done)? {
+            Ok(rebuilt) => Ok(rebuilt),
+            Err(reason) => {
+                let outcome = self.here(&reason, &take.to_audio(), &job, progress)?;
+                Ok(Rebuilt::new(take, outcome, stems))
+            }
+        }
     }
 
     fn ahead(
@@ -375,8 +454,16 @@ impl Road for Remote {
     }
 }
 
+/// A job of the whole road.
+struct Whole<'a> {
+    shape: Shape,
+    options: &'a Options,
+    cache: Option<&'a Cache>,
+    wanted: Wanted,
+}
+
 fn order(
-    folder: &JobFolder,
+    folder: &Scratch,
     shape: Shape,
     options: &Options,
     cache: Option<&Cache>,
@@ -547,7 +634,7 @@ impl Line {
         if let Some(pid) = self.pid.filter(|&pid| pid as u32 != std::process::id()) {
             system::kill(pid);
             let deadline = Instant::now() + AFTERMATH;
-            while ended(pid as u32).is_none() && Instant::now() < deadline && system::is_alive(pid)
+            while ended(pid as u32).is_none() && Instant::now() < deadline && is_running(pid as u32)
             {
                 thread::sleep(LOOK);
             }
@@ -602,9 +689,8 @@ fn timed_out(error: &io::Error) -> bool {
     )
 }
 
-/// Reads what the worker wrote; the sizes are the take's.
-fn read(folder: &Path, results: &Results, shape: Shape) -> io::Result<Outcome> {
-    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+/// What the worker found out.
+fn read_findings(folder: &Path, results: &Results) -> io::Result<(Findings, Vec<String>)> {
     if results.parts.len() > MAX_PARTS || results.findings > MAX_FINDINGS_BYTES {
         return Err(invalid("more than any analysis gives"));
     }
@@ -613,9 +699,18 @@ fn read(folder: &Path, results: &Results, shape: Shape) -> io::Result<Outcome> {
         return Err(invalid("the findings were cut off"));
     }
     let found: Found = message::decode(&bytes).map_err(io::Error::other)?;
-    let (findings, rebuilders) = found
+    found
         .open()
-        .ok_or_else(|| invalid("a map of damage is missing"))?;
+        .ok_or_else(|| invalid("a map of damage is missing"))
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
+}
+
+/// Reads all that the worker wrote; the sizes are the take's.
+fn read(folder: &Path, results: &Results, shape: Shape) -> io::Result<Outcome> {
+    let (findings, rebuilders) = read_findings(folder, results)?;
     let base = folder::read(folder, BASE, shape)?;
     let mut stems = Vec::new();
     let mut layers = [const { None }; Stem::COUNT];
@@ -633,6 +728,41 @@ fn read(folder: &Path, results: &Results, shape: Shape) -> io::Result<Outcome> {
         stems: Stems::try_from(stems).map_err(|_| invalid("not as many stems as there are"))?,
         parts,
         layers,
+        findings,
+        rebuilders,
+    })
+}
+
+/// Takes over what the worker wrote, block by block; the stems stay where they are.
+fn taken(
+    folder: Scratch,
+    results: &Results,
+    take: &Recording<'_>,
+    job: &Whole<'_>,
+) -> io::Result<Rebuilt> {
+    let (findings, rebuilders) = read_findings(folder.path(), results)?;
+    let Shape {
+        channels, frames, ..
+    } = job.shape;
+    let stereo = |name: &str, like: &[&StereoSamples]| {
+        let path = folder.path().join(name);
+        let read = scratch::read_stereo(&path, channels, frames, take.start, like)?;
+        // Room for what comes next.
+        let _ = fs::remove_file(path);
+        io::Result::Ok(read)
+    };
+    let base = stereo(BASE, &[take.samples])?;
+    let mut layers = [const { None }; Stem::COUNT];
+    for stem in Stem::ALL {
+        if results.layers[stem as usize] {
+            layers[stem as usize] = Some(stereo(&layer_file(stem), &[])?);
+        }
+    }
+    let stems = (job.wanted.stems).then(|| KeptStems::lying_in(folder, channels, frames));
+    Ok(Rebuilt {
+        base,
+        layers,
+        stems: stems.transpose()?.map(Ok),
         findings,
         rebuilders,
     })

@@ -1,19 +1,11 @@
-// [worker] The folder through which audio goes between a host and the worker process: one a job, one file a
-// buffer.
+// [worker] Audio that goes between a host and the worker process, one file a buffer (`worker::scratch`).
 //!
-//! Samples lie in a file as they lie in memory, one channel after the other. The worker process maps what it
-//! hears. The host reads instead of mapping: a disk that fails under a map ends the process, and that
-//! process would be somebody's session.
+//! The worker process maps what it hears. The host reads instead of mapping: a disk that fails under a map ends
+//! the process, and that process would be somebody's session.
 
-use std::{
-    fs::{self, DirBuilder, File},
-    io::{self, BufWriter, Read, Write},
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{fs::File, io, path::Path};
 
-use crate::{audio::AudioBuffer, worker::process::system};
+use crate::{audio::AudioBuffer, worker::scratch::SampleFile};
 
 /// Sizes of the buffers of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,75 +16,16 @@ pub struct Shape {
     pub frames: usize,
 }
 
-/// A job's folder; the host makes it and removes it.
-pub struct JobFolder(PathBuf);
-
-impl JobFolder {
-    /// A new one in `parent`, for this user only. What hosts that are gone left there is removed.
-    ///
-    /// # Errors
-    /// If the disk refuses.
-    pub fn new(parent: &Path) -> io::Result<Self> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        fs::create_dir_all(parent)?;
-        sweep(parent);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("{}-{number}", std::process::id()));
-        // An earlier process of this number may have left one.
-        let _ = fs::remove_dir_all(&path);
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for JobFolder {
-    fn drop(&mut self) {
-        // A worker that was given up may still write into it: then the next sweep takes the rest.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Removes the folders of processes that are gone.
-fn sweep(parent: &Path) {
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let owner = name
-            .to_str()
-            .and_then(|n| n.split_once('-')?.0.parse().ok());
-        if owner.is_some_and(|pid| !system::is_alive(pid)) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
-/// Writes a buffer as file `name`: aside, then renamed, so that nobody meets half of it.
-///
-/// # Errors
-/// If the disk refuses.
-pub fn write(folder: &Path, name: &str, audio: &AudioBuffer) -> io::Result<()> {
-    let aside = folder.join(format!("{name}.aside"));
-    let mut file = BufWriter::with_capacity(1 << 16, File::create(&aside)?);
-    for x in audio.channels.iter().flatten() {
-        file.write_all(&x.to_ne_bytes())?;
-    }
-    file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    fs::rename(aside, folder.join(name))
-}
-
-/// Reads a buffer that was written by [`write()`].
+/// Reads a buffer that was written by [`write()`](crate::worker::scratch::write()).
 ///
 /// # Errors
 /// If the file can't be read, or its length is not what `shape` says.
 pub fn read(folder: &Path, name: &str, shape: Shape) -> io::Result<AudioBuffer> {
-    let mut file = File::open(folder.join(name))?;
-    check_len(&file, shape)?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    parse(&bytes, shape)
+    let samples = (shape.frames as u64).saturating_mul(shape.channels as u64);
+    let mut file = SampleFile::open(&folder.join(name), samples, 0)?;
+    let mut out = AudioBuffer::silence(shape.channels, shape.frames, shape.sample_rate);
+    (out.channels.iter_mut()).try_for_each(|channel| file.read(channel))?;
+    Ok(out)
 }
 
 /// As [`read`], through a map: for a process that may end.

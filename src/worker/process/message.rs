@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{damage::Stem, worker::options::Options};
 
 /// Raise it whenever a message's meaning or layout changes, [`Options`] and findings included.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// Both sides must be the same Uncook: only then is the result the same, bit for bit.
 const BUILD: &str = env!("CARGO_PKG_VERSION");
 const MAGIC: [u8; 8] = *b"UNCKWRKR";
@@ -85,11 +85,18 @@ pub struct Order {
     pub work: Work,
 }
 
+/// What of the results is handed over; base, layers and findings always are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    pub stems: bool,
+    pub parts: bool,
+}
+
 /// How much of the road.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
     /// All of it: the take lies in the folder.
-    Whole,
+    Whole(Wanted),
     /// The first half of one segment, `done` segments being done; the worker asks for what it needs to hear.
     Ahead { done: u64 },
 }

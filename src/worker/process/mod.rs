@@ -24,7 +24,7 @@ pub use server::serve;
 pub use system::{close_inherited, limit_memory};
 
 use crate::{
-    system::own_file,
+    system::{memory_bytes, own_file},
     worker::{
         pipeline,
         road::{InProcess, Road},
@@ -121,7 +121,7 @@ impl Settings {
         Self {
             place,
             idle: IDLE,
-            memory_bytes: system::memory().map(|all| all / 2),
+            memory_bytes: memory_bytes().map(|all| all / 2),
             start_patience: START_PATIENCE,
             silence: SILENCE,
             hung: server::PATIENCE_WITH_WORK,

@@ -25,7 +25,8 @@ use super::{
     Place,
     folder::{self, Shape},
     message::{
-        self, Failure, GREETING_BYTES, Inbox, Order, Reply, Request, Results, Work, check_greeting,
+        self, Failure, GREETING_BYTES, Inbox, Order, Reply, Request, Results, Wanted, Work,
+        check_greeting,
     },
     system,
 };
@@ -38,6 +39,7 @@ use crate::{
         pipeline::{Outcome, PipelineError},
         progress::Progress,
         road::Road,
+        scratch::{self, stem_file},
         view::Findings,
     },
 };
@@ -238,7 +240,7 @@ fn converse(
         None => return Ok(()),
     };
     let progress = Progress::new();
-    let id = turns.enter(order.work != Work::Whole);
+    let id = turns.enter(!matches!(order.work, Work::Whole(_)));
     let (asks, asked) = mpsc::channel();
     let (answers, answered) = mpsc::channel();
     let (results, result) = mpsc::channel();
@@ -400,13 +402,13 @@ impl Job {
             (order.cache.as_ref()).and_then(|folder| Cache::open(folder, DEFAULT_LIMIT_BYTES).ok());
         let refused = |e: io::Error| Failure::Refused(e.to_string());
         match order.work {
-            Work::Whole => {
+            Work::Whole(wanted) => {
                 let take = folder::read_mapped(&order.folder, TAKE, shape).map_err(refused)?;
                 let outcome = road
                     .run(&take, &order.options, cache.as_ref(), &self.progress)
                     .map_err(failure)?;
                 drop(take);
-                let results = write(&order.folder, outcome).map_err(refused)?;
+                let results = write(&order.folder, outcome, wanted).map_err(refused)?;
                 Ok(Reply::Done(Box::new(results)))
             }
             Work::Ahead { done } => {
@@ -477,10 +479,6 @@ pub(super) const PART: &str = "part";
 pub(super) const BASE: &str = "base";
 pub(super) const FINDINGS: &str = "findings";
 
-pub(super) fn stem_file(stem: Stem) -> String {
-    format!("stem-{}", stem as usize)
-}
-
 pub(super) fn layer_file(stem: Stem) -> String {
     format!("layer-{}", stem as usize)
 }
@@ -489,24 +487,35 @@ pub(super) fn part_file(i: usize) -> String {
     format!("part-{i}")
 }
 
-/// Writes all that the road yields. The names say what there is.
-fn write(folder: &Path, outcome: Outcome) -> io::Result<Results> {
-    folder::write(folder, BASE, &outcome.base)?;
-    for stem in Stem::ALL {
-        folder::write(folder, &stem_file(stem), &outcome.stems[stem as usize])?;
-        if let Some(layer) = &outcome.layers[stem as usize] {
-            folder::write(folder, &layer_file(stem), layer)?;
+/// Writes what is wanted of what the road yields; each buffer leaves the memory once it is on disk. The names say what
+/// there is.
+fn write(folder: &Path, outcome: Outcome, wanted: Wanted) -> io::Result<Results> {
+    let put = |name: &str, audio: AudioBuffer| scratch::write(folder, name, &audio);
+    put(BASE, outcome.base)?;
+    if wanted.stems {
+        for (stem, audio) in Stem::ALL.into_iter().zip(outcome.stems) {
+            put(&stem_file(stem), audio)?;
         }
     }
-    for (i, (_, audio)) in outcome.parts.iter().enumerate() {
-        folder::write(folder, &part_file(i), audio)?;
+    let layers = outcome.layers.each_ref().map(Option::is_some);
+    for (stem, layer) in Stem::ALL.into_iter().zip(outcome.layers) {
+        if let Some(layer) = layer {
+            put(&layer_file(stem), layer)?;
+        }
+    }
+    let mut parts = Vec::new();
+    if wanted.parts {
+        for (i, (name, audio)) in outcome.parts.into_iter().enumerate() {
+            put(&part_file(i), audio)?;
+            parts.push(name);
+        }
     }
     let found = Found::new(outcome.findings, outcome.rebuilders);
     let bytes = postcard::to_stdvec(&found).map_err(io::Error::other)?;
     fs::write(folder.join(FINDINGS), &bytes)?;
     Ok(Results {
-        layers: outcome.layers.each_ref().map(Option::is_some),
-        parts: outcome.parts.into_iter().map(|(name, _)| name).collect(),
+        layers,
+        parts,
         findings: bytes.len() as u64,
     })
 }

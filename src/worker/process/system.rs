@@ -105,13 +105,6 @@ pub fn kill(pid: libc::pid_t) {
     }
 }
 
-/// Whether there is a process of that number.
-pub fn is_alive(pid: libc::pid_t) -> bool {
-    // SAFETY: signal 0 is none.
-    let sent = unsafe { libc::kill(pid, 0) };
-    sent == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
-}
-
 /// Waits until something can be read, a connection accepted, or `limit` has passed. Returns whether it can.
 pub fn wait_readable(file: &impl AsFd, limit: Duration) -> bool {
     let mut poll = libc::pollfd {
@@ -122,19 +115,6 @@ pub fn wait_readable(file: &impl AsFd, limit: Duration) -> bool {
     let millis = limit.as_millis().min(i32::MAX as u128) as libc::c_int;
     // SAFETY: one descriptor, as said.
     unsafe { libc::poll(&mut poll, 1, millis) > 0 }
-}
-
-/// The machine's memory in bytes; `None` where the system doesn't tell.
-pub fn memory() -> Option<u64> {
-    // SAFETY: takes names, returns numbers.
-    let (pages, size) = unsafe {
-        (
-            libc::sysconf(libc::_SC_PHYS_PAGES),
-            libc::sysconf(libc::_SC_PAGESIZE),
-        )
-    };
-    let (pages, size) = (u64::try_from(pages).ok()?, u64::try_from(size).ok()?);
-    pages.checked_mul(size)
 }
 
 /// Bounds the memory that this process may hold: what asks for more fails, and the process ends.

@@ -293,7 +293,7 @@ fn done_with_nothing() -> Vec<u8> {
 
 #[test]
 fn a_worker_survives_what_strangers_send() {
-    use uncook::worker::process::message::{Order, Request, Work, encode};
+    use uncook::worker::process::message::{Order, Request, Wanted, Work, encode};
     let host = Host::new();
     host.run().unwrap();
     let first = pid(&host.place()).unwrap();
@@ -305,7 +305,10 @@ fn a_worker_survives_what_strangers_send() {
             channels,
             frames,
             options: options(),
-            work: Work::Whole,
+            work: Work::Whole(Wanted {
+                stems: true,
+                parts: true,
+            }),
         };
         [
             greeting().to_vec(),

@@ -5,7 +5,7 @@ use uncook::worker::{
     options::Options,
     process::message::{
         Failure, Inbox, MAX_MESSAGE_BYTES, MessageError, Order, PROTOCOL, Reply, Request, Results,
-        Work, check_greeting, decode, encode, greeting, greeting_of,
+        Wanted, Work, check_greeting, decode, encode, greeting, greeting_of,
     },
 };
 
@@ -30,7 +30,10 @@ fn requests() -> impl Strategy<Value = Request> {
                         ..Options::default()
                     },
                     work: if done % 2 == 0 {
-                        Work::Whole
+                        Work::Whole(Wanted {
+                            stems: done % 4 == 0,
+                            parts: done % 3 == 0,
+                        })
                     } else {
                         Work::Ahead { done }
                     },

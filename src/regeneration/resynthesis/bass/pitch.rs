@@ -50,7 +50,7 @@ pub(super) struct Pitches {
     factor: usize,
     rate: f64,
     /// Prefix energies of the stem's lows, for onsets.
-    energy: Energy,
+    energy: Energy<'static>,
     full_rate: f64,
 }
 
@@ -61,7 +61,7 @@ impl Pitches {
         let y: Vec<f32> = low.iter().step_by(factor).copied().collect();
         Self {
             rate: scene.rate / factor as f64,
-            energy: Energy::new(&low),
+            energy: Energy::new(low),
             y,
             factor,
             full_rate: scene.rate,

@@ -531,7 +531,7 @@ impl Synth {
                 .zip(&hurt)
                 .map(|(&v, &hurt)| if hurt { drive.apply(v) } else { v })
                 .collect();
-            let energy = Energy::new(&driven);
+            let energy = Energy::new(&driven[..]);
             let moving: Vec<f32> = current
                 .iter()
                 .zip(&driven)
@@ -541,7 +541,7 @@ impl Synth {
                     (c * slope * d).max(0.0).sqrt()
                 })
                 .collect();
-            let moving = Energy::new(&moving);
+            let moving = Energy::new(moving);
             let mut next = logs.clone();
             for (i, l) in next.iter_mut().enumerate() {
                 let at = (i * step) as i64;

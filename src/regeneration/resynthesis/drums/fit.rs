@@ -116,7 +116,8 @@ impl<'a> Stage<'a> {
             self.choose(scene, p, random, &mut last);
         }
         self.played = played;
-        let own = hits::split(&self.damaged, self.rate).map(|b| Energy::new(&b));
+        let rate = self.rate;
+        let own = [0, 1, 2].map(|band| Energy::new(hits::split(&self.damaged, rate, band)));
         for _ in 0..ROUNDS {
             check(progress)?;
             let rebuilt = self.render(false);
@@ -126,10 +127,13 @@ impl<'a> Stage<'a> {
                 .zip(&self.hurt)
                 .map(|(&v, &hurt)| if hurt { drive.apply(v) } else { v })
                 .collect();
-            let bands = hits::split(&driven, self.rate).map(|b| Energy::new(&b));
             let mut played = std::mem::take(&mut self.played);
-            for p in &mut played {
-                self.level(p, &rebuilt, &driven, drive, &own, &bands);
+            // One band after the other: each is as long as the span.
+            for (band, own) in own.iter().enumerate() {
+                let now = Energy::new(hits::split(&driven, rate, band));
+                for p in played.iter_mut().filter(|p| band_of(p.hit.class) == band) {
+                    self.level(p, &rebuilt, &driven, drive, [own, &now]);
+                }
             }
             self.played = played;
         }
@@ -198,15 +202,15 @@ impl<'a> Stage<'a> {
         p.gain = p.usual;
     }
 
-    /// One step of a hit's gain towards the level at which the overload would leave what is there.
+    /// One step of a hit's gain towards the level at which the overload would leave what is there: `own` and `now` are
+    /// the energies of the damaged stem and of what would be left, in the hit's band.
     fn level(
         &self,
         p: &mut Played,
         rebuilt: &[f32],
         driven: &[f32],
         drive: Overdrive,
-        own: &[Energy; 3],
-        bands: &[Energy; 3],
+        [own, now]: [&Energy<'_>; 2],
     ) {
         let voice = &self.voices[p.hit.class as usize][p.voice];
         let at = p.at.round() as i64 - self.start;
@@ -228,12 +232,10 @@ impl<'a> Stage<'a> {
             t += f64::from(rebuilt[n] * slope) * v;
         }
         // Energies, not projections: a projection is also small where the voice isn't quite the hit.
-        let band = band_of(p.hit.class);
         let onset = at + voice.pre as i64;
         let end = onset + (0.04 * self.rate) as i64;
         let floor = 1e-12;
-        let ratio =
-            ((own[band].over(onset, end) + floor) / (bands[band].over(onset, end) + floor)).sqrt();
+        let ratio = ((own.over(onset, end) + floor) / (now.over(onset, end) + floor)).sqrt();
         // Behind the ceiling a change of gain barely shows: step further there, trust it less.
         let slope = if s > 1e-12 {
             (t / s).clamp(0.05, 1.0)

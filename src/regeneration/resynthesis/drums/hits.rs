@@ -15,15 +15,14 @@ const REACH: f64 = 0.020;
 
 /// The stem in three bands, and their energies: kick, drum heads, metal.
 pub(super) struct Bands {
-    pub energy: [Energy; 3],
+    pub energy: [Energy<'static>; 3],
     rate: f64,
 }
 
 impl Bands {
     pub fn new(scene: &Scene) -> Self {
-        let split = split(&scene.x, scene.rate);
         Self {
-            energy: split.map(|b| Energy::new(&b)),
+            energy: [0, 1, 2].map(|band| Energy::new(split(&scene.x, scene.rate, band))),
             rate: scene.rate,
         }
     }
@@ -45,15 +44,16 @@ impl Bands {
     }
 }
 
-/// Low (below 160 Hz), middle (200 Hz..4 kHz) and high (above 6 kHz, or the top quarter) of `x`.
-pub(super) fn split(x: &[f32], rate: f64) -> [Vec<f32>; 3] {
-    let high = 6000.0f64.min(0.36 * rate);
-    let mid = zero_phase(x, rate, 200.0, true);
-    [
-        zero_phase(x, rate, 160.0, false),
-        zero_phase(&mid, rate, 4000.0f64.min(0.3 * rate), false),
-        zero_phase(x, rate, high, true),
-    ]
+/// Band 0, low (below 160 Hz), 1, middle (200 Hz..4 kHz), or 2, high (above 6 kHz, or the top quarter) of `x`.
+pub(super) fn split(x: &[f32], rate: f64, band: usize) -> Vec<f32> {
+    match band {
+        0 => zero_phase(x, rate, 160.0, false),
+        1 => {
+            let above = zero_phase(x, rate, 200.0, true);
+            zero_phase(&above, rate, 4000.0f64.min(0.3 * rate), false)
+        }
+        _ => zero_phase(x, rate, 6000.0f64.min(0.36 * rate), true),
+    }
 }
 
 /// The hits of the whole stem, ascending: the profile's, refined, or if there are none our own.

@@ -56,6 +56,7 @@ pub(super) fn rebuild(
     let mut spectra = Spectra::new(scene.rate);
     let mut random = Random(request.seed ^ 0x6472_756d_7321);
     let mut voices = learn::learn(scene, &bands, &mut spectra, &all, progress)?;
+    drop(bands);
     for class in DrumClass::ALL {
         let own = &mut voices[class as usize];
         if own.is_empty() && all.iter().any(|h| h.class == class) {
