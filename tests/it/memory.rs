@@ -130,7 +130,8 @@ fn the_same_is_held_once(folder: &Path) {
         let saved = BUFFER - BUFFER * bits as usize / 32;
         assert_held(song - saved, "a take of few bits");
     }
-    assert_eq!(kept_bytes(), 0);
+    // They go with the last who holds them: the worker's thread may be at it still.
+    wait_for(|| (kept_bytes() == 0).then_some(()));
 }
 
 #[test]
