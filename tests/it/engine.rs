@@ -321,7 +321,8 @@ fn entries(folder: &std::path::Path) -> std::collections::BTreeSet<std::path::Pa
         .unwrap()
         .map(|s| s.unwrap().path());
     shelves
-        .filter(|shelf| shelf.is_dir())
+        // Stems that are kept for listening lie beside the shelves.
+        .filter(|shelf| shelf.is_dir() && !shelf.ends_with("jobs"))
         .flat_map(|shelf| std::fs::read_dir(shelf).unwrap())
         .map(|file| {
             file.unwrap()
