@@ -36,9 +36,7 @@ impl Scratch {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         fs::create_dir_all(parent)?;
         sweep(parent);
-        let mut builder = DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        let builder = private();
         loop {
             let number = COUNTER.fetch_add(1, Ordering::Relaxed);
             let path = parent.join(format!("{}-{number}", std::process::id()));
@@ -61,6 +59,20 @@ impl Drop for Scratch {
         // Somebody who was given up may still write into it: then the next sweep takes the rest.
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// Makes folders for this user only.
+#[cfg(unix)]
+fn private() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+/// A user's folders are the user's own here.
+#[cfg(not(unix))]
+fn private() -> DirBuilder {
+    DirBuilder::new()
 }
 
 /// Removes the folders of processes that are gone.
