@@ -35,7 +35,7 @@ use uncook::{
         pipeline::{self, Outcome, PipelineError},
         process::{Place, Remote, Settings},
         progress::Progress,
-        road::{InProcess, Road},
+        road::{InProcess, Rebuilt, Recording, Road},
     },
 };
 
@@ -146,11 +146,22 @@ impl Road for Watched {
         cache: Option<&Cache>,
         progress: &Progress,
     ) -> Result<Outcome, PipelineError> {
+        self.road.run(take, options, cache, progress)
+    }
+
+    fn rebuild(
+        &self,
+        take: &Recording<'_>,
+        options: &Options,
+        cache: Option<&Cache>,
+        stems: Option<&Path>,
+        progress: &Progress,
+    ) -> Result<Rebuilt, PipelineError> {
         let (progress_now, worker, done) =
             (progress.clone(), self.worker.clone(), self.done.clone());
         // Until the host has done its part, too.
         std::thread::spawn(move || watch(&progress_now, &worker, &done));
-        self.road.run(take, options, cache, progress)
+        self.road.rebuild(take, options, cache, stems, progress)
     }
 
     fn ahead(

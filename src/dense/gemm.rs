@@ -14,6 +14,10 @@ use super::{
 /// results of wide layers stay in the second cache.
 pub const BLOCK_ROWS: usize = 48;
 
+/// Floats between rows of a scratch matrix beyond its width: rows a power of two apart would share the same few
+/// sets of the first cache.
+pub const SKEW: usize = 16;
+
 /// Rows and depth of a block of a product over deep rows: with the panels, they stay in the second cache.
 const DEEP_ROWS: usize = 120;
 const DEEP: usize = 512;

@@ -9,7 +9,7 @@
 use super::{
     act::{self, dispatched},
     aligned::Buffer,
-    gemm::{Into, Packed, Rows},
+    gemm::{Into, Packed, Rows, SKEW},
     level::Level,
 };
 
@@ -17,9 +17,6 @@ use super::{
 pub const PRODUCTS: usize = 7;
 /// Rows that are worked on at a time: halves of whole groups of a product's rows.
 pub const ROWS: usize = 96;
-/// Floats between rows of a scratch matrix beyond its width: rows a power of two apart would share the same few
-/// sets of the first cache.
-const SKEW: usize = 16;
 
 /// Whether a layer of this size is faster so than by one product.
 pub const fn fits(depth: usize, columns: usize) -> bool {

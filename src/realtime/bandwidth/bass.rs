@@ -236,14 +236,7 @@ impl BassRestorer {
         match best.filter(|_| seen) {
             None => self.fade.set_target(0.0),
             Some(new) => {
-                // Follow slowly: every move of the filter is heard.
-                let next = match engaged {
-                    Some(old) => Butterworth {
-                        hz: old.hz * (new.hz / old.hz).clamp(0.97, 1.03),
-                        order: old.order,
-                    },
-                    None => new,
-                };
+                let next = engaged.map_or(new, |old| old.towards(new));
                 self.found = Some(next);
                 self.coefficients = inverse(next, self.sample_rate);
                 self.fade.set_target(1.0);

@@ -107,8 +107,9 @@ pub fn missing_db(db: impl Fn(usize) -> f64) -> [f64; HIGHS] {
 pub fn search(sample_rate: f64) -> FilterSearch {
     let mut list = filters(7000.0, 1.2, 24, &[2, 3, 4, 6]);
     list.extend(filters(7000.0, 1.5, 24, &[0]));
-    let loss = |filter: Butterworth, hz| loss_db(filter, hz, sample_rate).min(SPREAD.most);
-    FilterSearch::new(&highs_hz(), &SPREAD, list, loss)
+    FilterSearch::new(&highs_hz(), &SPREAD, list, |filter, hz| {
+        loss_db(filter, hz, sample_rate)
+    })
 }
 
 /// What the bands of a spectrum lack.
@@ -308,13 +309,7 @@ impl TrebleRestorer {
             self.fade.set_target(0.0);
             return;
         };
-        let next = match engaged {
-            Some(old) => Butterworth {
-                hz: old.hz * (new.hz / old.hz).clamp(0.97, 1.03),
-                order: old.order,
-            },
-            None => new,
-        };
+        let next = engaged.map_or(new, |old| old.towards(new));
         self.found = Some(next);
         self.raise = inverse(next, self.sample_rate);
         self.fade.set_target(1.0);

@@ -4,30 +4,20 @@ use super::{
     ModelError,
     dconv::{DConv, PIECE},
     hyper::{Hyper, KERNEL, STRIDE},
-    strided::{OUTPUTS, Strided, TILES, Vectors},
+    strided::{Conv, OUTPUTS, Strided, TILES, Vectors},
     weights::Scope,
     winograd::Rewrite,
     work::{Context, Line, PAD, Plane},
 };
-use crate::dense::{
-    act,
-    gemm::{Packed, Rows},
-    pool::Parts,
-};
+use crate::dense::{act, gemm::Rows, pool::Parts};
 
 /// A decoder of either branch.
 pub struct Decoder {
     rewrite: Rewrite,
     dconv: DConv,
-    transposed: Transposed,
+    transposed: Conv,
     channels: usize,
     pub outputs: usize,
-}
-
-enum Transposed {
-    /// The outermost level's: its vectors are short.
-    Whole(Packed),
-    Strided(Strided),
 }
 
 impl Decoder {
@@ -50,7 +40,7 @@ impl Decoder {
             rewrite: Rewrite::load(&scope.at("rewrite"), channels, axes)?,
             dconv: DConv::with_depth(&scope.at("dconv"), channels, hyper, branches)?,
             transposed: if outermost {
-                Transposed::Whole(transposed.transposed(channels, outputs, STRIDE, axes - 1)?)
+                Conv::Whole(transposed.transposed(channels, outputs, STRIDE, axes - 1)?)
             } else {
                 let mut shape = vec![channels, outputs, KERNEL];
                 shape.resize(2 + axes, 1);
@@ -60,7 +50,7 @@ impl Decoder {
                     (k % channels * outputs + j % outputs) * KERNEL + tap
                 };
                 let columns = STRIDE * outputs;
-                Transposed::Strided(Strided::load(
+                Conv::Strided(Strided::load(
                     &transposed,
                     channels,
                     columns,
@@ -75,11 +65,7 @@ impl Decoder {
     }
 
     pub fn bytes(&self) -> usize {
-        let transposed = match &self.transposed {
-            Transposed::Whole(transposed) => transposed.bytes(),
-            Transposed::Strided(transposed) => transposed.bytes(),
-        };
-        self.rewrite.bytes() + self.dconv.bytes() + transposed
+        self.rewrite.bytes() + self.dconv.bytes() + self.transposed.bytes()
     }
 
     /// The first half in the spectral branch: `z = z + DConv(z)` where `z = GLU(rewrite(input))`. `input`
@@ -112,7 +98,7 @@ impl Decoder {
         next: &mut Plane,
         context: &Context<'_>,
     ) -> Result<(), ModelError> {
-        let Transposed::Strided(transposed) = &self.transposed else {
+        let Conv::Strided(transposed) = &self.transposed else {
             unreachable!("loaded as an inner level");
         };
         let (rows, frames, outputs) = (z.rows, z.frames, self.outputs);
@@ -162,7 +148,7 @@ impl Decoder {
         out: &mut [f32],
         context: &Context<'_>,
     ) -> Result<(), ModelError> {
-        let Transposed::Whole(transposed) = &self.transposed else {
+        let Conv::Whole(transposed) = &self.transposed else {
             unreachable!("loaded as the outermost level");
         };
         let width = STRIDE * self.outputs;
@@ -219,12 +205,12 @@ impl Decoder {
                 let part = parts.take(i);
                 let start = (PAD - 1 + i * GROUPS) * self.channels;
                 match &self.transposed {
-                    Transposed::Whole(transposed) => {
+                    Conv::Whole(transposed) => {
                         let data = &z.data()[start..];
                         let pairs = Rows::plain(data, 2 * self.channels, self.channels);
                         transposed.multiply(pairs, part.len() / width, part, width);
                     }
-                    Transposed::Strided(transposed) => {
+                    Conv::Strided(transposed) => {
                         let y = scratch.d.get(part.len());
                         transposed.line(z.data(), start, y, &mut scratch.a, &mut scratch.b);
                         act::gelu(y);

@@ -4,7 +4,7 @@ use super::{
     ModelError,
     dconv::{DConv, PIECE},
     hyper::{Hyper, KERNEL, STRIDE},
-    strided::{OUTPUTS, Strided, TILES, Vectors},
+    strided::{Conv, OUTPUTS, Strided, TILES, Vectors},
     weights::Scope,
     work::{Context, Line, PAD, Plane},
 };
@@ -22,12 +22,6 @@ pub struct Encoder {
     rewrite: Packed,
     inputs: usize,
     pub channels: usize,
-}
-
-enum Conv {
-    /// The outermost level's: its vectors are short.
-    Whole(Packed),
-    Strided(Strided),
 }
 
 /// The spectrum as the first encoder reads it: `[frames][PAD + bins + PAD][channels]`.
@@ -71,11 +65,7 @@ impl Encoder {
     }
 
     pub fn bytes(&self) -> usize {
-        let conv = match &self.conv {
-            Conv::Whole(conv) => conv.bytes(),
-            Conv::Strided(conv) => conv.bytes(),
-        };
-        conv + self.dconv.bytes() + self.rewrite.bytes()
+        self.conv.bytes() + self.dconv.bytes() + self.rewrite.bytes()
     }
 
     /// A level of the spectral branch: the first.

@@ -92,6 +92,22 @@ fn product(i: usize, depth: usize, columns: usize, weight: impl Fn(usize, usize)
     })
 }
 
+/// A convolution, plain or transposed.
+pub enum Conv {
+    /// The outermost level's: its vectors are short.
+    Whole(Packed),
+    Strided(Strided),
+}
+
+impl Conv {
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Whole(packed) => packed.bytes(),
+            Self::Strided(strided) => strided.bytes(),
+        }
+    }
+}
+
 impl Strided {
     /// Of the tensors `weight`, of this shape, and `bias` below `scope`. `place(k, j)` is where in the weight a tap
     /// lies, see [`product`]; `columns` is a multiple of the bias' length.
@@ -103,14 +119,10 @@ impl Strided {
         outputs: usize,
         place: impl Fn(usize, usize) -> usize,
     ) -> Result<Self, ModelError> {
-        // Read once for all products, and only where one of them wasn't kept.
-        let mut weight = None;
-        let mut load = |i: usize| {
-            scope.packed(&format!("strided{i}"), depth, columns, |raw| {
-                let weight: &mut Vec<f32> = match &mut weight {
-                    Some(weight) => weight,
-                    none => none.insert(raw.get("weight", shape)?),
-                };
+        let weight = scope.once("weight", shape);
+        let load = |i: usize| {
+            scope.packed(&format!("strided{i}"), depth, columns, |_| {
+                let weight = weight.get()?;
                 Ok(product(i, depth, columns, |k, j| weight[place(k, j)]))
             })
         };
@@ -120,7 +132,7 @@ impl Strided {
         })
     }
 
-    pub fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.products.iter().map(Packed::bytes).sum()
     }
 

@@ -15,15 +15,11 @@ use super::{
 use crate::dense::{
     act,
     aligned::{Aligned, Buffer},
-    gemm::{BLOCK_ROWS, Into, Packed, Rows},
+    gemm::{BLOCK_ROWS, Into, Packed, Rows, SKEW},
     norm::{Moments, group_affine, layer_norm},
     pool::Parts,
     strassen::{Linear, ROWS},
 };
-
-/// Floats between rows of a scratch matrix beyond its width: rows a power of two apart would share the
-/// same few sets of the first cache.
-const SKEW: usize = 16;
 
 /// `[tokens][width]`.
 pub struct Tokens {

@@ -104,17 +104,12 @@ impl Rewrite {
         let mut shape = vec![2 * channels, channels];
         shape.resize(2 + axes, TAPS);
         let bins = bins(axes);
-        // Read once for all products, and only where one of them wasn't kept.
-        let mut weight = None;
+        let weight = scope.once("weight", &shape);
         let products = (0..PRODUCTS)
             .map(|i| {
                 let name = format!("product{i}");
-                scope.packed(&name, bins * channels, 2 * channels, |raw| {
-                    let weight: &mut Vec<f32> = match &mut weight {
-                        Some(weight) => weight,
-                        none => none.insert(raw.get("weight", &shape)?),
-                    };
-                    Ok(product(weight, i, channels, bins))
+                scope.packed(&name, bins * channels, 2 * channels, |_| {
+                    Ok(product(weight.get()?, i, channels, bins))
                 })
             })
             .collect::<Result<_, _>>()?;

@@ -17,7 +17,7 @@ use crate::{
     dense::{
         act,
         aligned::Lent,
-        gemm::{Into, Packed, Rows as Left},
+        gemm::{Into, Packed, Rows as Left, SKEW},
         norm,
         pool::{Parts, PerWorker, Pool},
     },
@@ -35,9 +35,6 @@ use crate::{
 const QUERIES: usize = 48;
 /// Hidden values of a frame that exist at a time: a slice of the feed-forward.
 const SLICE: usize = 4 * linear::CHUNK;
-/// Floats between the rows of a buffer beyond their length: rows a multiple of 4 KiB apart would share the same
-/// few sets of the first cache.
-const SKEW: usize = 16;
 /// Of the norms, as in training.
 const EPSILON: f64 = 1e-5;
 
