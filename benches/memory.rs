@@ -103,7 +103,7 @@ fn job(minutes: f64, apart: bool) {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_uncook"));
         Arc::new(Remote::new(settings, program))
     } else {
-        Arc::new(InProcess::new(pipeline::run))
+        Arc::new(InProcess::new(pipeline::song))
     };
     let done = Arc::new(AtomicBool::new(false));
     let watched = Watched {

@@ -13,6 +13,7 @@ use crate::{
     separation::{Growing, SeparationError, Separator, spectral::Spectral},
     worker::{
         options::Options,
+        pieces,
         pipeline::{self, PipelineError},
         progress::{Progress, Step},
         segments::{self, Layout},
@@ -55,6 +56,17 @@ pub fn work(
     cache: &Cache,
     progress: &Progress,
 ) -> Result<(), PipelineError> {
+    // Of the piece in which the segment lies.
+    let layout = pieces::Layout::new(take.frames, take.sample_rate);
+    let skipped = layout.first_heard_with(take.done);
+    let start = skipped * segments::SEGMENT_SECONDS * take.sample_rate as usize;
+    let fetch = |range: Range<usize>| (take.fetch)(range.start + start..range.end + start);
+    let take = &Take {
+        frames: take.frames - start,
+        done: take.done - skipped,
+        fetch: &fetch,
+        ..*take
+    };
     let base = Base {
         take,
         layout: Layout::settled(take.frames, take.sample_rate, take.done + 1),

@@ -266,7 +266,7 @@ mod tests {
 
     fn stems(folder: &Path) -> KeptStems {
         let flat = |x: f32| AudioBuffer::new(vec![vec![x; LEN]; 2], RATE);
-        KeptStems::write(folder, [0.2, 0.1, 0.15, 0.05].map(flat)).unwrap()
+        KeptStems::of(folder, &[0.2, 0.1, 0.15, 0.05].map(flat))
     }
 
     fn sources() -> Sources<'static> {

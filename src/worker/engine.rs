@@ -110,7 +110,7 @@ impl Engine {
 
     /// An engine of its own that keeps everything in `folder` and does everything in this process.
     pub fn in_folder(folder: PathBuf) -> Arc<Self> {
-        Self::with_road(folder, Arc::new(InProcess::new(pipeline::run)))
+        Self::with_road(folder, Arc::new(InProcess::new(pipeline::song)))
     }
 
     /// [`Engine::in_folder`] with another road.
@@ -400,7 +400,7 @@ fn road(data: &Path) -> Arc<dyn Road> {
 #[cfg(not(unix))]
 fn road(_data: &Path) -> Arc<dyn Road> {
     Arc::new(InProcess {
-        run: pipeline::run,
+        run: pipeline::song,
         status:
             "Analyses run inside the host: on this system there is no process of their own yet."
                 .into(),

@@ -8,6 +8,7 @@ mod jobs;
 pub mod offline;
 pub mod options;
 pub mod picture;
+pub mod pieces;
 pub mod pipeline;
 #[cfg(unix)]
 pub mod process;

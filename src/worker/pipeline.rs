@@ -10,6 +10,7 @@ use crate::{
     separation::{SeparationError, Stems},
     worker::{
         options::{Options, Quality, RegeneratorChoice},
+        pieces,
         progress::{Progress, Step},
         regenerate::{self, Chosen},
         restore, segments, separate,
@@ -38,6 +39,8 @@ pub struct Outcome {
     /// Per stem `regenerated − separated`.
     pub layers: [Option<AudioBuffer>; Stem::COUNT],
     pub findings: Findings,
+    /// Who separated the stems, and why not somebody better: also among the findings' lines.
+    pub separators: Vec<String>,
     /// Who rebuilt, under which terms, and why not who was asked for: also among the findings' lines.
     pub rebuilders: Vec<String>,
 }
@@ -52,6 +55,8 @@ pub enum PipelineError {
     Regeneration(String),
     #[error("{0}")]
     Worker(String),
+    #[error("audio can't be kept on the disk meanwhile: {0}; make room there, then analyse again")]
+    Disk(std::io::Error),
     #[error(
         "it needs about {needed_mb} MB, the limit is {limit_mb} MB: stop the transport between songs, so that takes \
          are shorter, or raise memory_mb in worker.json"
@@ -71,12 +76,32 @@ impl From<SeparationError> for PipelineError {
     }
 }
 
-/// Runs every stage on `take` (1 or 2 channels). Results of the slow ones are kept in `cache`, so that a
-/// change of a late option runs late stages only; without a cache everything runs.
+/// Runs every stage on `take` (1 or 2 channels), in [`pieces`] where it is long. Results of the slow ones are kept in
+/// `cache`, so that a change of a late option runs late stages only; without a cache everything runs.
 ///
 /// # Errors
 /// If `progress` was cancelled, or the take has no or more than two channels.
 pub fn run(
+    take: &AudioBuffer,
+    options: &Options,
+    cache: Option<&Cache>,
+    progress: &Progress,
+) -> Result<Outcome, PipelineError> {
+    let layout = pieces::Layout::new(take.frames(), take.sample_rate);
+    if layout.count() == 1 {
+        return song(take, options, cache, progress);
+    }
+    let song = |piece: &AudioBuffer, options: &Options, progress: &Progress| {
+        song(piece, options, cache, progress)
+    };
+    pieces::run_in_memory(&song, &layout, take, options, progress)
+}
+
+/// As [`run`], of one piece.
+///
+/// # Errors
+/// As [`run`].
+pub fn song(
     take: &AudioBuffer,
     options: &Options,
     cache: Option<&Cache>,
@@ -103,7 +128,7 @@ pub fn run(
 
     progress.set(Step::Regenerating, share(0.80));
     let mut findings = Findings {
-        stems: std::array::from_fn(|i| stem_findings(Stem::ALL[i], &stem_damage[i])),
+        stems: std::array::from_fn(|i| stem_findings(Stem::ALL[i], stem_damage[i].clone())),
         damage,
         profile,
         lines: Vec::new(),
@@ -111,7 +136,7 @@ pub fn run(
     };
     // The findings keep what was heard; what is rebuilt follows the user's edits of it.
     let played = edit::edited(&findings.profile, &options.music, base.sample_rate);
-    let (layers, spared, rebuilders) = rebuilt(
+    let (layers, rebuilders) = rebuilt(
         &Rebuilding {
             base: &base,
             stems: &stems,
@@ -123,8 +148,8 @@ pub fn run(
         &mut findings,
         &progress.part(share(0.80), 0.99),
     )?;
-    let who = [separation.lines, rebuilders.clone()].concat();
-    findings.lines = describe(&findings, spared, who, options);
+    let who = [&separation.lines[..], &rebuilders].concat();
+    findings.lines = describe(&findings, who, options);
     progress.report(0.99);
     Ok(Outcome {
         base,
@@ -132,6 +157,7 @@ pub fn run(
         parts: separation.parts,
         layers,
         findings,
+        separators: separation.lines,
         rebuilders,
     })
 }
@@ -262,13 +288,8 @@ fn profiled(
     Ok(profile)
 }
 
-/// Per stem a layer, and how many regions were spared because rebuilding would not have helped; sentences for the
-/// user about who rebuilt.
-type Rebuilt = (
-    [Option<AudioBuffer>; Stem::COUNT],
-    [usize; Stem::COUNT],
-    Vec<String>,
-);
+/// Per stem a layer, and sentences for the user about who rebuilt.
+type Rebuilt = ([Option<AudioBuffer>; Stem::COUNT], Vec<String>);
 
 /// What stems are rebuilt from.
 struct Rebuilding<'a> {
@@ -288,7 +309,6 @@ fn rebuilt(
 ) -> Result<Rebuilt, PipelineError> {
     let options = from.options;
     let mut layers = [const { None }; Stem::COUNT];
-    let mut spared = [0; Stem::COUNT];
     // Opened when the first damaged stem is met, one at a time: a model may be large.
     let mut open: Option<(RegeneratorChoice, Chosen)> = None;
     let mut lines: Vec<String> = Vec::new();
@@ -358,8 +378,8 @@ fn rebuilt(
                 built
             }
         };
-        spared[stem as usize] = built.spared;
         let found = &mut findings.stems[stem as usize];
+        found.spared = built.spared as u32;
         found.rebuilt = built.audio.is_some();
         found.made = found.rebuilt.then_some(Made {
             by: choice,
@@ -369,7 +389,7 @@ fn rebuilt(
         layers[stem as usize] = built.audio;
     }
     open.into_iter().for_each(|(_, chosen)| tell(chosen));
-    Ok((layers, spared, lines))
+    Ok((layers, lines))
 }
 
 /// What of the music a stem's rebuild depends on: an edit of the drums leaves the bass as it is. A generating
@@ -491,7 +511,8 @@ fn agreement(request: &Request<'_>, rebuilt: &AudioBuffer) -> Option<u8> {
     (all > 0.0).then(|| (100.0 * sum / all).round() as u8)
 }
 
-fn stem_findings(stem: Stem, damage: &DamageMap) -> StemFindings {
+/// What is said of a stem that is damaged so.
+pub(super) fn stem_findings(stem: Stem, damage: DamageMap) -> StemFindings {
     let mut worst = [0.0f32; DamageKind::COUNT];
     for frame in &damage.frames {
         for (worst, severity) in worst.iter_mut().zip(frame) {
@@ -505,20 +526,17 @@ fn stem_findings(stem: Stem, damage: &DamageMap) -> StemFindings {
         share: main.map_or(0.0, |(_, share)| share),
         worst,
         kind: main.map(|(kind, _)| kind),
-        reason: quality::summary(stem, damage),
+        reason: quality::summary(stem, &damage),
         rebuilt: false,
         made: None,
+        spared: 0,
         agreement: None,
-        damage: damage.clone(),
+        damage,
     }
 }
 
-fn describe(
-    findings: &Findings,
-    spared: [usize; Stem::COUNT],
-    separation: Vec<String>,
-    options: &Options,
-) -> Vec<String> {
+/// What was found and done, a line each, then `who` did it.
+pub(super) fn describe(findings: &Findings, who: Vec<String>, options: &Options) -> Vec<String> {
     let mut lines = Vec::new();
     for kind in DamageKind::ALL {
         let share = findings.damage.share(kind, DEFAULT_THRESHOLD);
@@ -556,7 +574,7 @@ fn describe(
         }
         // Under half a percent is a frame here and there: the reason says "nothing damaged".
         if found.share >= 0.005 {
-            let spared = spared[stem as usize];
+            let spared = found.spared;
             let done = match (found.rebuilt, choice, REBUILT.contains(&stem)) {
                 (true, choice, _) if choice.is_model() && spared > 0 => {
                     "rebuilt, except where that would not have helped"
@@ -579,7 +597,7 @@ fn describe(
     if lines.is_empty() {
         lines.push("No damage found".to_owned());
     }
-    lines.extend(separation);
+    lines.extend(who);
     lines
 }
 

@@ -16,7 +16,6 @@ use crate::{
         SamplePos,
         samples::{BLOCK, Samples, StereoSamples},
     },
-    separation::Stems,
     system::is_running,
 };
 
@@ -119,16 +118,73 @@ pub fn write_samples(folder: &Path, name: &str, channels: &[Samples]) -> io::Res
     })
 }
 
+/// A buffer's file, written piece by piece: what never comes is silent. It gets its name when it is finished, so that
+/// nobody meets half of it.
+pub struct PlanarFile {
+    file: File,
+    path: PathBuf,
+    channels: usize,
+    frames: usize,
+}
+
+impl PlanarFile {
+    /// File `name` in `folder`, of `channels` with `frames` samples each.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn create(folder: &Path, name: &str, channels: usize, frames: usize) -> io::Result<Self> {
+        let path = folder.join(name);
+        let file = File::create(aside(&path))?;
+        file.set_len(4 * channels as u64 * frames as u64)?;
+        Ok(Self {
+            file,
+            path,
+            channels,
+            frames,
+        })
+    }
+
+    /// Puts audio there from sample `at` on.
+    ///
+    /// # Errors
+    /// If the disk refuses, or the audio doesn't fit in.
+    pub fn put(&mut self, at: usize, audio: &AudioBuffer) -> io::Result<()> {
+        if audio.channels.len() != self.channels || at + audio.frames() > self.frames {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        for (c, channel) in audio.channels.iter().enumerate() {
+            let first = 4 * (c * self.frames + at) as u64;
+            self.file.seek(SeekFrom::Start(first))?;
+            let mut file = BufWriter::with_capacity(BUFFER_BYTES, &self.file);
+            (channel.iter()).try_for_each(|x| file.write_all(&x.to_ne_bytes()))?;
+            file.flush()?;
+        }
+        Ok(())
+    }
+
+    /// All has come.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn finish(self) -> io::Result<()> {
+        fs::rename(aside(&self.path), &self.path)
+    }
+}
+
+fn aside(path: &Path) -> PathBuf {
+    path.with_added_extension("aside")
+}
+
 fn write_aside(
     folder: &Path,
     name: &str,
     body: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let aside = folder.join(format!("{name}.aside"));
-    let mut file = BufWriter::with_capacity(BUFFER_BYTES, File::create(&aside)?);
+    let path = folder.join(name);
+    let mut file = BufWriter::with_capacity(BUFFER_BYTES, File::create(aside(&path))?);
     body(&mut file)?;
     file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    fs::rename(aside, folder.join(name))
+    fs::rename(aside(&path), path)
 }
 
 /// Reads samples of a file one after the other.
@@ -227,19 +283,6 @@ impl KeptStems {
         (4 * Stem::COUNT as u64).saturating_mul(channels as u64 * frames as u64)
     }
 
-    /// Writes them into a new folder in `parent`; each leaves the memory once it is on disk.
-    ///
-    /// # Errors
-    /// If the disk refuses.
-    pub fn write(parent: &Path, stems: Stems) -> io::Result<Self> {
-        let folder = Scratch::new(parent)?;
-        let (channels, frames) = (stems[0].channels.len(), stems[0].frames());
-        for (stem, audio) in Stem::ALL.into_iter().zip(stems) {
-            write(folder.path(), &stem_file(stem), &audio)?;
-        }
-        Self::lying_in(folder, channels, frames)
-    }
-
     /// Those that lie in `folder`, of a take of `frames` in 1 or 2 `channels`.
     ///
     /// # Errors
@@ -269,12 +312,70 @@ impl KeptStems {
     }
 }
 
+/// [`KeptStems`] that come piece by piece.
+pub struct StemFiles {
+    folder: Scratch,
+    files: Vec<PlanarFile>,
+    channels: usize,
+    frames: usize,
+}
+
+impl StemFiles {
+    /// In a new folder in `parent`, of a take of `frames` in 1 or 2 `channels`.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn create(parent: &Path, channels: usize, frames: usize) -> io::Result<Self> {
+        let folder = Scratch::new(parent)?;
+        let create = |stem| PlanarFile::create(folder.path(), &stem_file(stem), channels, frames);
+        Ok(Self {
+            files: Stem::ALL
+                .into_iter()
+                .map(create)
+                .collect::<io::Result<_>>()?,
+            folder,
+            channels,
+            frames,
+        })
+    }
+
+    /// As [`PlanarFile::put`].
+    ///
+    /// # Errors
+    /// As the same.
+    pub fn put(&mut self, stem: Stem, at: usize, audio: &AudioBuffer) -> io::Result<()> {
+        self.files[stem as usize].put(at, audio)
+    }
+
+    /// All has come.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn finish(self) -> io::Result<KeptStems> {
+        self.files.into_iter().try_for_each(PlanarFile::finish)?;
+        KeptStems::lying_in(self.folder, self.channels, self.frames)
+    }
+}
+
 impl Drop for KeptStems {
     fn drop(&mut self) {
         KEPT.fetch_sub(
             Self::bytes_of(self.channels, self.frames),
             Ordering::Relaxed,
         );
+    }
+}
+
+#[cfg(test)]
+impl KeptStems {
+    /// Of whole stems.
+    pub fn of(parent: &Path, stems: &[AudioBuffer; Stem::COUNT]) -> Self {
+        let (channels, frames) = (stems[0].channels.len(), stems[0].frames());
+        let mut files = StemFiles::create(parent, channels, frames).unwrap();
+        for (stem, audio) in Stem::ALL.into_iter().zip(stems) {
+            files.put(stem, 0, audio).unwrap();
+        }
+        files.finish().unwrap()
     }
 }
 
@@ -314,9 +415,18 @@ mod tests {
     #[test]
     fn kept_stems_are_counted_and_go_with_their_holder() {
         let parent = tempfile::tempdir().unwrap();
-        let stem = |gain: f32| AudioBuffer::new(vec![vec![gain; 500], vec![-gain; 500]], 48_000);
         let before = kept_bytes();
-        let kept = KeptStems::write(parent.path(), [0.1, 0.2, 0.3, 0.4].map(stem)).unwrap();
+        let mut files = StemFiles::create(parent.path(), 2, 500).unwrap();
+        for (stem, gain) in Stem::ALL.into_iter().zip([0.1, 0.2, 0.3, 0.4]) {
+            for (at, frames) in [(0, 300), (300, 200)] {
+                let channels = vec![vec![gain; frames], vec![-gain; frames]];
+                let audio = AudioBuffer::new(channels, 48_000);
+                // Past the end lies another channel.
+                assert!(files.put(stem, 301, &audio).is_err());
+                files.put(stem, at, &audio).unwrap();
+            }
+        }
+        let kept = files.finish().unwrap();
         assert_eq!(kept_bytes() - before, 4 * 4 * 2 * 500);
         let mut right = [0.0; 500];
         kept.open(Stem::Vocals, 1)

@@ -109,6 +109,9 @@ pub struct StemFindings {
     /// Who made that layer; `None` where nothing was rebuilt, and in analyses of older versions.
     #[serde(default)]
     pub made: Option<Made>,
+    /// Regions that stay restored only, for rebuilding them would not have helped.
+    #[serde(default)]
+    pub spared: u32,
     /// How well the rebuilt stem's onsets and pitch agree with the profile, in percent; `None` where nothing was
     /// rebuilt or the profile says nothing.
     #[serde(default)]

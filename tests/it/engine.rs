@@ -354,6 +354,7 @@ fn first_half(
             lines: separation.lines,
             ..Default::default()
         },
+        separators: Vec::new(),
         rebuilders: Vec::new(),
     })
 }

@@ -9,7 +9,8 @@ use uncook::{
     profile::{edit::MusicEdit, quality},
     worker::{
         options::{Options, RegeneratorChoice, Regenerators},
-        pipeline::{Outcome, PipelineError, run},
+        pieces::{self, Layout},
+        pipeline::{Outcome, PipelineError, run, song},
         progress::Progress,
         view::Made,
     },
@@ -39,6 +40,54 @@ fn stems_sum_to_base(outcome: &Outcome) {
             assert!((sum - x).abs() <= 1e-5, "sample {n}: {sum} {x}");
         }
     }
+}
+
+#[test]
+fn pieces_are_restored_and_separated_as_the_whole() {
+    let take = overdriven_band(110.0, 8_000);
+    let options = Options {
+        regenerators: Regenerators::all(RegeneratorChoice::Off),
+        ..Options::default()
+    };
+    let progress = Progress::new();
+    let whole = song(&take, &options, None, &progress).unwrap();
+    let layout = Layout::of_segments(take.frames(), take.sample_rate, 2);
+    assert_eq!(layout.count(), 2);
+    let part = |piece: &AudioBuffer, options: &Options, progress: &Progress| {
+        song(piece, options, None, progress)
+    };
+    let joined = pieces::run_in_memory(&part, &layout, &take, &options, &progress).unwrap();
+    stems_sum_to_base(&joined);
+    let border = 60 * take.sample_rate as usize;
+    // Half a join.
+    let near = take.sample_rate as usize / 40 + 1;
+    let pairs = joined.stems.iter().zip(&whole.stems);
+    for (own, whole) in std::iter::once((&joined.base, &whole.base)).chain(pairs) {
+        for (own, whole) in own.channels.iter().zip(&whole.channels) {
+            assert!(own[..border - near] == whole[..border - near]);
+            assert!(own[border + near..] == whole[border + near..]);
+            let steps = own[border - near..border + near]
+                .iter()
+                .zip(&whole[border - near..border + near]);
+            for (a, b) in steps {
+                assert!((a - b).abs() < 0.02, "{a} {b}");
+            }
+        }
+    }
+    assert_eq!(
+        joined.findings.damage.frames.len(),
+        whole.findings.damage.frames.len()
+    );
+    // The song goes on over the border.
+    let (a, b) = (&joined.findings.profile, &whole.findings.profile);
+    let beats = a.beats.windows(2).map(|pair| pair[1] - pair[0]);
+    let beat = 60.0 / a.tempo_bpm.unwrap().value;
+    assert!(
+        beats
+            .into_iter()
+            .all(|step| step > 0.5 * beat && step < 1.5 * beat)
+    );
+    assert!((a.beats.len() as f64 / b.beats.len() as f64 - 1.0).abs() < 0.1);
 }
 
 #[test]

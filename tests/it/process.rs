@@ -145,7 +145,7 @@ fn what_the_engine_takes_is_the_outcome_block_by_block() {
     let jobs = host.place().folder().join("jobs");
     let folders = || std::fs::read_dir(&jobs).map_or(0, Iterator::count);
     let start = SamplePos(777);
-    let here = InProcess::new(pipeline::run);
+    let here = InProcess::new(pipeline::song);
     let elsewhere = tempfile::tempdir().unwrap();
     let away = Remote::new(settings(elsewhere.path()), "false".into());
     for mono in [false, true] {

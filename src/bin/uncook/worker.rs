@@ -36,7 +36,7 @@ pub fn run(args: &WorkerArgs) -> Result<bool> {
         process::limit_memory(megabytes << 20).context("the memory can't be limited")?;
     }
     let place = Place::new(args.folder.clone(), &args.name);
-    let road: Arc<dyn Road> = Arc::new(InProcess::new(pipeline::run));
+    let road: Arc<dyn Road> = Arc::new(InProcess::new(pipeline::song));
     let idle = Duration::from_millis(args.idle_ms);
     process::serve(&place, idle, &road).map_err(|reason| anyhow!(reason))?;
     Ok(true)

@@ -37,9 +37,10 @@ use crate::{
     worker::{
         ahead,
         options::Options,
+        pieces::Layout,
         pipeline::{self, Outcome, PipelineError},
         progress::{Progress, Step},
-        road::{Rebuilt, Recording, Road},
+        road::{InProcess, Rebuilt, Recording, Road},
         scratch::{self, KeptStems, Scratch, stem_file},
         view::Findings,
     },
@@ -138,7 +139,8 @@ impl Remote {
 
     /// What the job needs against what it may have.
     fn check_memory(&self, shape: Shape) -> Result<(), PipelineError> {
-        let needed = super::needed_memory(shape.channels, shape.frames);
+        let layout = Layout::new(shape.frames, shape.sample_rate);
+        let needed = super::needed_memory(shape.channels, layout.longest());
         match self.settings.memory_bytes {
             Some(limit) if needed > limit => Err(PipelineError::Memory {
                 needed_mb: needed >> 20,
@@ -196,20 +198,11 @@ impl Remote {
         }
     }
 
-    /// The job in this process, for `reason`.
-    fn here(
-        &self,
-        reason: &str,
-        take: &AudioBuffer,
-        job: &Whole<'_>,
-        progress: &Progress,
-    ) -> Result<Outcome, PipelineError> {
+    /// The job is done in this process, for `reason`: a line for the findings.
+    fn here(&self, reason: &str) -> String {
         let line = self.fall_back(reason);
         self.say(line.clone());
-        let mut outcome = pipeline::run(take, job.options, job.cache, progress)?;
-        outcome.findings.lines.push(line.clone());
-        outcome.rebuilders.push(line);
-        Ok(outcome)
+        line
     }
 
     fn attempt_ahead(
@@ -380,7 +373,13 @@ impl Road for Remote {
         let done = self.tried(progress, || self.attempt(&job, progress, put, get));
         match self.settled(done)? {
             Ok(outcome) => Ok(outcome),
-            Err(reason) => self.here(&reason, take, &job, progress),
+            Err(reason) => {
+                let line = self.here(&reason);
+                let mut outcome = pipeline::run(take, options, cache, progress)?;
+                outcome.findings.lines.push(line.clone());
+                outcome.rebuilders.push(line);
+                Ok(outcome)
+            }
         }
     }
 
@@ -417,8 +416,12 @@ impl Road for Remote {
         match self.settled(done)? {
             Ok(rebuilt) => Ok(rebuilt),
             Err(reason) => {
-                let outcome = self.here(&reason, &take.to_audio(), &job, progress)?;
-                Ok(Rebuilt::new(take, outcome, stems))
+                let line = self.here(&reason);
+                let road = InProcess::new(pipeline::song);
+                let mut rebuilt = road.rebuild(take, options, cache, stems, progress)?;
+                rebuilt.findings.lines.push(line.clone());
+                rebuilt.rebuilders.push(line);
+                Ok(rebuilt)
             }
         }
     }
@@ -690,7 +693,7 @@ fn timed_out(error: &io::Error) -> bool {
 }
 
 /// What the worker found out.
-fn read_findings(folder: &Path, results: &Results) -> io::Result<(Findings, Vec<String>)> {
+fn read_findings(folder: &Path, results: &Results) -> io::Result<(Findings, Found)> {
     if results.parts.len() > MAX_PARTS || results.findings > MAX_FINDINGS_BYTES {
         return Err(invalid("more than any analysis gives"));
     }
@@ -698,10 +701,10 @@ fn read_findings(folder: &Path, results: &Results) -> io::Result<(Findings, Vec<
     if bytes.len() as u64 != results.findings {
         return Err(invalid("the findings were cut off"));
     }
-    let found: Found = message::decode(&bytes).map_err(io::Error::other)?;
-    found
-        .open()
-        .ok_or_else(|| invalid("a map of damage is missing"))
+    let mut found: Found = message::decode(&bytes).map_err(io::Error::other)?;
+    let findings = found.findings();
+    let findings = findings.ok_or_else(|| invalid("a map of damage is missing"))?;
+    Ok((findings, found))
 }
 
 fn invalid(what: &str) -> io::Error {
@@ -710,7 +713,7 @@ fn invalid(what: &str) -> io::Error {
 
 /// Reads all that the worker wrote; the sizes are the take's.
 fn read(folder: &Path, results: &Results, shape: Shape) -> io::Result<Outcome> {
-    let (findings, rebuilders) = read_findings(folder, results)?;
+    let (findings, found) = read_findings(folder, results)?;
     let base = folder::read(folder, BASE, shape)?;
     let mut stems = Vec::new();
     let mut layers = [const { None }; Stem::COUNT];
@@ -729,7 +732,8 @@ fn read(folder: &Path, results: &Results, shape: Shape) -> io::Result<Outcome> {
         parts,
         layers,
         findings,
-        rebuilders,
+        separators: found.separators,
+        rebuilders: found.rebuilders,
     })
 }
 
@@ -740,7 +744,7 @@ fn taken(
     take: &Recording<'_>,
     job: &Whole<'_>,
 ) -> io::Result<Rebuilt> {
-    let (findings, rebuilders) = read_findings(folder.path(), results)?;
+    let (findings, found) = read_findings(folder.path(), results)?;
     let Shape {
         channels, frames, ..
     } = job.shape;
@@ -764,6 +768,6 @@ fn taken(
         layers,
         stems: stems.transpose()?.map(Ok),
         findings,
-        rebuilders,
+        rebuilders: found.rebuilders,
     })
 }

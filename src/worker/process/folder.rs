@@ -3,7 +3,7 @@
 //! The worker process maps what it hears. The host reads instead of mapping: a disk that fails under a map ends
 //! the process, and that process would be somebody's session.
 
-use std::{fs::File, io, path::Path};
+use std::{fs::File, io, ops::Range, path::Path};
 
 use crate::{audio::AudioBuffer, worker::scratch::SampleFile};
 
@@ -28,19 +28,39 @@ pub fn read(folder: &Path, name: &str, shape: Shape) -> io::Result<AudioBuffer> 
     Ok(out)
 }
 
-/// As [`read`], through a map: for a process that may end.
+/// As [`read`], frames `range` of it and through a map: for a process that may end.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_mapped(folder: &Path, name: &str, shape: Shape) -> io::Result<AudioBuffer> {
+///
+/// # Panics
+/// If the range reaches past the end.
+pub fn read_mapped(
+    folder: &Path,
+    name: &str,
+    shape: Shape,
+    range: Range<usize>,
+) -> io::Result<AudioBuffer> {
+    assert!(range.end <= shape.frames, "{range:?} of {shape:?}");
     let file = File::open(folder.join(name))?;
     check_len(&file, shape)?;
-    if shape.frames == 0 {
-        return parse(&[], shape);
+    if range.is_empty() {
+        return Ok(AudioBuffer::silence(shape.channels, 0, shape.sample_rate));
     }
     // SAFETY: the host writes aside and renames; should it cut the file off all the same, only this process
     // ends, and bytes that change are samples, whatever they are.
-    parse(&unsafe { memmap2::Mmap::map(&file) }?, shape)
+    let map = unsafe { memmap2::Mmap::map(&file) }?;
+    let samples = map.as_chunks::<4>().0;
+    let channel = |c: usize| {
+        let from = c * shape.frames;
+        let samples = samples.get(from + range.start..from + range.end);
+        let samples = samples.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(samples.iter().map(|b| f32::from_ne_bytes(*b)).collect())
+    };
+    let channels = (0..shape.channels)
+        .map(channel)
+        .collect::<io::Result<_>>()?;
+    Ok(AudioBuffer::new(channels, shape.sample_rate))
 }
 
 fn check_len(file: &File, shape: Shape) -> io::Result<()> {
@@ -55,19 +75,4 @@ fn check_len(file: &File, shape: Shape) -> io::Result<()> {
         ));
     }
     Ok(())
-}
-
-fn parse(bytes: &[u8], shape: Shape) -> io::Result<AudioBuffer> {
-    if bytes.len() != 4 * shape.channels * shape.frames {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    let mut samples = bytes
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|b| f32::from_ne_bytes(*b));
-    let channels = (0..shape.channels)
-        .map(|_| samples.by_ref().take(shape.frames).collect())
-        .collect();
-    Ok(AudioBuffer::new(channels, shape.sample_rate))
 }

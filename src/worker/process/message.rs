@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{damage::Stem, worker::options::Options};
 
 /// Raise it whenever a message's meaning or layout changes, [`Options`] and findings included.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 /// Both sides must be the same Uncook: only then is the result the same, bit for bit.
 const BUILD: &str = env!("CARGO_PKG_VERSION");
 const MAGIC: [u8; 8] = *b"UNCKWRKR";

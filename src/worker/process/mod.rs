@@ -161,7 +161,7 @@ pub fn road(data: &Path) -> Arc<dyn Road> {
     match remote(data) {
         Ok(remote) => Arc::new(remote),
         Err(reason) => Arc::new(InProcess {
-            run: pipeline::run,
+            run: pipeline::song,
             status: format!("Analyses run inside the host: {reason}.").into(),
         }),
     }
@@ -204,8 +204,8 @@ fn beside(own: &Path) -> Option<PathBuf> {
     programs.find(|program| program.is_file())
 }
 
-/// Bytes that the road holds at most for a take, models aside, as measured: take, repair, stems, layers and
-/// spectra.
+/// Bytes that the road holds at most for a piece of a take, models aside, as measured: the piece, its repair, stems,
+/// layers and spectra.
 pub fn needed_memory(channels: usize, frames: usize) -> u64 {
     (channels as u64 * frames as u64).saturating_mul(BYTES_PER_SAMPLE) + BYTES_BESIDES
 }

@@ -1,6 +1,7 @@
 // [worker] The worker process: serves one job after the other to the hosts of one user.
 
 use std::{
+    collections::{BTreeMap, btree_map::Entry},
     fs::{self, File, Permissions, TryLockError},
     io::{self, Read, Write},
     ops::Range,
@@ -36,10 +37,11 @@ use crate::{
     damage::{DamageMap, Severity, Stem},
     worker::{
         ahead,
-        pipeline::{Outcome, PipelineError},
+        pieces::{Buffer, Sink, Source, Told},
+        pipeline::PipelineError,
         progress::Progress,
         road::Road,
-        scratch::{self, stem_file},
+        scratch::{PlanarFile, stem_file},
         view::Findings,
     },
 };
@@ -62,28 +64,31 @@ pub(super) struct Found {
     findings: Findings,
     /// Of the mix, then of the stems: maps of damage are rounded where findings are stored.
     damage: Vec<Vec<Severity>>,
-    rebuilders: Vec<String>,
+    pub separators: Vec<String>,
+    pub rebuilders: Vec<String>,
 }
 
 impl Found {
-    fn new(mut findings: Findings, rebuilders: Vec<String>) -> Self {
+    fn new(told: Told) -> Self {
+        let mut findings = told.findings;
         let damage = maps(&mut findings)
             .map(|map| std::mem::take(&mut map.frames))
             .collect();
         Self {
             findings,
             damage,
-            rebuilders,
+            separators: told.separators,
+            rebuilders: told.rebuilders,
         }
     }
 
-    /// What it was made of; `None` where a map is missing.
-    pub fn open(mut self) -> Option<(Findings, Vec<String>)> {
-        let mut damage = self.damage.into_iter();
+    /// The findings that it was made of; `None` where a map is missing.
+    pub fn findings(&mut self) -> Option<Findings> {
+        let mut damage = std::mem::take(&mut self.damage).into_iter();
         for map in maps(&mut self.findings) {
             map.frames = damage.next()?;
         }
-        Some((self.findings, self.rebuilders))
+        Some(std::mem::take(&mut self.findings))
     }
 }
 
@@ -403,12 +408,21 @@ impl Job {
         let refused = |e: io::Error| Failure::Refused(e.to_string());
         match order.work {
             Work::Whole(wanted) => {
-                let take = folder::read_mapped(&order.folder, TAKE, shape).map_err(refused)?;
-                let outcome = road
-                    .run(&take, &order.options, cache.as_ref(), &self.progress)
+                let take = MappedTake {
+                    folder: &order.folder,
+                    shape,
+                };
+                let mut files = Files {
+                    folder: &order.folder,
+                    shape,
+                    wanted,
+                    written: BTreeMap::new(),
+                };
+                let (options, cache) = (&order.options, cache.as_ref());
+                let told = road
+                    .stream(&take, options, cache, &self.progress, &mut files)
                     .map_err(failure)?;
-                drop(take);
-                let results = write(&order.folder, outcome, wanted).map_err(refused)?;
+                let results = files.finish(told).map_err(refused)?;
                 Ok(Reply::Done(Box::new(results)))
             }
             Work::Ahead { done } => {
@@ -459,7 +473,8 @@ impl Job {
         };
         self.asks.send(range).ok()?;
         let there = answered.recv().ok()?;
-        let read = || folder::read_mapped(&self.order.folder, PART, shape).ok();
+        let all = 0..shape.frames;
+        let read = || folder::read_mapped(&self.order.folder, PART, shape, all).ok();
         there.then(read).flatten()
     }
 }
@@ -487,35 +502,73 @@ pub(super) fn part_file(i: usize) -> String {
     format!("part-{i}")
 }
 
-/// Writes what is wanted of what the road yields; each buffer leaves the memory once it is on disk. The names say what
-/// there is.
-fn write(folder: &Path, outcome: Outcome, wanted: Wanted) -> io::Result<Results> {
-    let put = |name: &str, audio: AudioBuffer| scratch::write(folder, name, &audio);
-    put(BASE, outcome.base)?;
-    if wanted.stems {
-        for (stem, audio) in Stem::ALL.into_iter().zip(outcome.stems) {
-            put(&stem_file(stem), audio)?;
-        }
+/// A job's take, in the file that the host has written.
+struct MappedTake<'a> {
+    folder: &'a Path,
+    shape: Shape,
+}
+
+impl Source for MappedTake<'_> {
+    fn sample_rate(&self) -> u32 {
+        self.shape.sample_rate
     }
-    let layers = outcome.layers.each_ref().map(Option::is_some);
-    for (stem, layer) in Stem::ALL.into_iter().zip(outcome.layers) {
-        if let Some(layer) = layer {
-            put(&layer_file(stem), layer)?;
-        }
+
+    fn frames(&self) -> usize {
+        self.shape.frames
     }
-    let mut parts = Vec::new();
-    if wanted.parts {
-        for (i, (name, audio)) in outcome.parts.into_iter().enumerate() {
-            put(&part_file(i), audio)?;
-            parts.push(name);
-        }
+
+    fn part(&self, range: Range<usize>) -> Result<AudioBuffer, PipelineError> {
+        folder::read_mapped(self.folder, TAKE, self.shape, range).map_err(PipelineError::Disk)
     }
-    let found = Found::new(outcome.findings, outcome.rebuilders);
-    let bytes = postcard::to_stdvec(&found).map_err(io::Error::other)?;
-    fs::write(folder.join(FINDINGS), &bytes)?;
-    Ok(Results {
-        layers,
-        parts,
-        findings: bytes.len() as u64,
-    })
+}
+
+/// What is wanted of what the road yields, on its way into files.
+struct Files<'a> {
+    folder: &'a Path,
+    shape: Shape,
+    wanted: Wanted,
+    written: BTreeMap<Buffer, PlanarFile>,
+}
+
+impl Sink for Files<'_> {
+    fn put(&mut self, what: Buffer, at: usize, audio: AudioBuffer) -> Result<(), PipelineError> {
+        let name = match what {
+            Buffer::Base => BASE.to_owned(),
+            Buffer::Stem(stem) if self.wanted.stems => stem_file(stem),
+            Buffer::Layer(stem) => layer_file(stem),
+            Buffer::Part(i) if self.wanted.parts => part_file(i),
+            Buffer::Stem(_) | Buffer::Part(_) => return Ok(()),
+        };
+        let file = match self.written.entry(what) {
+            Entry::Occupied(file) => file.into_mut(),
+            Entry::Vacant(place) => {
+                let (channels, frames) = (self.shape.channels, self.shape.frames);
+                let file = PlanarFile::create(self.folder, &name, channels, frames);
+                place.insert(file.map_err(PipelineError::Disk)?)
+            }
+        };
+        file.put(at, &audio).map_err(PipelineError::Disk)
+    }
+}
+
+impl Files<'_> {
+    /// All has come. The names say what there is.
+    fn finish(self, told: Told) -> io::Result<Results> {
+        self.written
+            .into_values()
+            .try_for_each(PlanarFile::finish)?;
+        let parts = if self.wanted.parts {
+            told.parts.clone()
+        } else {
+            Vec::new()
+        };
+        let layers = told.layers;
+        let bytes = postcard::to_stdvec(&Found::new(told)).map_err(io::Error::other)?;
+        fs::write(self.folder.join(FINDINGS), &bytes)?;
+        Ok(Results {
+            layers,
+            parts,
+            findings: bytes.len() as u64,
+        })
+    }
 }

@@ -56,6 +56,7 @@ impl Road for Given {
             parts: Vec::new(),
             layers: [Some(layer(0.21)), Some(layer(-0.17)), None, None],
             findings: Findings::default(),
+            separators: Vec::new(),
             rebuilders: Vec::new(),
         })
     }

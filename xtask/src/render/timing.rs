@@ -13,7 +13,8 @@ pub struct Timing {
 }
 
 impl Timing {
-    pub(super) fn new(sample_rate: u32) -> Self {
+    /// Of no blocks yet.
+    pub fn new(sample_rate: u32) -> Self {
         Self {
             sample_rate,
             shares: Vec::new(),
@@ -27,6 +28,13 @@ impl Timing {
         self.shares.push(took.as_secs_f64() / duration);
         self.busy += took;
         self.frames += frames;
+    }
+
+    /// Adds the blocks of another pass at the same rate.
+    pub fn append(&mut self, other: Self) {
+        self.shares.extend(other.shares);
+        self.busy += other.busy;
+        self.frames += other.frames;
     }
 
     /// The share of its duration that a block at `quantile` (0..=1) of all blocks took; 0 without
