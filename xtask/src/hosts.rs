@@ -19,6 +19,7 @@ use crate::{
     automation::Change,
     bundle,
     host::{HostedPlugin, Param, RenderMode},
+    packages,
     render::{Blocks, Pace, Pass, play},
     song, workspace,
 };
@@ -50,7 +51,7 @@ const LOOKING: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Plays the bundles in the hosts that are installed: CLAP in clack, VST3 in pedalboard, DawDreamer and
-/// Ardour, and prints a table.
+/// Ardour, and prints a table; then tests the program without a host, on a dummy and on JACK.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// The Python that has the hosts, or, with `--set-up`, that makes the environment for them.
@@ -152,7 +153,30 @@ pub fn run(args: &Args) -> Result<()> {
         "not installed: {}",
         from_python.join(", ")
     );
-    Ok(())
+    if !cfg!(target_os = "linux") {
+        return Ok(());
+    }
+    if args.set_up {
+        packages::ensure_for_standalone()?;
+    }
+    match packages::missing_for_standalone().as_slice() {
+        [] => standalone(),
+        missing => {
+            let missing = missing.join(" ");
+            println!("Not tried without a host, for want of {missing}: `--set-up` installs it");
+            Ok(())
+        }
+    }
+}
+
+/// The tests of the program without a host. Of the whole workspace, so that other packages stay as they were built.
+fn standalone() -> Result<()> {
+    let test = ["test", "--workspace", "--features", "uncook/standalone"];
+    workspace::run(
+        workspace::cargo()?
+            .args(test)
+            .args(["--test", "standalone"]),
+    )
 }
 
 /// What `cargo xtask test` compares: clack, and what PyPI has where that can be set up. Nothing is rebuilt: on a busy

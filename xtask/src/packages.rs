@@ -23,6 +23,13 @@ const WINDOW_TESTS: [&str; 9] = [
 
 /// What `cargo xtask screenshots` needs beside it: a session bus with AT-SPI, over which screen readers read.
 const SCREEN_READERS: [&str; 2] = ["dbus", "at-spi2-core"];
+/// What the stand-alone program is built with and tested on.
+const STANDALONE: [&str; 4] = [
+    "libasound2-dev",
+    "libjack-jackd2-dev",
+    "pkg-config",
+    "jackd2",
+];
 /// What makes an environment for the hosts that are driven from Python.
 const HOSTS: [&str; 1] = ["python3-venv"];
 
@@ -46,6 +53,19 @@ pub fn ensure_for_window_tests() -> Result<()> {
     ensure("tests that open a window", &WINDOW_TESTS)
 }
 
+/// The same for tests of the program without a host.
+///
+/// # Errors
+/// If packages are missing and can't be installed.
+pub fn ensure_for_standalone() -> Result<()> {
+    ensure("tests without a host", &STANDALONE)
+}
+
+/// Which of these are missing, where that can be told.
+pub fn missing_for_standalone() -> Vec<&'static str> {
+    missing(&STANDALONE)
+}
+
 /// The same for `cargo xtask hosts --set-up`.
 ///
 /// # Errors
@@ -55,10 +75,7 @@ pub fn ensure_for_hosts() -> Result<()> {
 }
 
 fn ensure(purpose: &str, packages: &[&str]) -> Result<()> {
-    if !cfg!(target_os = "linux") || !succeeds(Command::new("dpkg-query").arg("--version")) {
-        return Ok(());
-    }
-    let missing: Vec<&str> = packages.iter().copied().filter(|p| !installed(p)).collect();
+    let missing = missing(packages);
     if missing.is_empty() {
         return Ok(());
     }
@@ -77,6 +94,14 @@ fn ensure(purpose: &str, packages: &[&str]) -> Result<()> {
             .args(["install", "-y", "-q", "--no-install-recommends"])
             .args(&missing),
     )
+}
+
+fn missing<'a>(packages: &[&'a str]) -> Vec<&'a str> {
+    if !cfg!(target_os = "linux") || !succeeds(Command::new("dpkg-query").arg("--version")) {
+        return Vec::new();
+    }
+    let wanted = packages.iter().copied();
+    wanted.filter(|package| !installed(package)).collect()
 }
 
 /// It gives up on a server that is silent, and on another that holds its lock.
