@@ -140,20 +140,43 @@ pub fn stay_loaded() {
     }
 }
 
-/// This library is never unloaded from now on: for threads that nobody waits for.
+/// What the system calls this very code: the plugin's library, or a program. `more`: what else is asked for.
 #[cfg(windows)]
-pub fn stay_loaded() {
+fn own_module(more: u32) -> Option<windows_sys::Win32::Foundation::HMODULE> {
     use windows_sys::Win32::System::LibraryLoader::{
-        GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_PIN, GetModuleHandleExW,
+        GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GetModuleHandleExW,
     };
     let mut module = std::ptr::null_mut();
-    let here = stay_loaded as fn() as *const u16;
+    let here = own_module as fn(u32) -> Option<_> as *const u16;
     // SAFETY: with this flag the second argument is any address inside the module.
-    unsafe {
+    let found = unsafe {
         GetModuleHandleExW(
-            GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN,
+            GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | more,
             here,
             &mut module,
-        );
-    }
+        )
+    };
+    (found != 0).then_some(module)
+}
+
+/// As above.
+#[cfg(windows)]
+pub fn own_file() -> Option<PathBuf> {
+    use std::{ffi::OsString, os::windows::ffi::OsStringExt};
+    use windows_sys::Win32::System::LibraryLoader::{
+        GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT, GetModuleFileNameW,
+    };
+    let module = own_module(GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT)?;
+    // No path is longer.
+    let mut name = vec![0; 1 << 15];
+    // SAFETY: this code runs, so its module is loaded; as much room as is said.
+    let len = unsafe { GetModuleFileNameW(module, name.as_mut_ptr(), name.len() as u32) } as usize;
+    (0 < len && len < name.len()).then(|| OsString::from_wide(&name[..len]).into())
+}
+
+/// As above.
+#[cfg(windows)]
+pub fn stay_loaded() {
+    use windows_sys::Win32::System::LibraryLoader::GET_MODULE_HANDLE_EX_FLAG_PIN;
+    let _ = own_module(GET_MODULE_HANDLE_EX_FLAG_PIN);
 }

@@ -1,26 +1,35 @@
 // [main] Screen readers: what is drawn, by name and value, goes to the system; what they ask for comes back as input.
 //
-// The window library hands neither on. Under Linux this does it, over AT-SPI; elsewhere nobody does yet.
+// The window library hands neither on. This does it: under Linux over AT-SPI, under Windows through UI Automation, under
+// macOS through Cocoa.
+
+#[cfg(target_os = "linux")]
+#[path = "access/linux.rs"]
+mod system;
+#[cfg(any(windows, target_os = "macos"))]
+#[path = "access/window.rs"]
+mod system;
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use accesskit_unix::Adapter;
+#[cfg(target_os = "linux")]
+use egui::accesskit::DeactivationHandler;
 use egui::{
     Context, Event, FullOutput, Plugin, RawInput,
     accesskit::{
-        ActionHandler, ActionRequest, ActivationHandler, DeactivationHandler, Node, NodeId, Role,
-        TreeId, TreeUpdate,
+        ActionHandler, ActionRequest, ActivationHandler, Node, NodeId, Role, TreeId, TreeUpdate,
     },
 };
-use nice_plug_egui::RepaintNotifier;
+use nice_plug_egui::{RepaintNotifier, baseview::WindowContext};
 use parking_lot::Mutex;
+use system::Adapter;
 
 use crate::system::stay_loaded;
 
-/// What the window's thread and the bus' thread tell each other.
+/// What the window's thread and the system's tell each other.
 struct Desk {
     /// Not the picture's context: that holds the reader, and would never go.
     repaint: RepaintNotifier,
@@ -47,6 +56,7 @@ impl ActivationHandler for Shared {
     }
 }
 
+#[cfg(target_os = "linux")]
 impl DeactivationHandler for Shared {
     fn deactivate_accessibility(&mut self) {
         self.set_active(false);
@@ -63,23 +73,22 @@ impl ActionHandler for Shared {
 /// The way to the system's screen readers, for as long as the window lives.
 pub struct Reader {
     shared: Shared,
-    adapter: Adapter,
+    /// `None`: the system has no way to this window.
+    adapter: Option<Adapter>,
     /// The window in the last tree.
     root: Option<NodeId>,
 }
 
 impl Drop for Reader {
-    /// What is in the window leaves the bus, and so does the window, hidden: whatever goes with the adapter instead stays
-    /// there as an object. Only what hasn't the focus can be hidden.
     fn drop(&mut self) {
-        if let Some(root) = self.root {
-            self.adapter.update_window_focus_state(false);
-            self.adapter.update_if_active(|| farewell(root));
+        if let Some((adapter, root)) = self.adapter.as_mut().zip(self.root) {
+            adapter.leave(root);
         }
     }
 }
 
 /// The last tree of a window: nothing, and that hidden.
+#[cfg_attr(not(target_os = "linux"), cfg(test))]
 fn farewell(root: NodeId) -> TreeUpdate {
     let mut window = Node::new(Role::Window);
     window.set_hidden();
@@ -92,16 +101,16 @@ fn farewell(root: NodeId) -> TreeUpdate {
 }
 
 impl Reader {
-    /// Makes the pictures of `context` known. Without a session bus nothing ever comes of it.
-    pub fn add_to(context: &Context, repaint: RepaintNotifier) {
-        // The bus' thread is never joined.
+    /// Makes the pictures of `context`, which `window` shows, known. Where nobody reads nothing ever comes of it.
+    pub fn add_to(context: &Context, window: &WindowContext, repaint: RepaintNotifier) {
+        // The system's threads are never joined.
         stay_loaded();
         let shared = Shared(Arc::new(Desk {
             repaint,
             active: AtomicBool::new(false),
             asked: Mutex::default(),
         }));
-        let adapter = Adapter::new(shared.clone(), shared.clone(), shared.clone());
+        let adapter = Adapter::new(&shared, window);
         context.add_plugin(Self {
             shared,
             adapter,
@@ -123,14 +132,18 @@ impl Plugin for Reader {
         }
         let asked = std::mem::take(&mut *self.shared.0.asked.lock());
         (input.events).extend(asked.into_iter().map(Event::AccessKitActionRequest));
-        self.adapter.update_window_focus_state(input.focused);
+        if let Some(adapter) = &mut self.adapter {
+            adapter.focus(input.focused);
+        }
     }
 
     fn output_hook(&mut self, _context: &Context, output: &mut FullOutput) {
         if let Some(mut update) = output.platform_output.accesskit_update.take() {
             complete(&mut update);
             self.root = update.tree.as_ref().map(|tree| tree.root).or(self.root);
-            self.adapter.update_if_active(|| update);
+            if let Some(adapter) = &mut self.adapter {
+                adapter.update(|| update);
+            }
         }
     }
 }
@@ -189,10 +202,9 @@ mod tests {
             asked: Mutex::default(),
         }));
         let mut system = shared.clone();
-        let adapter = Adapter::new(shared.clone(), shared.clone(), shared.clone());
         context.add_plugin(Reader {
             shared,
-            adapter,
+            adapter: None,
             root: None,
         });
         // Whether the button was pressed, whether it is in a tree, and its place there.
@@ -218,7 +230,11 @@ mod tests {
         });
         assert!(picture().0);
         assert!(!picture().0, "once");
-        system.deactivate_accessibility();
-        assert!(!picture().1);
+        // Only there the system says that nobody reads any more.
+        #[cfg(target_os = "linux")]
+        {
+            system.deactivate_accessibility();
+            assert!(!picture().1);
+        }
     }
 }

@@ -9,7 +9,6 @@ pub mod offline;
 pub mod options;
 pub mod picture;
 pub mod pipeline;
-#[cfg(unix)]
 pub mod process;
 pub mod progress;
 pub mod pyramid;
