@@ -19,9 +19,7 @@ use std::sync::{
 use egui::accesskit::DeactivationHandler;
 use egui::{
     Context, Event, FullOutput, Plugin, RawInput,
-    accesskit::{
-        ActionHandler, ActionRequest, ActivationHandler, Node, NodeId, Role, TreeId, TreeUpdate,
-    },
+    accesskit::{ActionHandler, ActionRequest, ActivationHandler, NodeId, Role, TreeUpdate},
 };
 use nice_plug_egui::{RepaintNotifier, baseview::WindowContext};
 use parking_lot::Mutex;
@@ -84,19 +82,6 @@ impl Drop for Reader {
         if let Some((adapter, root)) = self.adapter.as_mut().zip(self.root) {
             adapter.leave(root);
         }
-    }
-}
-
-/// The last tree of a window: nothing, and that hidden.
-#[cfg_attr(not(target_os = "linux"), cfg(test))]
-fn farewell(root: NodeId) -> TreeUpdate {
-    let mut window = Node::new(Role::Window);
-    window.set_hidden();
-    TreeUpdate {
-        nodes: vec![(root, window)],
-        tree: None,
-        tree_id: TreeId::ROOT,
-        focus: root,
     }
 }
 
@@ -163,7 +148,7 @@ fn complete(update: &mut TreeUpdate) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use egui::accesskit::{Action, TreeInfo};
+    use egui::accesskit::{Action, Node, TreeId, TreeInfo};
 
     #[test]
     fn the_window_and_its_scroll_bars_have_names() {
@@ -181,16 +166,6 @@ mod tests {
         complete(&mut update);
         let names: Vec<_> = update.nodes.iter().map(|(_, node)| node.label()).collect();
         assert_eq!(names, [Some("Uncook"), Some("Scroll"), None]);
-    }
-
-    #[test]
-    fn a_windows_last_tree_is_hidden_and_empty() {
-        let update = farewell(NodeId(7));
-        let [(root, window)] = &update.nodes[..] else {
-            panic!("{update:?}");
-        };
-        assert_eq!((*root, update.focus), (NodeId(7), NodeId(7)));
-        assert!(window.is_hidden() && window.children().is_empty());
     }
 
     #[test]

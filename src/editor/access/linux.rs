@@ -1,9 +1,9 @@
 // [main] Screen readers under Linux, over AT-SPI.
 
-use egui::accesskit::{NodeId, TreeUpdate};
+use egui::accesskit::{Node, NodeId, Role, TreeId, TreeUpdate};
 use nice_plug_egui::baseview::WindowContext;
 
-use super::{Shared, farewell};
+use super::Shared;
 
 /// The way to the session's bus, which has a thread of its own.
 pub struct Adapter(accesskit_unix::Adapter);
@@ -33,5 +33,32 @@ impl Adapter {
     pub fn leave(&mut self, root: NodeId) {
         self.focus(false);
         self.update(|| farewell(root));
+    }
+}
+
+/// The last tree of a window: nothing, and that hidden.
+fn farewell(root: NodeId) -> TreeUpdate {
+    let mut window = Node::new(Role::Window);
+    window.set_hidden();
+    TreeUpdate {
+        nodes: vec![(root, window)],
+        tree: None,
+        tree_id: TreeId::ROOT,
+        focus: root,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_windows_last_tree_is_hidden_and_empty() {
+        let update = farewell(NodeId(7));
+        let [(root, window)] = &update.nodes[..] else {
+            panic!("{update:?}");
+        };
+        assert_eq!((*root, update.focus), (NodeId(7), NodeId(7)));
+        assert!(window.is_hidden() && window.children().is_empty());
     }
 }
