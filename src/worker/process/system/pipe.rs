@@ -41,6 +41,7 @@ use windows_sys::Win32::{
 };
 
 use super::windows::{OnlyOwner, same_user, wide};
+use crate::system::{is_running, write_aside};
 
 /// What all names begin with.
 const PREFIX: &str = r"\\.\pipe\uncook-";
@@ -212,7 +213,11 @@ impl Stream {
     /// # Errors
     /// `NotFound` or `ConnectionRefused` where nobody listens; others if the system refuses.
     pub fn connect(named: impl AsRef<Path>) -> io::Result<Self> {
-        let name = fs::read(named)?;
+        let name = fs::read(named).map_err(|e| match e.kind() {
+            // It is being removed or replaced.
+            io::ErrorKind::PermissionDenied => io::ErrorKind::ConnectionRefused.into(),
+            _ => e,
+        })?;
         let name = std::str::from_utf8(&name)
             .ok()
             .filter(|name| name.starts_with(PREFIX) && name.len() <= MAX_NAME_BYTES)
@@ -366,7 +371,7 @@ impl Write for Stream {
     }
 }
 
-/// The process at the other end, where its user is this one.
+/// The process at the other end, where its user is this one. `None`: it has gone.
 ///
 /// # Errors
 /// If it is somebody else's, or the system doesn't say whose it is.
@@ -381,14 +386,22 @@ pub fn peer(stream: &Stream) -> Result<Option<u32>, String> {
             GetNamedPipeServerProcessId(pipe, &mut pid)
         }
     };
+    let error = io::Error::last_os_error();
     let unknown = |e: io::Error| format!("who is there is unknown: {e}");
+    // Who has gone meanwhile says nothing any more, which the next who listens finds out.
     if told == 0 {
-        return Err(unknown(io::Error::last_os_error()));
+        return if is_end(&error) {
+            Ok(None)
+        } else {
+            Err(unknown(error))
+        };
     }
-    if !same_user(pid).map_err(unknown)? {
-        return Err("another user is at the other end".to_owned());
+    match same_user(pid) {
+        Ok(true) => Ok(Some(pid)),
+        Ok(false) => Err("another user is at the other end".to_owned()),
+        Err(_) if !is_running(pid) => Ok(None),
+        Err(error) => Err(unknown(error)),
     }
-    Ok(Some(pid))
 }
 
 /// Waits until something can be read, or `limit` has passed. Returns whether it can.
@@ -420,7 +433,9 @@ pub fn listen(named: &Path) -> io::Result<Listener> {
         .map(|n| listener.offer(n == 0))
         .collect::<io::Result<_>>()?;
     *listener.waiting.lock() = waiting;
-    crate::system::write_aside(named, &[name.as_bytes()], false)?;
+    // Left by a process that was killed.
+    let _ = fs::remove_file(named);
+    write_aside(named, &[name.as_bytes()], false)?;
     Ok(listener)
 }
 
