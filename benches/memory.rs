@@ -108,7 +108,7 @@ fn job(minutes: f64, apart: bool) {
     let done = Arc::new(AtomicBool::new(false));
     let watched = Watched {
         road,
-        worker: place.lock(),
+        worker: place.number(),
         done: done.clone(),
     };
     let engine = Engine::with_road(folder.path().to_owned(), Arc::new(watched));

@@ -65,7 +65,7 @@ impl Aside {
         if durable {
             self.file.sync_all()?;
         }
-        fs::rename(&self.path, path)?;
+        replace(&self.path, path)?;
         if durable {
             // The rename itself is on disk once its folder is; folders can't be opened on every system.
             let dir = match path.parent() {
@@ -78,6 +78,35 @@ impl Aside {
         }
         Ok(())
     }
+}
+
+/// Renames a file, over another one if it is there.
+///
+/// # Errors
+/// If the system refuses.
+#[cfg(not(windows))]
+pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+/// Renames a file, over another one if it is there. Where a file system or share knows no replacing of open files, who has
+/// opened it is waited for: nobody here does so for long.
+///
+/// # Errors
+/// If the system refuses, or it stays open for half a second.
+#[cfg(windows)]
+pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    const TRIES: u32 = 50;
+    const PAUSE: Duration = Duration::from_millis(10);
+    for _ in 1..TRIES {
+        match fs::rename(from, to) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied && to.is_file() => {
+                std::thread::sleep(PAUSE);
+            }
+            done => return done,
+        }
+    }
+    fs::rename(from, to)
 }
 
 impl Write for Aside {
@@ -140,20 +169,66 @@ pub fn stay_loaded() {
     }
 }
 
-/// This library is never unloaded from now on: for threads that nobody waits for.
+/// What the system calls this very code: the plugin's library, or a program. `more`: what else is asked for.
 #[cfg(windows)]
-pub fn stay_loaded() {
+fn own_module(more: u32) -> Option<windows_sys::Win32::Foundation::HMODULE> {
     use windows_sys::Win32::System::LibraryLoader::{
-        GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_PIN, GetModuleHandleExW,
+        GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GetModuleHandleExW,
     };
     let mut module = std::ptr::null_mut();
-    let here = stay_loaded as fn() as *const u16;
+    let here = own_module as fn(u32) -> Option<_> as *const u16;
     // SAFETY: with this flag the second argument is any address inside the module.
-    unsafe {
+    let found = unsafe {
         GetModuleHandleExW(
-            GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN,
+            GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | more,
             here,
             &mut module,
-        );
+        )
+    };
+    (found != 0).then_some(module)
+}
+
+/// As above.
+#[cfg(windows)]
+pub fn own_file() -> Option<PathBuf> {
+    use std::{ffi::OsString, os::windows::ffi::OsStringExt};
+    use windows_sys::Win32::System::LibraryLoader::{
+        GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT, GetModuleFileNameW,
+    };
+    let module = own_module(GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT)?;
+    // No path is longer.
+    let mut name = vec![0; 1 << 15];
+    // SAFETY: this code runs, so its module is loaded; as much room as is said.
+    let len = unsafe { GetModuleFileNameW(module, name.as_mut_ptr(), name.len() as u32) } as usize;
+    (0 < len && len < name.len()).then(|| OsString::from_wide(&name[..len]).into())
+}
+
+/// As above.
+#[cfg(windows)]
+pub fn stay_loaded() {
+    use windows_sys::Win32::System::LibraryLoader::GET_MODULE_HANDLE_EX_FLAG_PIN;
+    let _ = own_module(GET_MODULE_HANDLE_EX_FLAG_PIN);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_read_is_replaced_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_aside(&path, &[b"old"], false).unwrap();
+        let reader = fs::File::open(&path).unwrap();
+        let reads = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(30));
+            drop(reader);
+        });
+        write_aside(&path, &[b"new ", b"one"], true).unwrap();
+        reads.join().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new one");
+        // Nothing is left aside, and what can't be written says so.
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(write_aside(&folder.path().join("missing/b"), &[b""], false).is_err());
     }
 }

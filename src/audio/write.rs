@@ -194,7 +194,7 @@ fn aside(
     drop(writer);
     file.sync_all().map_err(|e| failed(e.to_string()))?;
     drop(file);
-    fs::rename(&aside, path).map_err(|e| failed(e.to_string()))?;
+    system::replace(&aside, path).map_err(|e| failed(e.to_string()))?;
     unfinished.0 = None;
     Ok(())
 }

@@ -27,7 +27,6 @@ mod restore;
 mod run;
 #[path = "uncook/shard.rs"]
 mod shard;
-#[cfg(unix)]
 #[path = "uncook/worker.rs"]
 mod worker;
 
@@ -53,7 +52,6 @@ enum Command {
     #[command(subcommand)]
     Models(models::ModelsCommand),
     /// Do the heavy work of the plugin's analyses; the plugin starts this by itself
-    #[cfg(unix)]
     #[command(hide = true)]
     Worker(worker::WorkerArgs),
 }
@@ -289,7 +287,6 @@ fn main() -> ExitCode {
         Command::Analyze(args) => analyze::run(&args),
         #[cfg(feature = "ml")]
         Command::Models(command) => models::run(&command),
-        #[cfg(unix)]
         Command::Worker(args) => worker::run(&args),
     };
     match done {

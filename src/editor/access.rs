@@ -1,26 +1,33 @@
 // [main] Screen readers: what is drawn, by name and value, goes to the system; what they ask for comes back as input.
 //
-// The window library hands neither on. Under Linux this does it, over AT-SPI; elsewhere nobody does yet.
+// The window library hands neither on. This does it: under Linux over AT-SPI, under Windows through UI Automation, under
+// macOS through Cocoa.
+
+#[cfg(target_os = "linux")]
+#[path = "access/linux.rs"]
+mod system;
+#[cfg(any(windows, target_os = "macos"))]
+#[path = "access/window.rs"]
+mod system;
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use accesskit_unix::Adapter;
+#[cfg(target_os = "linux")]
+use egui::accesskit::DeactivationHandler;
 use egui::{
     Context, Event, FullOutput, Plugin, RawInput,
-    accesskit::{
-        ActionHandler, ActionRequest, ActivationHandler, DeactivationHandler, Node, NodeId, Role,
-        TreeId, TreeUpdate,
-    },
+    accesskit::{ActionHandler, ActionRequest, ActivationHandler, NodeId, Role, TreeUpdate},
 };
-use nice_plug_egui::RepaintNotifier;
+use nice_plug_egui::{RepaintNotifier, baseview::WindowContext};
 use parking_lot::Mutex;
+use system::Adapter;
 
 use crate::system::stay_loaded;
 
-/// What the window's thread and the bus' thread tell each other.
+/// What the window's thread and the system's tell each other.
 struct Desk {
     /// Not the picture's context: that holds the reader, and would never go.
     repaint: RepaintNotifier,
@@ -47,6 +54,7 @@ impl ActivationHandler for Shared {
     }
 }
 
+#[cfg(target_os = "linux")]
 impl DeactivationHandler for Shared {
     fn deactivate_accessibility(&mut self) {
         self.set_active(false);
@@ -63,45 +71,31 @@ impl ActionHandler for Shared {
 /// The way to the system's screen readers, for as long as the window lives.
 pub struct Reader {
     shared: Shared,
-    adapter: Adapter,
+    /// `None`: the system has no way to this window.
+    adapter: Option<Adapter>,
     /// The window in the last tree.
     root: Option<NodeId>,
 }
 
 impl Drop for Reader {
-    /// What is in the window leaves the bus, and so does the window, hidden: whatever goes with the adapter instead stays
-    /// there as an object. Only what hasn't the focus can be hidden.
     fn drop(&mut self) {
-        if let Some(root) = self.root {
-            self.adapter.update_window_focus_state(false);
-            self.adapter.update_if_active(|| farewell(root));
+        if let Some((adapter, root)) = self.adapter.as_mut().zip(self.root) {
+            adapter.leave(root);
         }
     }
 }
 
-/// The last tree of a window: nothing, and that hidden.
-fn farewell(root: NodeId) -> TreeUpdate {
-    let mut window = Node::new(Role::Window);
-    window.set_hidden();
-    TreeUpdate {
-        nodes: vec![(root, window)],
-        tree: None,
-        tree_id: TreeId::ROOT,
-        focus: root,
-    }
-}
-
 impl Reader {
-    /// Makes the pictures of `context` known. Without a session bus nothing ever comes of it.
-    pub fn add_to(context: &Context, repaint: RepaintNotifier) {
-        // The bus' thread is never joined.
+    /// Makes the pictures of `context`, which `window` shows, known. Where nobody reads nothing ever comes of it.
+    pub fn add_to(context: &Context, window: &WindowContext, repaint: RepaintNotifier) {
+        // The system's threads are never joined.
         stay_loaded();
         let shared = Shared(Arc::new(Desk {
             repaint,
             active: AtomicBool::new(false),
             asked: Mutex::default(),
         }));
-        let adapter = Adapter::new(shared.clone(), shared.clone(), shared.clone());
+        let adapter = Adapter::new(&shared, window);
         context.add_plugin(Self {
             shared,
             adapter,
@@ -123,14 +117,18 @@ impl Plugin for Reader {
         }
         let asked = std::mem::take(&mut *self.shared.0.asked.lock());
         (input.events).extend(asked.into_iter().map(Event::AccessKitActionRequest));
-        self.adapter.update_window_focus_state(input.focused);
+        if let Some(adapter) = &mut self.adapter {
+            adapter.focus(input.focused);
+        }
     }
 
     fn output_hook(&mut self, _context: &Context, output: &mut FullOutput) {
         if let Some(mut update) = output.platform_output.accesskit_update.take() {
             complete(&mut update);
             self.root = update.tree.as_ref().map(|tree| tree.root).or(self.root);
-            self.adapter.update_if_active(|| update);
+            if let Some(adapter) = &mut self.adapter {
+                adapter.update(|| update);
+            }
         }
     }
 }
@@ -150,7 +148,7 @@ fn complete(update: &mut TreeUpdate) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use egui::accesskit::{Action, TreeInfo};
+    use egui::accesskit::{Action, Node, TreeId, TreeInfo};
 
     #[test]
     fn the_window_and_its_scroll_bars_have_names() {
@@ -171,16 +169,6 @@ mod tests {
     }
 
     #[test]
-    fn a_windows_last_tree_is_hidden_and_empty() {
-        let update = farewell(NodeId(7));
-        let [(root, window)] = &update.nodes[..] else {
-            panic!("{update:?}");
-        };
-        assert_eq!((*root, update.focus), (NodeId(7), NodeId(7)));
-        assert!(window.is_hidden() && window.children().is_empty());
-    }
-
-    #[test]
     fn what_a_reader_asks_for_is_done_and_a_tree_is_made_only_for_readers() {
         let context = Context::default();
         let shared = Shared(Arc::new(Desk {
@@ -189,10 +177,9 @@ mod tests {
             asked: Mutex::default(),
         }));
         let mut system = shared.clone();
-        let adapter = Adapter::new(shared.clone(), shared.clone(), shared.clone());
         context.add_plugin(Reader {
             shared,
-            adapter,
+            adapter: None,
             root: None,
         });
         // Whether the button was pressed, whether it is in a tree, and its place there.
@@ -218,7 +205,11 @@ mod tests {
         });
         assert!(picture().0);
         assert!(!picture().0, "once");
-        system.deactivate_accessibility();
-        assert!(!picture().1);
+        // Only there the system says that nobody reads any more.
+        #[cfg(target_os = "linux")]
+        {
+            system.deactivate_accessibility();
+            assert!(!picture().1);
+        }
     }
 }

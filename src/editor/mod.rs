@@ -3,7 +3,7 @@
 //! [`ui`] draws a [`Model`] with what the editor remembers ([`State`]) and returns [`Command`]s; it knows
 //! neither window nor host, so it can be drawn in tests. This file owns the window: it gathers the model, and carries the commands out.
 
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", target_os = "macos", windows))]
 mod access;
 pub mod controls;
 pub mod files;
@@ -505,14 +505,13 @@ impl NiceEguiApp for App {
         &mut self,
         egui_ctx: egui::Context,
         context: GuiContext,
-        _frame: &mut Frame,
+        frame: &mut Frame,
     ) -> Result<(), baseview::HandlerError> {
         // Elsewhere windows live on the host's own thread.
         #[cfg(target_os = "linux")]
-        {
-            self.running.mark_this_thread();
-            access::Reader::add_to(&egui_ctx, self.repaint.clone());
-        }
+        self.running.mark_this_thread();
+        #[cfg(any(target_os = "linux", target_os = "macos", windows))]
+        access::Reader::add_to(&egui_ctx, frame.baseview_window(), self.repaint.clone());
         theme::begin(&egui_ctx, self.params.light.load());
         self.context = Some(context);
         self.state.lock().new_window();

@@ -190,14 +190,27 @@ impl Preset {
         out.push(Command::NamePreset(self.name.clone()));
     }
 
-    /// Whether `name` can be a file's.
+    /// Whether `name` can be a file's, on every system.
     pub fn is_name(name: &str) -> bool {
         let name = name.trim();
         let fine = |c: char| c.is_alphanumeric() || " .-_".contains(c);
         (1..=MAX_NAME).contains(&name.chars().count())
             && name.chars().all(fine)
             && !name.starts_with('.')
+            && !is_device(name)
     }
+}
+
+/// Whether Windows takes a file of that name, whatever its ending, for a device (Microsoft's "Naming Files, Paths, and
+/// Namespaces").
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end();
+    let stem = stem.to_uppercase();
+    let numbered = |of: &str| {
+        let number = stem.strip_prefix(of).map(|n| n.chars().collect::<Vec<_>>());
+        matches!(number.as_deref(), Some(['0'..='9' | '¹' | '²' | '³']))
+    };
+    ["CON", "PRN", "AUX", "NUL"].contains(&stem.as_str()) || numbered("COM") || numbered("LPT")
 }
 
 /// The parameters that belong to the sound. What the worker is told to capture is the project's.
@@ -375,7 +388,21 @@ mod tests {
     #[test]
     fn bad_names_and_broken_files_are_refused_in_words() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["", "  ", "../x", "a/b", ".hidden", &"x".repeat(49)] {
+        for name in [
+            "",
+            "  ",
+            "../x",
+            "a/b",
+            "a\\b",
+            "C:x",
+            ".hidden",
+            "nul",
+            "Con.2",
+            "aux ",
+            "LPT1",
+            "com²",
+            &"x".repeat(49),
+        ] {
             let preset = Preset {
                 name: name.to_owned(),
                 ..Preset::default()
@@ -384,6 +411,10 @@ mod tests {
                 matches!(save(folder.path(), &preset), Err(PresetError::Name { .. })),
                 "{name}"
             );
+        }
+        // Names that only begin so are names.
+        for name in ["Console", "aux return", "com", "LPT10", "Null"] {
+            assert!(Preset::is_name(name), "{name}");
         }
         fs::write(folder.path().join("x.uncookpreset"), "{").unwrap();
         let (found, errors) = list(folder.path());

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     dense::aligned::Lent,
-    system::{aside, is_abandoned, write_aside},
+    system::{aside, is_abandoned, replace, write_aside},
 };
 
 /// Arrays begin on these many bytes.
@@ -290,7 +290,7 @@ impl<'a> Draft<'a> {
             let check = looks(&unsafe { Mmap::map(&file) }?);
             (&file).write_all(&check)?;
             file.sync_all()?;
-            fs::rename(&aside, path)
+            replace(&aside, path)
         })();
         if done.is_err() {
             // What is left aside is of no use; if even this fails there is nothing more to do about it.

@@ -16,6 +16,7 @@ use ureq::{
 };
 
 use super::hash;
+use crate::system::replace;
 
 /// Bytes read at once.
 const CHUNK: usize = 1 << 16;
@@ -313,9 +314,10 @@ impl Downloader {
                 actual: sha256,
             });
         }
-        File::open(part)
+        // Windows writes out only what can be written to.
+        (File::options().write(true).open(part))
             .and_then(|file| file.sync_all())
-            .and_then(|()| fs::rename(part, path))
+            .and_then(|()| replace(part, path))
             .map_err(io_error(path))?;
         remove(note)?;
         Ok(Fetched {

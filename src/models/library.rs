@@ -22,7 +22,7 @@ use super::{
     hash,
     manifest::{Manifest, ManifestError, Model, ModelFile},
 };
-use crate::system::{aside, write_aside};
+use crate::system::{aside, replace, write_aside};
 
 /// Environment variable that moves everything that Uncook keeps.
 pub const DATA_DIR_VARIABLE: &str = "UNCOOK_DATA_DIR";
@@ -557,7 +557,7 @@ fn copy_checked(
         if !sha256.starts_with(known) {
             return Err(wrong(format!("its SHA-256 is {sha256}, expected {known}")));
         }
-        fs::rename(&aside, target).map_err(failed(target))?;
+        replace(&aside, target).map_err(failed(target))?;
         Ok(InstalledFile {
             file: file.file.clone(),
             sha256,

@@ -92,19 +92,21 @@ pub fn is_running(pid: u32) -> bool {
 #[cfg(windows)]
 pub fn is_running(pid: u32) -> bool {
     use windows_sys::Win32::{
-        Foundation::{CloseHandle, ERROR_INVALID_PARAMETER, GetLastError},
-        System::Threading::{OpenProcess, PROCESS_QUERY_LIMITED_INFORMATION},
+        Foundation::{CloseHandle, ERROR_INVALID_PARAMETER, GetLastError, WAIT_OBJECT_0},
+        System::Threading::{OpenProcess, PROCESS_SYNCHRONIZE, WaitForSingleObject},
     };
     // SAFETY: takes numbers; a handle that was opened is closed.
     unsafe {
-        let process = OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, 0, pid);
+        let process = OpenProcess(PROCESS_SYNCHRONIZE, 0, pid);
         if process.is_null() {
             // Somebody else's process can't be opened, but is one.
             return GetLastError() != ERROR_INVALID_PARAMETER;
         }
+        // It can be opened as long as anybody holds it, though it has ended.
+        let ended = WaitForSingleObject(process, 0) == WAIT_OBJECT_0;
         CloseHandle(process);
+        !ended
     }
-    true
 }
 
 #[cfg(test)]
@@ -117,6 +119,14 @@ mod tests {
         assert!(is_running(std::process::id()));
         // No system gives such a number.
         assert!(!is_running(u32::MAX - 3));
+        // One that has ended, though its parent has not let go of it.
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .arg("--list")
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        child.wait().unwrap();
+        assert!(!is_running(child.id()));
     }
 
     #[cfg(target_os = "linux")]

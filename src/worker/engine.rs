@@ -12,8 +12,6 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-#[cfg(unix)]
-use crate::worker::process;
 use crate::{
     cache::{Cache, CacheCounts, DEFAULT_LIMIT_BYTES, commits},
     exchange::{capture::CaptureReader, patch::PatchPublisher, samples::held_bytes},
@@ -22,7 +20,7 @@ use crate::{
         instance::{Job, Shared, State},
         jobs::{self, Queue},
         options::Options,
-        pipeline, regenerate,
+        pipeline, process, regenerate,
         road::{InProcess, Road},
         session::{CommitRef, Edits, Listening, Regenerate, Session},
         view::View,
@@ -83,7 +81,7 @@ impl Engine {
             Some(_) => data.join("cache"),
             None => Cache::default_dir().unwrap_or_else(|_| data.join("cache")),
         };
-        let engine = Self::start(data.join("commits"), &cache, road(&data), budget());
+        let engine = Self::start(data.join("commits"), &cache, process::road(&data), budget());
         *shared = Arc::downgrade(&engine);
         engine
     }
@@ -388,23 +386,6 @@ fn told(count: usize, faults: &[String]) -> Result<usize, String> {
 fn budget() -> usize {
     let half = memory_bytes().and_then(|bytes| usize::try_from(bytes / 2).ok());
     half.unwrap_or(UNKNOWN_MEMORY_BYTES)
-}
-
-/// Who does the heavy work of an engine that keeps its things in `data`.
-#[cfg(unix)]
-fn road(data: &Path) -> Arc<dyn Road> {
-    process::road(data)
-}
-
-/// As above.
-#[cfg(not(unix))]
-fn road(_data: &Path) -> Arc<dyn Road> {
-    Arc::new(InProcess {
-        run: pipeline::song,
-        status:
-            "Analyses run inside the host: on this system there is no process of their own yet."
-                .into(),
-    })
 }
 
 impl Inner {

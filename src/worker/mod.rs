@@ -10,7 +10,6 @@ pub mod options;
 pub mod picture;
 pub mod pieces;
 pub mod pipeline;
-#[cfg(unix)]
 pub mod process;
 pub mod progress;
 pub mod pyramid;

@@ -31,7 +31,7 @@ mod models;
 mod multiband_diffusion;
 mod pipeline;
 mod player;
-#[cfg(all(unix, feature = "cli"))]
+#[cfg(feature = "cli")]
 mod process;
 mod profile;
 mod profile_midi;

@@ -2,9 +2,9 @@
 
 mod faults;
 mod messages;
+mod system;
 
 use std::{
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, OnceLock},
@@ -25,6 +25,9 @@ use uncook::{
 };
 
 use super::support::{LIMIT, options, overdriven_band, wait_for};
+use system::make_open;
+#[cfg(unix)]
+use system::make_private;
 
 /// A host with a worker of its own in a folder of its own.
 struct Host {
@@ -75,17 +78,22 @@ fn settings(folder: &Path) -> Settings {
 }
 
 /// The process that serves there now.
-fn pid(place: &Place) -> Option<i32> {
-    std::fs::read_to_string(place.lock())
+fn pid(place: &Place) -> Option<u32> {
+    std::fs::read_to_string(place.number())
         .ok()?
         .trim()
         .parse()
         .ok()
 }
 
-fn signal(pid: i32, signal: i32) -> bool {
-    // SAFETY: no memory is touched.
-    unsafe { libc::kill(pid, signal) == 0 }
+/// A program that is no worker, and fails.
+fn stranger() -> PathBuf {
+    if cfg!(windows) {
+        // This one, which knows no such arguments.
+        std::env::current_exe().unwrap()
+    } else {
+        "false".into()
+    }
 }
 
 /// A take, and what this process makes of it.
@@ -147,7 +155,7 @@ fn what_the_engine_takes_is_the_outcome_block_by_block() {
     let start = SamplePos(777);
     let here = InProcess::new(pipeline::song);
     let elsewhere = tempfile::tempdir().unwrap();
-    let away = Remote::new(settings(elsewhere.path()), "false".into());
+    let away = Remote::new(settings(elsewhere.path()), stranger());
     for mono in [false, true] {
         let channels = &reference().take.channels;
         let right = if mono { &channels[0] } else { &channels[1] };
@@ -211,7 +219,7 @@ fn the_worker_process_gives_the_same_bits() {
     assert_eq!(outcome.rebuilders, reference.outcome.rebuilders);
     assert_eq!(host.remote.incidents(), [""; 0]);
     let first = pid(&host.place()).unwrap();
-    assert_ne!(first, std::process::id() as i32);
+    assert_ne!(first, std::process::id());
 
     // Mono, with a cache; the same process. What it left there is what this process would have left.
     let mono = AudioBuffer::new(vec![reference.take.channels[0].clone()], 22_050);
@@ -381,18 +389,22 @@ fn the_engine_runs_on_a_worker_and_says_so() {
 
 #[test]
 fn folders_that_others_can_enter_are_not_used() {
+    let cure = if cfg!(windows) {
+        "remove it"
+    } else {
+        "chmod 700"
+    };
     let host = Host::new();
     let folder = host.place().folder().to_owned();
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    make_open(&folder);
     let outcome = host.run().unwrap();
     assert_same(&outcome, &reference().outcome);
     let line = outcome.findings.lines.last().unwrap();
     assert!(
-        line.contains("ran inside the host") && line.contains("chmod 700"),
+        line.contains("ran inside the host") && line.contains("open to other users"),
         "{line}"
     );
-    assert!(host.remote.status().contains("chmod 700"));
+    assert!(host.remote.status().contains(cure));
     assert_eq!(pid(&host.place()), None);
     // Neither does a worker serve there.
     let run = Command::new(env!("CARGO_BIN_EXE_uncook"))
@@ -401,13 +413,17 @@ fn folders_that_others_can_enter_are_not_used() {
         .output()
         .unwrap();
     assert_eq!(run.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&run.stderr).contains("chmod 700"));
+    assert!(String::from_utf8_lossy(&run.stderr).contains(cure));
+}
 
+/// Links and other users' folders can be made by everybody there, or by the superuser.
+#[cfg(unix)]
+#[test]
+fn folders_that_are_somebody_elses_are_not_used() {
     // A link to a good folder may lead elsewhere tomorrow.
     let linked = Host::new();
     let target = linked.folder.path().join("target");
-    std::fs::create_dir(&target).unwrap();
-    std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o700)).unwrap();
+    make_private(&target);
     std::os::unix::fs::symlink(&target, linked.place().folder()).unwrap();
     let line = linked.run().unwrap().findings.lines.pop().unwrap();
     assert!(line.contains("somebody else"), "{line}");
@@ -415,19 +431,40 @@ fn folders_that_others_can_enter_are_not_used() {
     // Another user's, which only the superuser can make.
     let theirs = Host::new();
     let folder = theirs.place().folder().to_owned();
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+    make_private(&folder);
     if std::os::unix::fs::chown(&folder, Some(12_345), None).is_ok() {
         let line = theirs.run().unwrap().findings.lines.pop().unwrap();
         assert!(line.contains("somebody else"), "{line}");
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn socket_and_folder_are_the_users_alone() {
+    use std::os::unix::fs::PermissionsExt;
     let host = Host::new();
     host.run().unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(host.place().folder()), 0o700);
     assert_eq!(mode(&host.place().socket()), 0o600);
+}
+
+#[cfg(windows)]
+#[test]
+fn pipe_and_folder_are_the_users_alone() {
+    let host = Host::new();
+    host.run().unwrap();
+    let place = host.place();
+    let pipe = PathBuf::from(std::fs::read_to_string(place.socket()).unwrap());
+    let owners = [place.folder(), &pipe].map(|path| {
+        let mut may = system::may_open(path);
+        // The system itself may everything.
+        may.retain(|user| user != "SY");
+        may
+    });
+    // One user, the same in both places.
+    assert_eq!(owners[0], owners[1]);
+    assert_eq!(owners[0].len(), 1, "{owners:?}");
+    let user = &owners[0][0];
+    assert!(user.starts_with("S-1-5-21-") || user == "LA", "{user}");
 }

@@ -213,7 +213,11 @@ impl Manifest {
                 file.display()
             )
         })?;
-        Ok(name.to_owned())
+        Ok(if cfg!(windows) && inside.is_relative() {
+            name.replace('\\', "/")
+        } else {
+            name.to_owned()
+        })
     }
 }
 
@@ -247,11 +251,14 @@ impl State {
     }
 
     /// Whether the file is empty or starts as a record does.
-    fn begins_as_a_manifest(&mut self) -> io::Result<bool> {
-        let mut first = [0u8; 2];
-        self.file.seek(SeekFrom::Start(0))?;
-        let len = self.file.read(&mut first)?;
-        Ok(b"{\"".starts_with(&first[..len]))
+    fn begins_as_a_manifest(&self) -> io::Result<bool> {
+        // Under Windows nobody reads what somebody else has locked.
+        locked(&self.file, File::lock_shared, |mut file| {
+            let mut first = [0u8; 2];
+            file.seek(SeekFrom::Start(0))?;
+            let len = file.read(&mut first)?;
+            Ok(b"{\"".starts_with(&first[..len]))
+        })
     }
 
     /// Appends one line, by one write under a lock: lines of several processes never mix.

@@ -4,10 +4,6 @@ use std::{
     fs,
     io::{self, Read, Write},
     ops::Range,
-    os::unix::{
-        net::UnixStream,
-        process::{CommandExt, ExitStatusExt},
-    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -25,7 +21,7 @@ use super::{
         check_greeting,
     },
     server::{BASE, FINDINGS, Found, PART, TAKE, layer_file, part_file},
-    system,
+    system::{self, Stream, Violence},
 };
 use crate::{
     audio::AudioBuffer,
@@ -250,7 +246,7 @@ impl Remote {
         let deadline = Instant::now() + self.settings.start_patience;
         let mut started: Option<u32> = None;
         loop {
-            match UnixStream::connect(self.settings.place.socket()) {
+            match Stream::connect(self.settings.place.socket()) {
                 Ok(stream) => {
                     if let Some(line) = Line::greeted(stream, &self.settings)? {
                         return Ok(line);
@@ -279,14 +275,14 @@ impl Remote {
                     thread::sleep(10 * LOOK);
                     started = Some(self.start()?);
                 }
-                Some(Some(status)) if status.signal().is_some() => {
-                    return Err(end(status.signal()));
-                }
                 Some(Some(status)) => {
-                    return Err(Trouble::Unusable(format!(
-                        "it can't be started ({status}): {}",
-                        self.last_words()
-                    )));
+                    return Err(match system::violent_end(status) {
+                        Some(violence) => violence.into(),
+                        None => Trouble::Unusable(format!(
+                            "it can't be started ({status}): {}",
+                            self.last_words()
+                        )),
+                    });
                 }
                 Some(None) => {}
             }
@@ -299,13 +295,10 @@ impl Remote {
         let unusable = |e: io::Error| {
             Trouble::Unusable(format!("{} can't be started: {e}", self.binary.display()))
         };
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(place.log())
+        // For reading after a bad day, not for keeping. What can only be appended to can't be emptied everywhere.
+        let log = fs::File::create(place.log())
+            .and_then(|_| fs::File::options().append(true).open(place.log()))
             .map_err(unusable)?;
-        // For reading after a bad day, not for keeping.
-        let _ = log.set_len(0);
         let mut command = Command::new(&self.binary);
         command
             .arg("worker")
@@ -317,9 +310,9 @@ impl Remote {
             .arg(self.settings.idle.as_millis().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            // What ends the host's group leaves the other hosts their worker.
-            .process_group(0);
+            .stderr(log);
+        // The other hosts keep their worker.
+        system::apart(&mut command);
         if let Some(bytes) = self.settings.memory_bytes {
             command.arg("--memory-mb").arg((bytes >> 20).to_string());
         }
@@ -519,14 +512,14 @@ fn ended(pid: u32) -> Option<std::process::ExitStatus> {
 
 /// A connection that was greeted.
 struct Line {
-    stream: UnixStream,
+    stream: Stream,
     inbox: Inbox,
-    pid: Option<libc::pid_t>,
+    pid: Option<u32>,
 }
 
 impl Line {
     /// `None`: nobody is there any more.
-    fn greeted(mut stream: UnixStream, settings: &Settings) -> Result<Option<Self>, Trouble> {
+    fn greeted(mut stream: Stream, settings: &Settings) -> Result<Option<Self>, Trouble> {
         let unusable = |e: io::Error| Trouble::Unusable(e.to_string());
         let pid = system::peer(&stream).map_err(Trouble::Unusable)?;
         stream
@@ -571,7 +564,7 @@ impl Line {
         if let Some(reply) = self.inbox.take().map_err(nonsense)? {
             return Ok(Some(reply));
         }
-        if system::wait_readable(&self.stream, LOOK) {
+        if system::wait_readable(&mut self.stream, LOOK) {
             let mut buffer = [0; 4096];
             match self.stream.read(&mut buffer) {
                 Ok(n) if n > 0 => self.inbox.push(&buffer[..n]),
@@ -634,11 +627,10 @@ impl Line {
 
     /// It is ended, so that another one can begin.
     fn hangs(&self) -> Trouble {
-        if let Some(pid) = self.pid.filter(|&pid| pid as u32 != std::process::id()) {
+        if let Some(pid) = self.pid.filter(|&pid| pid != std::process::id()) {
             system::kill(pid);
             let deadline = Instant::now() + AFTERMATH;
-            while ended(pid as u32).is_none() && Instant::now() < deadline && is_running(pid as u32)
-            {
+            while ended(pid).is_none() && Instant::now() < deadline && is_running(pid) {
                 thread::sleep(LOOK);
             }
         }
@@ -652,37 +644,27 @@ impl Line {
     fn ended(&self) -> Trouble {
         let deadline = Instant::now() + AFTERMATH;
         let status = loop {
-            let status = self.pid.and_then(|pid| ended(pid as u32));
+            let status = self.pid.and_then(ended);
             let known = self.pid.is_some_and(is_child);
             if status.is_some() || !known || Instant::now() >= deadline {
                 break status;
             }
             thread::sleep(LOOK);
         };
-        end(status.and_then(|status| status.signal()))
+        let violence = status.and_then(system::violent_end);
+        violence.unwrap_or_else(Violence::killed).into()
     }
 }
 
-/// An end by a signal, if it is known by which.
-fn end(signal: Option<i32>) -> Trouble {
-    match signal {
-        Some(libc::SIGKILL) | None => Trouble::Ended {
-            how: "was killed".to_owned(),
-            crashed: false,
-        },
-        Some(signal) => Trouble::Ended {
-            how: format!("crashed (signal {signal})"),
-            crashed: matches!(
-                signal,
-                libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGABRT | libc::SIGFPE
-            ),
-        },
+impl From<Violence> for Trouble {
+    fn from(Violence { how, crashed }: Violence) -> Self {
+        Self::Ended { how, crashed }
     }
 }
 
-fn is_child(pid: libc::pid_t) -> bool {
+fn is_child(pid: u32) -> bool {
     let children = CHILDREN.lock();
-    children.iter().any(|child| child.id() == pid as u32)
+    children.iter().any(|child| child.id() == pid)
 }
 
 fn timed_out(error: &io::Error) -> bool {

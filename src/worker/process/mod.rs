@@ -1,7 +1,7 @@
 // [worker] The engine's heavy work in a process of its own, shared by all hosts of the user.
 //!
 //! `uncook worker` is started by the first host that needs it and ends when nobody has needed it for a while.
-//! It listens on a socket in a folder that only its user can enter. A job is one connection: an order, progress
+//! It listens on a socket (under Windows: a named pipe) in a folder that only its user can enter. A job is one connection: an order, progress
 //! both ways, an answer; audio lies in files in the job's folder. Whatever happens to that process, the host
 //! plays on: the job is given to another one, or done in the host.
 
@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 pub use client::Remote;
 pub use server::serve;
-pub use system::{close_inherited, limit_memory};
+pub use system::{Listener, Stream, accept, close_inherited, limit_memory, listen};
 
 use crate::{
     system::{memory_bytes, own_file},
@@ -62,17 +62,11 @@ impl Place {
 
     /// The user's, for what Uncook keeps in `data`: hosts that keep it elsewhere have another worker.
     pub fn of_user(data: &Path) -> Self {
-        let folder = std::env::var_os("XDG_RUNTIME_DIR")
-            .map(PathBuf::from)
-            .filter(|folder| folder.is_dir())
-            .map_or_else(
-                || std::env::temp_dir().join(format!("uncook-{}", system::user())),
-                |folder| folder.join("uncook"),
-            );
         let key = crate::cache::KeyBuilder::new("worker", 1)
             .bytes(data.as_os_str().as_encoded_bytes())
             .finish();
-        Self::new(folder, &format!("worker-{}", &key.as_str()[..12]))
+        let name = format!("worker-{}", &key.as_str()[..12]);
+        Self::new(system::default_folder(), &name)
     }
 
     pub fn folder(&self) -> &Path {
@@ -83,14 +77,19 @@ impl Place {
         &self.name
     }
 
-    /// The socket.
+    /// The socket; under Windows a file that says what the named pipe is called.
     pub fn socket(&self) -> PathBuf {
         self.folder.join(format!("{}.sock", self.name))
     }
 
-    /// Locked by the process that serves; holds its number.
+    /// Locked by the process that serves.
     pub fn lock(&self) -> PathBuf {
         self.folder.join(format!("{}.lock", self.name))
+    }
+
+    /// Holds the number of the process that serves. Not the lock: under Windows nobody else reads what is locked.
+    pub fn number(&self) -> PathBuf {
+        self.folder.join(format!("{}.pid", self.name))
     }
 
     /// What went wrong in it.
@@ -192,6 +191,11 @@ fn remote(data: &Path) -> Result<Remote, String> {
     Ok(Remote::new(settings, binary))
 }
 
+/// The program's file.
+fn program_file() -> String {
+    format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX)
+}
+
 /// The program beside the library `own`: in its folder, or beside the bundle that holds it.
 fn beside(own: &Path) -> Option<PathBuf> {
     let in_bundle = |folder: &&Path| {
@@ -200,7 +204,10 @@ fn beside(own: &Path) -> Option<PathBuf> {
     };
     let bundle = own.ancestors().find(in_bundle);
     let folders = [own.parent(), bundle.and_then(Path::parent)];
-    let mut programs = folders.into_iter().flatten().map(|f| f.join(PROGRAM));
+    let mut programs = folders
+        .into_iter()
+        .flatten()
+        .map(|f| f.join(program_file()));
     programs.find(|program| program.is_file())
 }
 
@@ -221,11 +228,11 @@ mod tests {
         std::fs::create_dir_all(&binaries).unwrap();
         let library = binaries.join("Uncook.so");
         assert_eq!(beside(&library), None);
-        let outside = folder.path().join(PROGRAM);
+        let outside = folder.path().join(program_file());
         std::fs::write(&outside, "").unwrap();
         assert_eq!(beside(&library), Some(outside.clone()));
         assert_eq!(beside(&folder.path().join("Uncook.clap")), Some(outside));
-        let inside = binaries.join(PROGRAM);
+        let inside = binaries.join(program_file());
         std::fs::write(&inside, "").unwrap();
         assert_eq!(beside(&library), Some(inside));
         // A folder that happens to lie above is none of ours.
@@ -249,7 +256,7 @@ mod tests {
 
     #[test]
     fn this_code_knows_its_file() {
-        let own = own_file().unwrap();
+        let own = own_file().unwrap().canonicalize().unwrap();
         assert_eq!(
             own,
             std::env::current_exe().unwrap().canonicalize().unwrap()

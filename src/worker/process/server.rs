@@ -2,13 +2,9 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    fs::{self, File, Permissions, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, Read, Write},
     ops::Range,
-    os::unix::{
-        fs::{MetadataExt, PermissionsExt},
-        net::{UnixListener, UnixStream},
-    },
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
@@ -29,7 +25,7 @@ use super::{
         self, Failure, GREETING_BYTES, Inbox, Order, Reply, Request, Results, Wanted, Work,
         check_greeting,
     },
-    system,
+    system::{self, Stream},
 };
 use crate::{
     audio::AudioBuffer,
@@ -105,7 +101,7 @@ pub fn serve(place: &Place, idle: Duration, road: &Arc<dyn Road>) -> Result<(), 
     system::private_folder(place.folder())?;
     let said = |e: io::Error| format!("{}: {e}", place.lock().display());
     let mut options = File::options();
-    let mut lock = (options.create(true).write(true).truncate(false))
+    let lock = (options.create(true).write(true).truncate(false))
         .open(place.lock())
         .map_err(said)?;
     // Held as long as this process lives, however it ends.
@@ -116,24 +112,17 @@ pub fn serve(place: &Place, idle: Duration, road: &Arc<dyn Road>) -> Result<(), 
     }
     // For who wants to see it, or to end it.
     let number = format!("{}\n", std::process::id());
-    lock.set_len(0)
-        .and_then(|()| lock.write_all(number.as_bytes()))
-        .map_err(said)?;
+    fs::write(place.number(), number).map_err(|e| format!("{}: {e}", place.number().display()))?;
     let socket = place.socket();
-    // Left by a process that was killed: the lock says that nobody listens there.
-    let _ = fs::remove_file(&socket);
-    let listener = UnixListener::bind(&socket)
-        .and_then(|l| fs::set_permissions(&socket, Permissions::from_mode(0o600)).map(|()| l))
-        .map_err(|e| format!("{}: {e}", socket.display()))?;
+    // A socket that is there was left by a process that was killed: the lock says that nobody listens.
+    let listener = system::listen(&socket).map_err(|e| format!("{}: {e}", socket.display()))?;
     let turns = Arc::new(Turns::default());
     let program = program();
     let mut last_used = Instant::now();
     let mut connections: Vec<thread::JoinHandle<()>> = Vec::new();
     // A newer program in this one's place serves better.
     while last_used.elapsed() < idle && (program.is_none() || program == self::program()) {
-        if system::wait_readable(&listener, idle.min(Duration::from_millis(250)))
-            && let Ok((stream, _)) = listener.accept()
-        {
+        if let Some(stream) = system::accept(&listener, idle.min(Duration::from_millis(250))) {
             let (turns, road) = (turns.clone(), road.clone());
             let serving = thread::Builder::new()
                 .name("uncook-serve".to_owned())
@@ -150,8 +139,9 @@ pub fn serve(place: &Place, idle: Duration, road: &Arc<dyn Road>) -> Result<(), 
             last_used = Instant::now();
         }
     }
-    // Before the lock goes: then nobody else's socket can be met here.
+    // Before the lock goes: then nobody else's socket can be met here. Who has come and was not let in is told.
     let _ = fs::remove_file(&socket);
+    drop(listener);
     // What still runs is finished; who comes now starts another process.
     drop(lock);
     for connection in connections {
@@ -161,11 +151,10 @@ pub fn serve(place: &Place, idle: Duration, road: &Arc<dyn Road>) -> Result<(), 
 }
 
 /// What tells this process's program from another one in its place.
-fn program() -> Option<(u64, u64, i64, i64)> {
+fn program() -> Option<impl PartialEq> {
     static PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
     let path = PATH.get_or_init(|| std::env::current_exe().ok()).as_ref()?;
-    let meta = fs::metadata(path).ok()?;
-    Some((meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec()))
+    system::version_of(path)
 }
 
 /// Who is served when: one at a time, what was asked for before what is done ahead, first come first served.
@@ -222,11 +211,7 @@ impl Turns {
 }
 
 /// A connection, from greeting to result.
-fn converse(
-    mut stream: UnixStream,
-    turns: &Arc<Turns>,
-    road: &Arc<dyn Road>,
-) -> Result<(), String> {
+fn converse(mut stream: Stream, turns: &Arc<Turns>, road: &Arc<dyn Road>) -> Result<(), String> {
     let words = |e: io::Error| e.to_string();
     system::peer(&stream)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(words)?;
@@ -306,7 +291,7 @@ struct Watched {
 fn attend(line: &mut Line, job: &Watched, before: impl Fn() -> Option<u32>) -> Result<(), String> {
     let mut reported: Option<Instant> = None;
     loop {
-        if system::wait_readable(&line.stream, LOOK) {
+        if system::wait_readable(&mut line.stream, LOOK) {
             match line.receive(PATIENCE)? {
                 Some(Request::Cancel) => job.progress.cancel(),
                 Some(Request::Fetched(there)) => drop(job.answers.send(there)),
@@ -345,7 +330,7 @@ fn attend(line: &mut Line, job: &Watched, before: impl Fn() -> Option<u32>) -> R
 
 /// A connection that was greeted.
 struct Line {
-    stream: UnixStream,
+    stream: Stream,
     inbox: Inbox,
 }
 
@@ -452,8 +437,7 @@ impl Job {
         if order.frames > MAX_SAMPLES / 2 || !(1..=768_000).contains(&order.sample_rate) {
             return refused("no take has that length or rate");
         }
-        let meta = fs::symlink_metadata(&order.folder);
-        if !meta.is_ok_and(|m| m.is_dir() && m.uid() == system::user()) {
+        if !system::is_own_folder(&order.folder) {
             return refused("the job's folder is not this user's");
         }
         Ok(Shape {

@@ -2,7 +2,6 @@
 
 use std::{
     io::{Read, Write},
-    os::unix::net::{UnixListener, UnixStream},
     path::Path,
     sync::{
         Arc,
@@ -18,6 +17,7 @@ use uncook::{
         options::Options,
         pipeline::{self, Outcome, PipelineError},
         process::{
+            Stream, accept, listen,
             message::{GREETING_BYTES, greeting, greeting_of},
             serve,
         },
@@ -27,7 +27,8 @@ use uncook::{
 };
 
 use super::{
-    Host, as_host_in_a_child, assert_same, options, pid, place, reference, settings, signal,
+    Host, as_host_in_a_child, assert_same, options, pid, place, reference, settings, stranger,
+    system::{halt, kill, make_private},
 };
 use crate::support::{LIMIT, Noise, overdriven_band, wait_for, with_data_of_its_own};
 
@@ -56,7 +57,7 @@ fn killed_at_any_moment_the_worker_costs_time_and_nothing_else() {
             if length < Duration::MAX {
                 scope.spawn(|| {
                     std::thread::sleep(moment);
-                    pid(&host.place()).map(|pid| signal(pid, libc::SIGKILL))
+                    pid(&host.place()).map(kill)
                 });
             }
             host.run().unwrap()
@@ -93,7 +94,7 @@ fn a_worker_that_is_always_killed_leaves_the_work_to_the_host() {
                 if let Some(number) = now.filter(|_| now != last) {
                     // Late enough that it has taken the job, early enough that it can't be done.
                     std::thread::sleep(Duration::from_millis(60));
-                    signal(number, libc::SIGKILL);
+                    kill(number);
                     killed.fetch_add(1, Ordering::Relaxed);
                     last = now;
                 }
@@ -126,7 +127,7 @@ fn a_worker_that_stands_still_is_ended() {
     let host = Host::with(|settings| settings.silence = Duration::from_secs(5));
     host.run().unwrap();
     let first = pid(&host.place()).unwrap();
-    assert!(signal(first, libc::SIGSTOP));
+    assert!(halt(first));
     assert_same(&host.run().unwrap(), &reference().outcome);
     let incidents = host.remote.incidents();
     assert!(
@@ -142,7 +143,7 @@ fn a_worker_that_stands_still_is_ended() {
         let place = host.place();
         scope.spawn(move || {
             wait_for(|| (watched.done() > 0.0).then_some(()));
-            signal(pid(&place).unwrap(), libc::SIGSTOP)
+            halt(pid(&place).unwrap())
         });
         host.run_with(&progress).unwrap()
     });
@@ -213,13 +214,10 @@ fn a_panic_in_a_job_ends_that_job_only() {
 /// Something else than a worker listens where the worker should: it says `first`, reads, says `then`, goes.
 fn impostor(host: &Host, first: Vec<u8>, then: Vec<u8>) -> std::thread::JoinHandle<()> {
     let place = host.place();
-    // As the host makes it.
-    let mut builder = std::fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(place.folder()).unwrap();
-    let listener = UnixListener::bind(place.socket()).unwrap();
+    make_private(place.folder());
+    let listener = listen(&place.socket()).unwrap();
     std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
+        let mut stream = accept(&listener, LIMIT).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         let mut greeting = [0; GREETING_BYTES];
         let _ = stream.write_all(&first);
@@ -338,11 +336,15 @@ fn a_worker_survives_what_strangers_send() {
         ]
         .concat(),
     ] {
-        let mut stream = UnixStream::connect(host.place().socket()).unwrap();
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut stream = Stream::connect(host.place().socket()).unwrap();
         let _ = stream.write_all(&bytes);
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        let _ = stream.read_to_end(&mut Vec::new());
+        // A pipe has no other way to say that nothing more comes.
+        #[cfg(unix)]
+        {
+            stream.set_read_timeout(Some(LIMIT)).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
     }
     assert_same(&host.run().unwrap(), &reference().outcome);
     assert_eq!(pid(&host.place()), Some(first));
@@ -350,6 +352,7 @@ fn a_worker_survives_what_strangers_send() {
 }
 
 /// A program that passes its arguments to the real one, the memory excepted.
+#[cfg(target_os = "linux")]
 fn starved(folder: &Path) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let script = folder.join("starved");
@@ -397,12 +400,12 @@ fn a_take_that_needs_more_than_the_budget_is_not_begun() {
 #[test]
 fn a_program_that_is_not_there_or_does_something_else_is_said() {
     for (program, words) in [
-        ("/nowhere/uncook", "can't be started"),
-        ("false", "can't be started"),
+        ("/nowhere/uncook".into(), "can't be started"),
+        (stranger(), "can't be started"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path());
-        let host = Host::started_with(folder, settings, program.into());
+        let host = Host::started_with(folder, settings, program);
         let outcome = host.run().unwrap();
         assert_same(&outcome, &reference().outcome);
         let line = last_line(&outcome);
@@ -421,11 +424,14 @@ fn a_worker_that_goes_does_not_take_its_host_along() {
         test,
         |_| {},
         |folder| {
-            // SAFETY: no memory is touched.
-            unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-            let (mut here, there) = UnixStream::pair().unwrap();
-            drop(there);
-            assert!(here.write_all(b"to nobody").is_err());
+            #[cfg(unix)]
+            {
+                // SAFETY: no memory is touched.
+                unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+                let (mut here, there) = Stream::pair().unwrap();
+                drop(there);
+                assert!(here.write_all(b"to nobody").is_err());
+            }
             let remote = uncook::worker::process::Remote::new(
                 settings(folder),
                 env!("CARGO_BIN_EXE_uncook").into(),
@@ -437,7 +443,7 @@ fn a_worker_that_goes_does_not_take_its_host_along() {
                     while !stop.load(Ordering::Relaxed) {
                         std::thread::sleep(Duration::from_millis(40));
                         if let Some(pid) = pid(&place) {
-                            signal(pid, libc::SIGKILL);
+                            kill(pid);
                         }
                     }
                 });
