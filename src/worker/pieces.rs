@@ -177,7 +177,7 @@ pub struct Told {
     pub rebuilders: Vec<String>,
 }
 
-/// What is done with a piece: as [`pipeline::run`], with everything but these three chosen.
+/// What is done with a piece: as [`pipeline::song`], with everything but these three chosen.
 pub type Song<'a> = &'a dyn Fn(&AudioBuffer, &Options, &Progress) -> Result<Outcome, PipelineError>;
 
 /// Runs `song` on every piece of `take` and puts the joined results into `sink`.
