@@ -6,9 +6,12 @@
 
 pub mod ar;
 pub mod find;
+pub mod score;
 pub mod weigh;
+mod weights;
 
 use find::{ClickFinder, Finder};
+use score::{CRACKLE_SECONDS, SURE, limit};
 
 use super::{
     declip::level::{LevelTracker, Levels},
@@ -48,39 +51,14 @@ pub fn live_setup(sample_rate: f64) -> Finder {
         window: scaled(1024, sample_rate),
         longest: scaled(52, sample_rate),
         side: scaled(96, sample_rate),
-        threshold: 12.0,
-        lasting: 3.5,
-        explained: 14.0,
-        // In five minutes of clean music by two generators, loud and bare drums and single channels among it, 6 and
-        // 7 change nothing; at 5 and 6 one of thirty-six pieces is changed.
-        reduction: 6.5,
-        alone: 7.5,
-        plausible: 1.2,
+        threshold: 6.0,
+        lasting: 3.0,
+        odds: SURE,
         most: 4,
         trials: 24,
         rounds: 2,
     }
 }
-
-/// The search in a recording that crackles: where sure clicks come again and again, doubtful ones are clicks
-/// too. Same lengths as [`live_setup`], so that the two can take turns.
-pub fn sensitive_setup(sample_rate: f64) -> Finder {
-    Finder {
-        threshold: 8.0,
-        lasting: 3.0,
-        explained: 25.0,
-        reduction: 2.0,
-        alone: 2.0,
-        plausible: 1.6,
-        ..live_setup(sample_rate)
-    }
-}
-
-/// Sure clicks within [`CRACKLE_SECONDS`] that make a recording one that crackles: six a second. Clean music
-/// with loud drums is allowed two in ten seconds.
-pub const CRACKLE: usize = 30;
-/// See [`CRACKLE`].
-pub const CRACKLE_SECONDS: f64 = 5.0;
 
 /// Whether `x[from..to]` touches a flat top, which is the declipper's business: samples at a clip level
 /// in force, or several equal ones as loud as anything in `x`.
@@ -108,8 +86,8 @@ struct Channel {
     /// The clip levels at the last hop.
     levels: Levels,
     repairs: u64,
-    /// Sure clicks of the last searches, [`CRACKLE_SECONDS`] long, the next one's place, and their sum.
-    sure: Vec<u8>,
+    /// Likely clicks of the last searches, [`CRACKLE_SECONDS`] long, the next one's place, and their sum.
+    likely: Vec<u8>,
     next: usize,
     crackle: usize,
 }
@@ -118,8 +96,6 @@ struct Channel {
 pub struct Declicker {
     channels: Vec<Channel>,
     finder: ClickFinder,
-    /// The search, and the one in a recording that crackles.
-    setups: [Finder; 2],
     stretch: Vec<f32>,
     hop: usize,
     lookahead: usize,
@@ -143,13 +119,12 @@ impl Declicker {
                     tracker: LevelTracker::new(sample_rate),
                     levels: Levels::default(),
                     repairs: 0,
-                    sure: vec![0; ((CRACKLE_SECONDS * sample_rate) as usize / hop).max(1)],
+                    likely: vec![0; ((CRACKLE_SECONDS * sample_rate) as usize / hop).max(1)],
                     next: 0,
                     crackle: 0,
                 })
                 .collect(),
             finder: ClickFinder::new(setup),
-            setups: [setup, sensitive_setup(sample_rate)],
             stretch: vec![0.0; setup.window],
             hop,
             lookahead: ClickFinder::lookahead(&setup),
@@ -179,21 +154,17 @@ impl Declicker {
             *x = channel.clean.get(n).copied().unwrap_or(0.0);
         }
         let levels = channel.levels;
-        let [sure, doubtful] = self.setups;
-        self.finder.set_setup(if channel.crackle >= CRACKLE {
-            doubtful
-        } else {
-            sure
-        });
+        self.finder.set_odds(limit(channel.crackle));
         let found = self.finder.repair(&mut self.stretch, zone, |from, to, x| {
             flat_top(levels, from, to, x)
         });
-        if let Some(oldest) = channel.sure.get_mut(channel.next) {
+        if let Some(oldest) = channel.likely.get_mut(channel.next) {
+            let likely = found.likely + found.left;
             channel.crackle -= usize::from(*oldest);
-            channel.crackle += found.sure;
-            *oldest = found.sure as u8;
+            channel.crackle += likely;
+            *oldest = likely as u8;
         }
-        channel.next = (channel.next + 1) % channel.sure.len().max(1);
+        channel.next = (channel.next + 1) % channel.likely.len().max(1);
         if found.made == 0 {
             return;
         }
@@ -249,7 +220,7 @@ impl Stage for Declicker {
             channel.tracker.reset();
             channel.levels = Levels::default();
             channel.repairs = 0;
-            channel.sure.fill(0);
+            channel.likely.fill(0);
             channel.next = 0;
             channel.crackle = 0;
         }

@@ -21,7 +21,7 @@ use crate::{
 pub use separate::Separation;
 
 /// Versions of the stages that have no id of their own: raise one when the stage's output changes.
-const RESTORE_VERSION: u32 = 2;
+const RESTORE_VERSION: u32 = 3;
 const PROFILE_VERSION: u32 = 2;
 const LAYER_VERSION: u32 = 1;
 

@@ -174,6 +174,33 @@ fn where_it_crackles_doubtful_clicks_count_too_until_it_stops() {
 }
 
 #[test]
+fn a_few_clicks_a_second_are_found_among_loud_drums() {
+    let clean: Vec<f32> = drums(480_000)
+        .iter()
+        .zip(tones(480_000, 2))
+        .map(|(a, b)| 0.5 * (a + b))
+        .collect();
+    let mut crackling = clean.clone();
+    let count = add_clicks(&mut crackling, 16_000);
+    let before = sdr_db(&clean, &crackling);
+    let mut stage = Declicker::live(RATE, 1);
+    let live = sdr_db(&clean, &run(&mut stage, &crackling, 512)) - before;
+    let mut channels = vec![crackling];
+    assert!(restore::declick::restore(
+        &mut channels,
+        RATE,
+        1.0,
+        &Progress::new()
+    ));
+    let offline = sdr_db(&clean, &channels[0]) - before;
+    let repairs = stage.repairs() as usize;
+    assert!(
+        live > 9.0 && offline > 9.0 && repairs > count * 4 / 5,
+        "{live} dB live, {offline} dB offline, {repairs} of {count}"
+    );
+}
+
+#[test]
 fn gap_filler_solves_the_normal_equations() {
     // Against Gaussian elimination on the full least-squares problem.
     let mut x = tones(600, 3);

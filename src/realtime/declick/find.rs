@@ -2,14 +2,15 @@
 //!
 //! A click is what an autoregressive model of its surroundings can explain neither from the past nor from
 //! the future, while removing about a millisecond explains everything else. A drum fails that: what
-//! follows its attack is the drum, and stays unexplained. A stick's noise or a synthesizer's step can be as
-//! short, but what would be taken away is smooth, or leaves a good part unexplained; an impulse is rough
-//! and leaves nothing. A clip's corner lies on a flat top and is left to the declipper. (Detection by prediction error: S. Vaseghi, P. Rayner, "Detection and suppression of
+//! follows its attack is the drum, and stays unexplained. What filling a stretch explains and takes away is weighed by
+//! [`super::score`]. A clip's corner lies on a flat top and is left to the declipper. (Detection by prediction error:
+//! S. Vaseghi, P. Rayner, "Detection and suppression of
 //! impulsive noise in speech communication systems", IEE Proc. 1990; both directions: P. Esquef et al., "An
 //! efficient model-based multirate method for reconstruction of audio signals across long gaps", 2006.)
 
 use super::{
     ar::{GapFiller, autocorrelate, backward_residual, dot, forward_residual, levinson},
+    score::{Evidence, LIKELY, log_odds},
     weigh::Weigher,
 };
 
@@ -28,14 +29,8 @@ pub struct Finder {
     pub threshold: f32,
     /// It lasts while the residual is above this.
     pub lasting: f32,
-    /// Without it no residual in or after it may be above this.
-    pub explained: f32,
-    /// ... nor above the click's own residual divided by this.
-    pub reduction: f32,
-    /// A click is this many times as high as nearly all other residuals in the stretch.
-    pub alone: f32,
-    /// A repair changes no sample by more than this many times the click's residual.
-    pub plausible: f32,
+    /// Log odds from which a repair is made ([`super::score`]).
+    pub odds: f32,
     /// Clicks repaired in one zone; bounds the work.
     pub most: usize,
     /// Fillings tried in one zone while looking for clicks' extents; bounds the work, too.
@@ -48,8 +43,17 @@ pub struct Finder {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Repairs {
     pub made: usize,
-    /// Those of them that pass the thresholds the finder was made with, too.
-    pub sure: usize,
+    /// Clicks with odds above [`LIKELY`] among them, and among what was left.
+    pub likely: usize,
+    pub left: usize,
+}
+
+/// A repair that may be made: `x[from..to]` would be replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Candidate {
+    pub from: usize,
+    pub to: usize,
+    pub evidence: Evidence,
 }
 
 /// One step of 16-bit audio.
@@ -57,10 +61,6 @@ const LSB: f32 = 1.0 / 32768.0;
 /// Residuals below this are quantization, whatever the local scale says (half a step of 16 bits,
 /// times the noise gain of a steep whitening filter).
 const FLOOR: f32 = 4.0 * LSB;
-/// What is taken away has at least this energy in its first difference per energy of its own: its
-/// power's centre lies above an eighth of the sample rate (4 sin²(π/8)). An impulse has 2, as white noise has;
-/// short sounds of instruments are low-passed by what they are made of.
-const ROUGH: f32 = 0.586;
 /// Share of the residuals around a click that it is compared with; other clicks are the rest.
 const BELOW: f32 = 0.97;
 /// A filling is better if what is left unexplained, in squares of the local median residual, falls by this for
@@ -94,8 +94,6 @@ pub struct ClickFinder {
     saved: Vec<f32>,
     filler: GapFiller,
     weigher: Weigher,
-    /// The thresholds that make a click sure.
-    sure: Finder,
 }
 
 impl ClickFinder {
@@ -120,23 +118,13 @@ impl ClickFinder {
             saved: vec![0.0; setup.longest + 2],
             filler: GapFiller::new(setup.longest + 2, setup.order),
             weigher: Weigher::new(setup.longest + 2, setup.order),
-            sure: setup,
             setup,
         }
     }
 
-    /// Searches with other thresholds from now on; the lengths must be those the finder was made with.
-    pub fn set_setup(&mut self, setup: Finder) {
-        debug_assert_eq!(
-            (setup.order, setup.window, setup.longest, setup.side),
-            (
-                self.setup.order,
-                self.setup.window,
-                self.setup.longest,
-                self.setup.side
-            )
-        );
-        self.setup = setup;
+    /// Repairs from these log odds on from now on.
+    pub fn set_odds(&mut self, odds: f32) {
+        self.setup.odds = odds;
     }
 
     /// Samples needed after the zone in which clicks are looked for.
@@ -151,6 +139,18 @@ impl ClickFinder {
         x: &mut [f32],
         zone: (usize, usize),
         spare: impl Fn(usize, usize, &[f32]) -> bool,
+    ) -> Repairs {
+        self.repair_by(x, zone, spare, |candidate, _| log_odds(&candidate.evidence))
+    }
+
+    /// Like [`repair`](Self::repair), with odds by `judge`, which gets the candidate and the stretch as it would
+    /// be then: the trainer knows the truth.
+    pub fn repair_by(
+        &mut self,
+        x: &mut [f32],
+        zone: (usize, usize),
+        spare: impl Fn(usize, usize, &[f32]) -> bool,
+        mut judge: impl FnMut(&Candidate, &[f32]) -> f32,
     ) -> Repairs {
         let setup = self.setup;
         let mut repairs = Repairs::default();
@@ -174,60 +174,81 @@ impl ClickFinder {
             let Some(start) = self.next_candidate(from, zone.1) else {
                 break;
             };
-            from = start + 1;
             let before = self.scale_before(start);
-            // The shortest repair after which nothing stands out is the right one.
+            let shortest = self.end_of(start, (setup.longest / 13).max(1), before);
+            from = shortest;
+            let around = Around {
+                scale: before,
+                ..self.around(x, start, shortest)
+            };
+            // The odds say whether, what filling explains says which.
+            let mut best: Option<(f32, f32, Candidate)> = None;
             let mut tried = start;
-            let made_before = repairs.made;
-            for reach in [
-                setup.longest / 13,
-                setup.longest / 6,
-                setup.longest / 3,
-                setup.longest,
-            ] {
-                let end = self.end_of(start, reach.max(1), before);
-                if end <= tried {
+            let mut highest = f32::MIN;
+            // Stretches that begin here, and the one that best explains everything around it, for what it gives up.
+            let reaches = [13, 6, 3, 1].map(|part| Some((setup.longest / part).max(1)));
+            for reach in reaches.into_iter().chain([None]) {
+                let (a, b) = if let Some(reach) = reach {
+                    let end = self.end_of(start, reach, before);
+                    if end <= tried {
+                        continue;
+                    }
+                    tried = end;
+                    // One more sample on either side: the click's skirts.
+                    (start.saturating_sub(1), end + 1)
+                } else {
+                    self.extent(x, start, before, &mut trials)
+                };
+                if b == 0 || spare(a, b, x) {
                     continue;
                 }
-                tried = end;
-                // One more sample on either side: the click's skirts.
-                let (a, b) = (start.saturating_sub(1), end + 1);
-                if !self.alone(start, end, setup.alone) {
+                let Some((odds, candidate)) = self.consider(x, a, b, &around, &mut judge) else {
                     continue;
-                }
-                let scale = before.max(self.scale_after(end));
-                if self.peak(start, end) <= scale * setup.threshold || spare(a, b, x) {
-                    continue;
-                }
-                if let Some(sure) = self.try_fill(x, a, b, scale) {
-                    repairs.made += 1;
-                    repairs.sure += usize::from(sure);
-                    from = b;
-                    self.residuals(x, a.saturating_sub(setup.order), b + setup.order);
-                    break;
+                };
+                highest = highest.max(odds);
+                if odds > setup.odds {
+                    let [heard, left] = candidate.evidence.reduction;
+                    let explained = heard - left - SAMPLE_COST * (b - a) as f32;
+                    if best.is_none_or(|best| explained > best.0) {
+                        best = Some((explained, odds, candidate));
+                    }
                 }
             }
-            if repairs.made > made_before {
+            let Some((_, odds, Candidate { from: a, to: b, .. })) = best else {
+                repairs.left += usize::from(highest > LIKELY);
+                continue;
+            };
+            let Some(saved) = self.saved.get_mut(..b - a) else {
+                continue;
+            };
+            let Some(heard) = x.get(a..b) else {
+                continue;
+            };
+            saved.copy_from_slice(heard);
+            if !self.filler.fill(x, a, b, &self.model) {
                 continue;
             }
-            // Or the one that best explains everything around it, for what it gives up.
-            let (a, b) = self.extent(x, start, before, &mut trials);
-            if b == 0 || !self.alone(a, b, setup.alone) {
-                continue;
-            }
-            let scale = self.scale_before(a).max(self.scale_after(b));
-            if self.peak(a, b) <= scale * setup.threshold || spare(a, b, x) {
-                continue;
-            }
-            if let Some(sure) = self.try_fill(x, a, b, scale) {
-                repairs.made += 1;
-                repairs.sure += usize::from(sure);
-                from = from.max(b);
-                self.residuals(x, a.saturating_sub(setup.order), b + setup.order);
-            }
+            let scale = before.max(self.scale_after(b));
+            let sigma = f64::from(scale) / MEDIAN_OF_SMALLER;
+            let heard = self.saved.get(..b - a).unwrap_or_default();
+            self.weigher
+                .weigh(x, a, heard, &self.model, sigma, setup.rounds);
+            repairs.made += 1;
+            repairs.likely += usize::from(odds > LIKELY);
+            from = from.max(b);
+            self.residuals(x, a.saturating_sub(setup.order), b + setup.order);
         }
         repairs
     }
+}
+
+/// What all candidates at one place have in common.
+#[derive(Clone, Copy, Default)]
+struct Around {
+    /// Median error before.
+    scale: f32,
+    /// Errors that all but a few others in the stretch are below, before and after.
+    high: [f32; 2],
 }
 
 /// Samples between a click and the neighbourhood that gives its scale.
@@ -470,94 +491,123 @@ impl ClickFinder {
         filled.then_some(sum)
     }
 
-    /// Largest error in a range.
-    fn peak(&self, from: usize, to: usize) -> f32 {
-        let to = to.min(self.error.len());
-        self.error
-            .get(from.min(to)..to)
-            .unwrap_or_default()
-            .iter()
-            .copied()
-            .fold(0.0, f32::max)
+    /// What the stretch around a click between `start` and `end` is like.
+    fn around(&mut self, x: &[f32], start: usize, end: usize) -> Around {
+        let known = x.len().saturating_sub(self.setup.order);
+        Around {
+            scale: 0.0,
+            high: [
+                self.quantile(0, start.saturating_sub(GUARD)),
+                self.quantile(end + GUARD, known),
+            ],
+        }
     }
 
-    /// Whether all but a few errors in a range are below `limit`.
-    fn mostly_below(&self, from: usize, to: usize, limit: f32) -> bool {
+    /// What [`BELOW`] of the errors in a range are at most, floored.
+    fn quantile(&mut self, from: usize, to: usize) -> f32 {
         let to = to.min(self.error.len());
         let range = self.error.get(from.min(to)..to).unwrap_or_default();
-        let below: u32 = range.iter().map(|&e| u32::from(e < limit)).sum();
-        below as f32 >= range.len() as f32 * BELOW
+        let Some(ranked) = self.ranked.get_mut(..range.len()) else {
+            return FLOOR;
+        };
+        ranked.copy_from_slice(range);
+        let rank = (range.len() as f32 * BELOW) as usize;
+        if rank >= ranked.len() {
+            return FLOOR;
+        }
+        let (_, high, _) = ranked.select_nth_unstable_by(rank, f32::total_cmp);
+        high.max(FLOOR)
     }
 
-    /// Whether the loudest error in the click stands out from nearly all others in the stretch: a drum's
-    /// rattle or a saw wave's edges don't.
-    fn alone(&self, start: usize, end: usize, times: f32) -> bool {
-        let limit = self.peak(start, end) / times;
-        let known = self.error.len().saturating_sub(self.setup.order);
-        self.mostly_below(0, start.saturating_sub(GUARD), limit)
-            && self.mostly_below(end + GUARD, known, limit)
-    }
-
-    /// Fills `x[start..end]` and keeps it only if all that is left is explained, given the errors' `scale`
-    /// around it. Says whether that click is sure, `None` where nothing is kept.
-    fn try_fill(&mut self, x: &mut [f32], start: usize, end: usize, scale: f32) -> Option<bool> {
-        let gap = end - start;
+    /// What speaks for a click in `x[start..end]`, and its odds by `judge`. `x` is left as it was.
+    fn consider(
+        &mut self,
+        x: &mut [f32],
+        start: usize,
+        end: usize,
+        around: &Around,
+        judge: &mut impl FnMut(&Candidate, &[f32]) -> f32,
+    ) -> Option<(f32, Candidate)> {
+        let (gap, order) = (end - start, self.setup.order);
+        let after = self.scale_after(end);
+        let scale = around.scale.max(after);
+        let highest = |residual: &[f32], from: usize, to: usize| {
+            residual
+                .get(from.min(to)..to.min(residual.len()))
+                .unwrap_or_default()
+                .iter()
+                .fold(0.0f32, |m, e| m.max(e.abs()))
+        };
+        let jump = highest(&self.forward, start, end).max(highest(&self.backward, start, end));
+        let peak = highest(&self.error, start, end);
+        let near = 2 * order;
+        let known = x.len().saturating_sub(order);
+        let beside = [
+            highest(
+                &self.error,
+                start.saturating_sub(GUARD + near),
+                start.saturating_sub(GUARD),
+            ),
+            highest(&self.error, end + GUARD, (end + GUARD + near).min(known)),
+        ];
+        let reach = start.saturating_sub(order)..(end + order).min(x.len());
+        let squares = |x: &[f32], taps: &[f32]| -> (f32, f32) {
+            let residuals = x.windows(order + 1).map(|w| dot(w, taps).abs());
+            residuals.fold((0.0f32, 0.0f32), |(sum, most), e| {
+                (sum + (e / scale).min(60.0).powi(2), most.max(e))
+            })
+        };
+        let heard = x.get(reach.clone())?;
+        let (before_sum, _) = squares(heard, &self.taps_reversed);
+        let level = {
+            let outside = |x: &[f32]| x.iter().map(|v| v * v).sum::<f32>();
+            let (l, r) = (x.get(reach.start..start)?, x.get(end..reach.end)?);
+            ((outside(l) + outside(r)) / (l.len() + r.len()).max(1) as f32).sqrt()
+        };
         self.saved
             .get_mut(..gap)?
             .copy_from_slice(x.get(start..end)?);
         if !self.filler.fill(x, start, end, &self.model) {
             return None;
         }
-        let setup = self.setup;
-        let highest = |residual: &[f32]| {
-            residual
-                .get(start..end)
-                .unwrap_or_default()
-                .iter()
-                .fold(0.0f32, |m, e| m.max(e.abs()))
-        };
-        let jump = highest(&self.forward).max(highest(&self.backward));
-        let peak = self.peak(start, end);
-        let order = setup.order;
-        let left = x
-            .get(start.saturating_sub(order)..(end + order).min(x.len()))
-            .unwrap_or_default()
-            .windows(order + 1)
-            .map(|w| dot(w, &self.taps_reversed).abs())
-            .fold(0.0f32, f32::max);
-        let explained = |by: &Finder| left <= (scale * by.explained).min(peak / by.reduction);
-        // What is taken away is the click: about as high as the unexplained jump it begins with. A filling
-        // that strays further is a guess about a note's onset.
-        let (mut most, mut energy, mut steps, mut last) = (0.0f32, 0.0f32, 0.0f32, 0.0f32);
-        for (new, old) in x
-            .get(start..end)
-            .unwrap_or_default()
-            .iter()
-            .zip(&self.saved)
-        {
+        let (left_sum, left) = squares(x.get(reach)?, &self.taps_reversed);
+        // What is taken away: its height, energy and its first difference's, and how much of it comes late.
+        let (mut most, mut energy, mut steps, mut last, mut late) =
+            (0.0f32, 0.0f32, 0.0f32, 0.0f32, 0.0f32);
+        for (i, (new, old)) in x.get(start..end)?.iter().zip(&self.saved).enumerate() {
             let taken = old - new;
             most = most.max(taken.abs());
             energy += taken * taken;
+            late += taken * taken * i as f32 / gap as f32;
             steps += (taken - last) * (taken - last);
             last = taken;
         }
         steps += last * last;
-        let tame = |by: &Finder| most <= jump * by.plausible;
-        if explained(&setup) && tame(&setup) && steps >= ROUGH * energy {
-            let by = &self.sure;
-            let sure = explained(by)
-                && tame(by)
-                && peak > scale * by.threshold
-                && self.alone(start, end, by.alone);
-            let heard = self.saved.get(..gap).unwrap_or_default();
-            let sigma = f64::from(scale) / MEDIAN_OF_SMALLER;
-            self.weigher
-                .weigh(x, start, heard, &self.model, sigma, setup.rounds);
-            return Some(sure);
-        }
-        if let (Some(new), Some(saved)) = (x.get_mut(start..end), self.saved.get(..gap)) {
-            new.copy_from_slice(saved);
-        }
-        None
+        let energy = energy.max(FLOOR * FLOOR);
+        let evidence = Evidence {
+            peak,
+            jump,
+            left,
+            most,
+            energy,
+            steps,
+            late,
+            level,
+            scales: [around.scale, after],
+            high: around.high,
+            beside,
+            reduction: [before_sum, left_sum],
+            gap,
+            order,
+        };
+        let candidate = Candidate {
+            from: start,
+            to: end,
+            evidence,
+        };
+        let odds = judge(&candidate, x);
+        x.get_mut(start..end)?
+            .copy_from_slice(self.saved.get(..gap)?);
+        Some((odds, candidate))
     }
 }

@@ -1,16 +1,16 @@
 // [worker] Removing clicks and filling dropouts over a whole take.
 //!
 //! Dropouts are [`super::dropout`]'s. Clicks: the live kernel ([`crate::realtime::declick`]) twice over a
-//! finer grid, so that the second round sees each click without its neighbours. Where sure clicks come again
-//! and again, twice more with thresholds that let doubtful ones count.
+//! finer grid, so that the second round sees each click without its neighbours. Where likely clicks come again
+//! and again, twice more, and doubtful ones are repaired the more readily, the more likely ones there are.
 
 use super::dropout;
 use crate::{
     realtime::{
         declick::{
-            CRACKLE, CRACKLE_SECONDS,
             find::{ClickFinder, Finder},
-            flat_top, live_setup, sensitive_setup,
+            flat_top, live_setup,
+            score::{CRACKLE_SECONDS, SURE, limit},
         },
         declip::level::LevelTracker,
     },
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Rounds over the take.
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 4;
 /// Fillings tried in one zone while looking for clicks' extents (more found no better ones), clicks repaired in one, and
 /// rounds in which a repair is weighed.
 const TRIALS: usize = 40;
@@ -42,38 +42,25 @@ pub fn restore(
         for x in samples.iter_mut().filter(|x| !x.is_finite()) {
             *x = 0.0;
         }
-        let mut clicks = Vec::new();
-        let offline = |live| Finder {
-            trials: TRIALS,
-            rounds: WEIGHINGS,
-            ..live
-        };
-        let sure = offline(live_setup(sample_rate));
-        for _ in 0..ROUNDS {
-            let setup = |_| sure;
-            if !remove_clicks(samples, sample_rate, amount, setup, &mut clicks, progress) {
+        let near = (0.5 * CRACKLE_SECONDS * sample_rate) as usize;
+        // Likely clicks that were repaired so far, and those that the last round left.
+        let (mut made, mut heard): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            if round > 1 && limit(heard.len()) >= SURE {
+                break;
+            }
+            heard.sort_unstable();
+            let odds = |at: usize| {
+                let first = heard.partition_point(|&c| c + near < at);
+                let last = heard.partition_point(|&c| c <= at + near);
+                limit(last - first)
+            };
+            let mut left = Vec::new();
+            let found = [&mut made, &mut left];
+            if !remove_clicks(samples, sample_rate, amount, odds, found, progress) {
                 return false;
             }
-        }
-        clicks.sort_unstable();
-        let near = (0.5 * CRACKLE_SECONDS * sample_rate) as usize;
-        let crackles = |at: usize| {
-            let first = clicks.partition_point(|&c| c + near < at);
-            let last = clicks.partition_point(|&c| c <= at + near);
-            last - first >= CRACKLE
-        };
-        if clicks.len() >= CRACKLE {
-            let doubtful = Finder {
-                most: MOST,
-                ..offline(sensitive_setup(sample_rate))
-            };
-            for _ in 0..ROUNDS {
-                let setup = |at| if crackles(at) { doubtful } else { sure };
-                let found = &mut Vec::new();
-                if !remove_clicks(samples, sample_rate, amount, setup, found, progress) {
-                    return false;
-                }
-            }
+            heard = made.iter().chain(&left).copied().collect();
         }
         if !dropout::fill(samples, sample_rate, amount, progress) {
             return false;
@@ -82,17 +69,22 @@ pub fn restore(
     true
 }
 
-/// One round of click repair with the thresholds that `setup_at` gives for a place; adds where clicks were found
-/// to `clicks`. `false` if cancelled.
+/// One round of click repair with the log odds that `odds_at` gives for a place; adds where likely clicks
+/// were repaired and where they were left. `false` if cancelled.
 fn remove_clicks(
     samples: &mut [f32],
     sample_rate: f64,
     amount: f32,
-    setup_at: impl Fn(usize) -> Finder,
-    clicks: &mut Vec<usize>,
+    odds_at: impl Fn(usize) -> f32,
+    [made, left]: [&mut Vec<usize>; 2],
     progress: &Progress,
 ) -> bool {
-    let setup = live_setup(sample_rate);
+    let setup = Finder {
+        trials: TRIALS,
+        most: MOST,
+        rounds: WEIGHINGS,
+        ..live_setup(sample_rate)
+    };
     let mut finder = ClickFinder::new(setup);
     let mut tracker = LevelTracker::new(sample_rate);
     let ahead = ClickFinder::lookahead(&setup);
@@ -120,11 +112,12 @@ fn remove_clicks(
                 .unwrap_or(0.0);
         }
         let levels = tracker.levels();
-        finder.set_setup(setup_at(start));
+        finder.set_odds(odds_at(start));
         let found = finder.repair(&mut stretch, zone, |from, to, x| {
             flat_top(levels, from, to, x)
         });
-        clicks.extend(std::iter::repeat_n(start, found.made));
+        made.extend(std::iter::repeat_n(start, found.likely));
+        left.extend(std::iter::repeat_n(start, found.left));
         if found.made > 0 {
             for (i, &x) in (origin..).zip(stretch.iter()).skip(zone.0 - 1) {
                 if let Some(slot) = usize::try_from(i).ok().and_then(|i| samples.get_mut(i))

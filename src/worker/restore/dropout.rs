@@ -4,7 +4,7 @@
 //! music from both sides, one fading into the other (I. Kauppinen, K. Roth, "Audio signal extrapolation:
 //! theory and applications", DAFx 2002; the models by J. P. Burg's method, which needs no taper). And music
 //! repeats: where both sides of the dropout occur again, on another beat or in another bar, what lies between
-//! them there is what is missing (N. Perraudin et al., "Inpainting of long audio segments with similarity graphs",
+//! them there, mixed from several places, is what is missing (N. Perraudin et al., "Inpainting of long audio segments with similarity graphs",
 //! IEEE/ACM TASLP 2018, here for short ones, by plain correlation). Both are mixed by how far each can be
 //! trusted: the models by the dropout's length, the copy by how well its surroundings match.
 
@@ -30,13 +30,19 @@ const LOUD: f64 = 0.005;
 /// Surroundings that are compared, on either side, and how far away from the dropout they may be.
 const SIDE_SECONDS: f64 = 0.060;
 const SEARCH_SECONDS: f64 = 20.0;
-/// A copy's surroundings match at least this well (normalised correlation).
-const MATCH: f64 = 0.6;
+/// Places that a copy is mixed from, how well each one's surroundings match at least (normalised correlation), and how
+/// far they lie from each other.
+const PLACES: usize = 12;
+const MATCH: f64 = 0.3;
+const APART_SECONDS: f64 = 0.0005;
+/// Weights of places are kept small by this share of the surroundings' energy.
+const RIDGE: f64 = 0.03;
+/// The surroundings are guessed in this many parts, each from what the others say.
+const PARTS: usize = 4;
 /// What the models get wrong grows with the dropout's length: half the energy at this many seconds.
 const HALF_WRONG_SECONDS: f64 = 0.035;
-/// What lies between like surroundings is less like than they are, by this factor in energy (of 0.5, 1, 2 and 4
-/// the best over 96 dropouts in four songs).
-const COPY_DOUBT: f64 = 4.0;
+/// What lies between like surroundings is less like than they are, by this factor in energy.
+const COPY_DOUBT: f64 = 2.0;
 
 /// Dropouts as ranges of samples: digital silence that cuts off loud music abruptly on both sides.
 pub fn find_dropouts(samples: &[f32], sample_rate: f64) -> Vec<std::ops::Range<usize>> {
@@ -90,17 +96,15 @@ pub fn fill(samples: &mut [f32], sample_rate: f64, amount: f32, progress: &Progr
         let seconds = length as f64 / sample_rate;
         let expected = seconds / (seconds + HALF_WRONG_SECONDS);
         let modelled_wrong = tried.map_or(expected, |tried| tried.min(expected));
-        let trust = copy.map_or(0.0, |copy| {
-            let copied_wrong = COPY_DOUBT * (1.0 - copy.likeness * copy.likeness);
+        let trust = copy.as_ref().map_or(0.0, |copy| {
+            let copied_wrong = COPY_DOUBT * copy.wrong;
             modelled_wrong / (modelled_wrong + copied_wrong)
         });
         for i in 0..length {
             let modelled = f64::from(modelled[gap.start - from + i]);
             // The copy has its own sides: at the borders the models lead over.
             let border = (i.min(length - 1 - i) as f64 / edge as f64).min(1.0);
-            let copied = copy.map_or(0.0, |copy| {
-                copy.gain * f64::from(samples[(gap.start + i).wrapping_add_signed(copy.shift)])
-            });
+            let copied = copy.as_ref().map_or(0.0, |copy| copy.samples[i]);
             let trust = trust * border;
             let filled = (1.0 - trust) * modelled + trust * copied;
             let x = &mut samples[gap.start + i];
@@ -110,18 +114,16 @@ pub fn fill(samples: &mut [f32], sample_rate: f64, amount: f32, progress: &Progr
     true
 }
 
-/// Where the surroundings of a dropout occur again.
-#[derive(Clone, Copy)]
+/// What lies between surroundings that are like a dropout's.
 struct Copy {
-    /// From the dropout to the place, in samples.
-    shift: isize,
-    /// From the place's level to the dropout's.
-    gain: f64,
-    /// Normalised correlation of the surroundings, 0..=1.
-    likeness: f64,
+    /// Over the dropout.
+    samples: Vec<f64>,
+    /// Share of the surroundings' energy that is guessed wrong in the same way.
+    wrong: f64,
 }
 
-/// The place whose surroundings are most like those of `gap`, if any is like them.
+/// A mix of the places whose surroundings are most like those of `gap`, if any are like them: the weights are those
+/// under which the places' surroundings come closest to the dropout's (ridge regression).
 fn find_again(samples: &[f32], gap: &std::ops::Range<usize>, sample_rate: f64) -> Option<Copy> {
     let side = (SIDE_SECONDS * sample_rate) as usize;
     let reach = (SEARCH_SECONDS * sample_rate) as usize;
@@ -143,7 +145,7 @@ fn find_again(samples: &[f32], gap: &std::ops::Range<usize>, sample_rate: f64) -
         sums.push(sum);
     }
     let own = template.start - search.start;
-    let mut best: Option<(usize, f64, f64)> = None;
+    let mut likeness: Vec<(f64, usize)> = Vec::new();
     for n in 0..=heard.len() - wanted.len() {
         // Not itself, nor anything that overlaps the dropout.
         if n.abs_diff(own) < wanted.len() {
@@ -155,15 +157,114 @@ fn find_again(samples: &[f32], gap: &std::ops::Range<usize>, sample_rate: f64) -
             continue;
         }
         let c = correlation[n] / (there * energy).sqrt();
-        if c > best.map_or(MATCH, |b| b.1) {
-            best = Some((n, c, correlation[n] / there));
+        if c > MATCH {
+            likeness.push((c, n));
         }
     }
-    best.map(|(n, likeness, gain)| Copy {
-        shift: n as isize - own as isize,
-        gain: gain.clamp(0.5, 2.0),
-        likeness: likeness.min(1.0),
+    likeness.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let apart = (APART_SECONDS * sample_rate) as usize;
+    let mut places: Vec<usize> = Vec::new();
+    for (_, n) in likeness {
+        if places.iter().all(|p| p.abs_diff(n) >= apart) {
+            places.push(n);
+            if places.len() == PLACES {
+                break;
+            }
+        }
+    }
+    if places.is_empty() {
+        return None;
+    }
+    // The surroundings in parts, as indices into the template.
+    let part = side.div_ceil(PARTS / 2);
+    let parts: Vec<std::ops::Range<usize>> = [0, side + gap.len()]
+        .into_iter()
+        .flat_map(|start| {
+            (0..side)
+                .step_by(part)
+                .map(move |i| start + i..start + (i + part).min(side))
+        })
+        .collect();
+    let product = |a: &[f32], b: &[f32]| -> f64 {
+        let pairs = a.iter().zip(b);
+        pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+    };
+    let at = |n: usize, r: &std::ops::Range<usize>| &heard[n + r.start..n + r.end];
+    // Normal equations of each part: products of places with each other, then with what is wanted.
+    let equations: Vec<Vec<f64>> = parts
+        .iter()
+        .map(|r| {
+            let rows = places.iter().flat_map(|&a| {
+                let with = places.iter().map(move |&b| product(at(a, r), at(b, r)));
+                with.chain([product(at(a, r), &wanted[r.clone()])])
+            });
+            rows.collect()
+        })
+        .collect();
+    let ridge = RIDGE * energy;
+    let mut missed = 0.0;
+    for (left_out, r) in parts.iter().enumerate() {
+        let others = (0..parts.len()).filter(|&p| p != left_out);
+        let weights = weigh(&equations, others, places.len(), ridge)?;
+        missed += r
+            .clone()
+            .map(|i| {
+                let guess = mixed(heard, &places, &weights, i);
+                (f64::from(wanted[i]) - guess).powi(2)
+            })
+            .sum::<f64>();
+    }
+    let weights = weigh(&equations, 0..parts.len(), places.len(), ridge)?;
+    Some(Copy {
+        samples: (side..side + gap.len())
+            .map(|i| mixed(heard, &places, &weights, i))
+            .collect(),
+        wrong: (missed / energy.max(f64::MIN_POSITIVE)).min(1.0),
     })
+}
+
+/// Sample `i` of the template, from the places in `heard`.
+fn mixed(heard: &[f32], places: &[usize], weights: &[f64], i: usize) -> f64 {
+    let terms = places.iter().zip(weights);
+    terms.map(|(&n, w)| w * f64::from(heard[n + i])).sum()
+}
+
+/// Solves the sum of some parts' normal equations (`size` rows of `size + 1`) with `ridge` on the diagonal, by Gauss
+/// without pivoting: the matrix is positive definite.
+fn weigh(
+    equations: &[Vec<f64>],
+    parts: impl Iterator<Item = usize>,
+    size: usize,
+    ridge: f64,
+) -> Option<Vec<f64>> {
+    let row = size + 1;
+    let mut sum = vec![0.0; size * row];
+    for part in parts {
+        for (s, e) in sum.iter_mut().zip(&equations[part]) {
+            *s += e;
+        }
+    }
+    for i in 0..size {
+        sum[i * row + i] += ridge;
+    }
+    for p in 0..size {
+        let pivot = sum[p * row + p];
+        if pivot.is_nan() || pivot <= 0.0 {
+            return None;
+        }
+        for i in p + 1..size {
+            let share = sum[i * row + p] / pivot;
+            for j in p..row {
+                sum[i * row + j] -= share * sum[p * row + j];
+            }
+        }
+    }
+    let mut weights = vec![0.0; size];
+    for i in (0..size).rev() {
+        let known: f64 = (i + 1..size).map(|j| sum[i * row + j] * weights[j]).sum();
+        weights[i] = (sum[i * row + size] - known) / sum[i * row + i];
+    }
+    weights.iter().all(|w| w.is_finite()).then_some(weights)
 }
 
 /// `Σ heard[n + i] wanted[i]` for every `n` at which `wanted` lies within `heard`.
