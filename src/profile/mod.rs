@@ -321,4 +321,4 @@ fn onset_times(strength: &[f32], threshold: f32) -> Vec<f64> {
 }
 
 #[doc(hidden)]
-pub use ears::{pitch_features, stroke_features, training_features};
+pub use ears::{stroke_features, training_features};

@@ -1,8 +1,9 @@
-// [worker] Learned ears: what four small networks hear in the audio, as probabilities over time.
+// [worker] Learned ears: what five small networks hear in the audio, as probabilities over time.
 //
 // The first hears pitch (bass, lead, chord), the second hits (drums and note onsets), the third, from what
-// the two say, beats and bars, the fourth the drums' strokes, one ear on the mix and one on their stem. They are trained on generated music only (`models/training/profile`) and
-// travel inside the binary; without them the profile falls back on its rules.
+// the two say, beats and bars, the last two the drums' strokes, one ear on the mix and one on their stem, from 0.6 and
+// from 5 s around. They are trained on generated music only (`models/training/profile`) and travel inside the binary;
+// without them the profile falls back on its rules.
 
 mod features;
 pub(super) mod line;
@@ -61,12 +62,13 @@ const TRACK_POWER: f32 = 0.5;
 /// Reach of the comparison that finds changes of harmony, in pitched frames (0.4 s).
 const CHANGE_REACH: usize = 20;
 
-/// The four networks.
+/// The five networks.
 pub(super) struct Ears {
     pitch: Net,
     hits: Net,
     pulse: Net,
-    strokes: Net,
+    /// Hears strokes from what is near, and from the phrase around them.
+    strokes: [Net; 2],
 }
 
 /// What was heard. Probabilities 0..=1.
@@ -108,7 +110,10 @@ impl Ears {
             pitch: checked(reader.net()?, features::PITCH_INPUTS, PITCH_OUTPUTS)?,
             hits: checked(reader.net()?, 2 * BandSpectra::band_count(), HITS)?,
             pulse: checked(reader.net()?, PULSE_INPUTS, PULSE)?,
-            strokes: checked(reader.net()?, 4 * BandSpectra::band_count(), STROKES)?,
+            strokes: [
+                checked(reader.net()?, 4 * BandSpectra::band_count(), STROKES)?,
+                checked(reader.net()?, 4 * BandSpectra::band_count(), STROKES)?,
+            ],
         })
     }
 
@@ -164,7 +169,7 @@ impl Ears {
     /// Strokes of the drums, `[frame at 100 fps][STROKES]`, from the mix and, where there is one, the drums' own
     /// stem. None when cancelled.
     ///
-    /// The mean of two opinions, which errs less than either: the network for strokes, which hears both at once,
+    /// The mean of three opinions, which errs less than each: the networks for strokes, which hear both at once,
     /// and the one for hits, which hears each by itself (`heard`: what [`Self::listen`] made of the mix).
     pub fn hear_strokes(
         &self,
@@ -182,7 +187,9 @@ impl Ears {
             input.extend_from_slice(a);
             input.extend_from_slice(b);
         }
-        let mut out = in_sections(&self.strokes, &input, progress)?;
+        let [near, phrase] = &self.strokes;
+        let mut out = in_sections(near, &input, progress)?;
+        let around = in_sections(phrase, &input, progress)?;
         let own_hits = match &own {
             Some(own) => &in_sections(&self.hits, own, progress)?,
             None => &heard.hits,
@@ -191,9 +198,12 @@ impl Ears {
             .hits
             .chunks_exact(HITS)
             .zip(own_hits.chunks_exact(HITS));
-        for (row, (a, b)) in out.chunks_exact_mut(STROKES).zip(both) {
-            for ((y, a), b) in row.iter_mut().zip(a).zip(b) {
-                *y = 0.5 * *y + 0.25 * (a + b);
+        let rows = out
+            .chunks_exact_mut(STROKES)
+            .zip(around.chunks_exact(STROKES));
+        for ((row, around), (a, b)) in rows.zip(both) {
+            for (((y, z), a), b) in row.iter_mut().zip(around).zip(a).zip(b) {
+                *y = (*y + z + 0.5 * (a + b)) / 3.0;
             }
         }
         Some(out)
@@ -270,7 +280,7 @@ impl Ears {
 fn in_sections(net: &Net, input: &[f32], progress: &Progress) -> Option<Vec<f32>> {
     let frames = input.len() / net.inputs;
     let mut out = Vec::with_capacity(frames * net.outputs);
-    for (hear, keep) in sections_of(frames, 12_000, 200) {
+    for (hear, keep) in sections_of(frames, 12_000, 300) {
         if progress.is_cancelled() {
             return None;
         }
@@ -447,19 +457,6 @@ pub fn training_features(
         None => Vec::new(),
     };
     Some([pitched, features::rhythmic(&spectra), pulse])
-}
-
-/// What the network for pitch hears of a stem, tuned as the mix is; for `examples/profile_features.rs`.
-#[doc(hidden)]
-pub fn pitch_features(
-    audio: &crate::audio::AudioBuffer,
-    tuned_by: &crate::audio::AudioBuffer,
-) -> Option<Vec<f32>> {
-    let progress = Progress::new();
-    let tuning = chroma::tuning(&Source::new(&[(tuned_by, 1.0)], RATE), &progress)?;
-    let source = Source::new(&[(audio, 1.0)], RATE);
-    let frames = features::pitch_frames(&source);
-    features::pitched(&source, tuning, 0..frames, &progress)
 }
 
 /// What one ear of the network for strokes hears, every 10 ms; for `examples/profile_features.rs`.
