@@ -5,10 +5,10 @@
 //! the one for the pulse hears through them.
 //!
 //! `profile_features --strokes SONGS OUT [SEPARATED]`: what the two ears of the network for strokes hear, every 10 ms.
-//! `OUT/NAME.m` of the mix, `OUT/NAME.s` of the drums separated from it without a model and, where
-//! `SONGS/NAME_drums.wav` lies beside, `OUT/NAME.t` of the true drums and `OUT/NAME.u` of them with some of the mix
-//! in them, as a good separator leaves it. SEPARATED: only that many of the songs are separated, which is slow. Songs
-//! that have been heard are left alone.
+//! `OUT/NAME.m` of the mix, `OUT/NAME.s` of the drums separated from it without a model, `OUT/NAME.l` of those of the
+//! learned separator and, where `SONGS/NAME_drums.wav` lies beside, `OUT/NAME.t` of the true drums and `OUT/NAME.u` of
+//! them with some of the mix in them, as a good separator leaves it. SEPARATED: only that many of the songs are separated, which is
+//! slow. Songs that have been heard are left alone.
 
 use std::{error::Error, fs, path::Path};
 
@@ -16,7 +16,7 @@ use uncook::{
     audio::AudioBuffer,
     damage::Stem,
     profile::{stroke_features, training_features},
-    separation::{Separator, spectral::Spectral},
+    separation::{Separator, learned::Learned, spectral::Spectral},
     worker::progress::Progress,
 };
 
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         count += 1;
         let wants_separated = separated.is_some_and(|most| count <= most);
-        let last = if wants_separated { "s" } else { "m" };
+        let last = if wants_separated { "l" } else { "m" };
         if separated.is_some() && out.join(format!("{stem}.{last}")).exists() {
             continue;
         }
@@ -82,8 +82,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         if !wants_separated {
             continue;
         }
-        let stems = Spectral.separate(&mix, &Progress::new())?;
+        let progress = Progress::new();
+        let stems = Spectral.separate(&mix, &progress)?;
         write("s", &hear(&[(&stems[Stem::Drums as usize], 1.0)])?)?;
+        let stems = Learned::built_in()?.beside(&mix, &stems, &progress)?;
+        write("l", &hear(&[(&stems[Stem::Drums as usize], 1.0)])?)?;
     }
     Ok(())
 }

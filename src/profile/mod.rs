@@ -129,8 +129,6 @@ pub fn analyse_with(
         None => 4,
     };
     let drums_heard = drum_spectra.as_ref().unwrap_or(&spectra);
-    let lead_parts = only(Stem::Vocals).unwrap_or_else(|| whole.to_vec());
-    let lead = melody::track(&lead_parts, progress)?;
     if let (Some(ears), Some(mut heard)) = (ears, heard) {
         let strokes = ears.hear_strokes(&spectra, drum_spectra.as_ref(), &heard, progress)?;
         if let Some(parts) = only(Stem::Bass) {
@@ -152,7 +150,11 @@ pub fn analyse_with(
             ears::strokes::add_ruled(&mut profile.drums, &ruled, &strokes);
         }
         profile.bass_notes = heard.bass_line(&levels(low_spectra, 0.0, 400.0), tuning);
-        profile.melody_notes = heard.lead_line(lead, &levels(&spectra, 200.0, 3000.0), tuning);
+        if let Some(parts) = only(Stem::Vocals) {
+            ears.hear_lead(&Source::new(&parts, RATE), tuning, &mut heard, progress)?;
+        }
+        let lead = melody::track(&whole, progress)?;
+        profile.melody_notes = heard.lead_line(&lead, &levels(&spectra, 200.0, 3000.0), tuning);
         return Some(profile);
     }
 
@@ -166,6 +168,8 @@ pub fn analyse_with(
     let low_levels = levels(low_spectra, 0.0, 400.0);
     profile.bass_notes = bass::notes(&track, &onset_times(&strength, 0.3), &low_levels);
 
+    let lead_parts = only(Stem::Vocals).unwrap_or_else(|| whole.to_vec());
+    let lead = melody::track(&lead_parts, progress)?;
     profile.melody_notes = bass::notes(&lead, &[], &lead.confidence);
     profile.drums = drums::estimate(drums_heard, &profile.beats, beats_per_bar, progress)?;
     Some(profile)

@@ -7,7 +7,7 @@ use crate::{
     metrics,
     profile::{self, MusicalProfile, edit, quality},
     regeneration::{Request, blend, rank},
-    separation::{SeparationError, Stems},
+    separation::{SeparationError, Separator, Stems, learned::Learned, spectral::Spectral},
     worker::{
         options::{Options, Quality, RegeneratorChoice},
         pieces,
@@ -22,7 +22,7 @@ pub use separate::Separation;
 
 /// Versions of the stages that have no id of their own: raise one when the stage's output changes.
 const RESTORE_VERSION: u32 = 3;
-const PROFILE_VERSION: u32 = 2;
+const PROFILE_VERSION: u32 = 3;
 const LAYER_VERSION: u32 = 1;
 
 /// Stems that are rebuilt where they are damaged.
@@ -263,6 +263,31 @@ fn restore_segment(
     }
 }
 
+/// The musical profile of a restored mix and its stems.
+///
+/// `separator`: who made them ([`Separation::id`]). Where that was the spectral separator, the built-in network is asked
+/// too: its stems are heard more surely, but a rebuild wants those that its limits were found with.
+///
+/// # Errors
+/// If cancelled.
+pub fn heard(
+    base: &AudioBuffer,
+    stems: &Stems,
+    separator: &str,
+    progress: &Progress,
+) -> Result<MusicalProfile, PipelineError> {
+    let beside = match Learned::built_in() {
+        Ok(learned) if separator == Spectral.id() => match learned.beside(base, stems, progress) {
+            Err(SeparationError::Cancelled) => return Err(PipelineError::Cancelled),
+            // Its answer isn't finite: the stems that there are have to do.
+            stems => stems.ok(),
+        },
+        _ => None,
+    };
+    let stems = beside.as_ref().unwrap_or(stems);
+    profile::analyse(base, Some(stems), progress).ok_or(PipelineError::Cancelled)
+}
+
 fn profiled(
     base: &AudioBuffer,
     stems: &Stems,
@@ -280,7 +305,7 @@ fn profiled(
     {
         return Ok(profile);
     }
-    let profile = profile::analyse(base, Some(stems), progress).ok_or(PipelineError::Cancelled)?;
+    let profile = heard(base, stems, separator, progress)?;
     if let (Some(cache), Ok(bytes)) = (cache, cache::encode_value(&profile)) {
         // A cache that can't be written costs time, never a result.
         let _ = cache.put(&key, &bytes);

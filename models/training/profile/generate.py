@@ -7,13 +7,14 @@ played through `fluidsynth` with free soundfonts, one-shots of free Hydrogen kit
 mixed, and for half of the songs sent through a phone's chain (overload, microphone, room, noise, gain
 control, codec). `--held` uses sounds that training never hears (FluidR3, the Colombo kit) and writes the
 clean mix and the damaged one: NNNNN.wav and NNNNN_gig.wav. `--drums` plays the same compositions with livelier
-drums (ghost notes, dynamics, kits put together from several, layered percussion, overdriven spans) and writes them
-beside as NNNNN_drums.wav, for the network that hears drums.
+drums (ghost notes, dynamics, soft snares, brushes, kits put together from several, layered percussion, overdriven spans)
+at more levels, lets a synthetic singer (../separation/generate.py) take half of the leads, and writes the drums beside
+as NNNNN_drums.wav.
 
 Debian: fluidsynth timgm6mb-soundfont csound-soundfont avldrums.lv2-soundfont
 hydrogen-drumkits fluid-soundfont-gm ffmpeg; PyPI: numpy scipy soundfile.
 """
-import glob, json, os, re, subprocess, sys, tempfile
+import glob, importlib.util, json, os, re, subprocess, sys, tempfile
 import numpy as np
 import soundfile as sf
 from scipy import fft, signal
@@ -244,6 +245,16 @@ def livelier(q, truth, hits):
     return sorted(out)
 
 
+def brush(q):
+    """A snare struck or swept with brushes: wires without a crack."""
+    n = int(.5 * SR)
+    t = np.arange(n) / SR
+    y = signal.sosfilt(signal.butter(1, [q.uniform(500, 1500), q.uniform(4000, 12000)], 'band', fs=SR, output='sos'), q.standard_normal(n))
+    y *= np.minimum(t / q.uniform(.001, .03), 1) * np.exp(-t / q.uniform(.03, .16))
+    y += q.uniform(0, .3) * np.sin(2 * np.pi * q.uniform(150, 260) * t) * np.exp(-t / q.uniform(.02, .08))
+    return y / np.max(np.abs(y)) * .5
+
+
 def kit_of_kits(q, kits):
     """A kit whose drums come from several, each at its own speed and loudness."""
     kit, whole = {}, load_kit(q.choice(kits))
@@ -261,6 +272,12 @@ def kit_of_kits(q, kits):
             if short: y = y * np.exp(-np.arange(len(y)) / SR / short)
             made.append(y)
         kit[name] = (made, gain)
+    if q.random() < .12: kit['snare'] = ([brush(q) for _ in range(4)], 10 ** (q.uniform(-6, 3) / 20))
+    # Snares that the rest of the kit covers, kicks and hats that a microphone hardly hears.
+    for names, odds in ((('snare', 'rim', 'clap'), .35), (('kick',), .2), (('hat_closed', 'hat_open', 'hat_pedal'), .2)):
+        less = 10 ** (-q.uniform(2, 12) / 20) if q.random() < odds else 1.
+        for name in names:
+            if name in kit: kit[name] = (kit[name][0], kit[name][1] * less)
     return kit
 
 
@@ -365,6 +382,24 @@ def synth_notes(r, notes, n, kind, cents):
         out[a:a + L] += y * v
     m = np.max(np.abs(out))
     return out / m * .5 if m > 0 else out
+
+
+def sing(q, mel, n, cents):
+    """The lead sung by the singer of the learned separator's generator, and the notes that it sings."""
+    spec = importlib.util.spec_from_file_location('stems', os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'separation', 'generate.py'))
+    stems = importlib.util.module_from_spec(spec); spec.loader.exec_module(stems)
+    high = np.median([m for _, _, m, _ in mel]) > 60
+    if high and q.random() < .4: mel, high = [(t, d, m - 12, v) for t, d, m, v in mel], False
+    sharp = lambda notes: [(t, d, m + cents / 100, v) for t, d, m, v in notes]
+    y = stems.voice(q, sharp(mel), n, high, False)
+    y = y / (np.std(y) + 1e-9)
+    for _ in range(int(q.choice([0, 0, 0, 1, 1, 2]))):  # backing voices, quieter, some on a chord of their own
+        step = int(q.choice([0, 3, 4, 7, 12, -12, -5]))
+        more = [(max(0, t + q.normal(0, .02)), d, m + step, v) for t, d, m, v in mel if q.random() < .8]
+        if not more: continue
+        z = stems.voice(q, sharp(more), n, high or step > 6, False)
+        y = y + q.uniform(.12, .45) * z / (np.std(z) + 1e-9)
+    return y, mel
 
 
 # ---- composition ------------------------------------------------------------------------------------------
@@ -652,7 +687,9 @@ def song(out, seed, held, drums=False):
         elif u < .35: d = fluid(r.choice(dfonts), [(t, .1, GM[k], .35 + .65 * v) for t, k, v in hits], n, program=int(r.choice([0, 0, 0, 8, 16, 24, 25])), drums=True)
         elif u < .75 or held: d = play_oneshots(r, hits, load_kit(r.choice(kits)), n)
         else: d = play_oneshots(r, hits, {}, n)
-        parts.append((norm(d), r.uniform(.7, 1.5)))
+        level = r.uniform(.7, 1.5)
+        if drums and q.random() < .5: level *= 10 ** (q.uniform(-7, 3) / 20)
+        parts.append((norm(d), level))
     if bass:
         y = fluid(r.choice(fonts), bass, n, program=int(r.choice([32, 33, 33, 34, 35, 36, 37, 38, 39])), cents=cents) if r.random() < .65 or held else synth_notes(r, bass, n, 'bass', cents)
         if r.random() < .2: y = np.tanh(y / (np.std(y) + 1e-6) * r.uniform(.5, 3))
@@ -668,7 +705,11 @@ def song(out, seed, held, drums=False):
         ps = [40, 41, 52, 53, 54, 56, 57, 60, 64, 65, 66, 68, 71, 73, 74, 75, 78, 79, 80, 81, 82, 85, 22, 26, 29, 30, 4, 0, 11]
         u = r.random()
         vib = (r.uniform(4.5, 6.5), r.uniform(5, 45)) if r.random() < .5 else None
-        y = synth_notes(r, mel, n, r.choice(['voice', 'voice', 'lead']), cents) if u < .5 else fluid(r.choice(fonts), mel, n, program=int(r.choice(ps)), cents=cents, vibrato=vib)
+        sings = drums and not held and q.random() < .5
+        if sings:
+            y, mel = sing(q, mel, n, cents)
+            truth['melody_notes'] = [dict(t=a, dur=d, midi=m) for a, d, m, _ in mel]
+        else: y = synth_notes(r, mel, n, r.choice(['voice', 'voice', 'lead']), cents) if u < .5 else fluid(r.choice(fonts), mel, n, program=int(r.choice(ps)), cents=cents, vibrato=vib)
         parts.append((norm(y), r.uniform(.7, 1.4)))
     if not parts: parts = [(np.zeros(n), 1.)]
     parts = [g * tone(r, y) for y, g in parts]

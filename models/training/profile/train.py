@@ -4,11 +4,12 @@
     train.py pulse SONGS FEATURES OUT         beats and bars; FEATURES/NAME.b, heard through the two above
     train.py strokes SONGS FEATURES OUT       drums from mix and drum stem; songs of generate.py --drums, features of
                                               profile_features --strokes; begins from WEIGHTS=weights.bin if given
-    train.py export SOUND PULSE STROKES WEIGHTS.bin      half precision, the layout that ears/net.rs reads;
+    train.py phrases SONGS FEATURES OUT       the same with five seconds of context instead of 0.6
+    train.py export SOUND PULSE STROKES PHRASES WEIGHTS.bin      half precision, the layout that ears/net.rs reads;
                                               a name that ends in .bin: take that part from this file of weights
 
 Features come from the Rust side (`cargo run --release --example profile_features`) so that training hears what the
-profile hears. Every eighth song is held back from training and reported on. MINUTES (STEPS for strokes) and THREADS
+profile hears. Every eighth song is held back from training and reported on. MINUTES (STEPS for strokes and phrases) and THREADS
 bound the work, NETS=p or h trains one, RESUME=OUT goes on from there at RATE. PyPI: numpy torch.
 """
 import glob, json, os, struct, sys, time
@@ -22,7 +23,7 @@ BINS, LOW = 252, 108
 CLASS = dict(kick=0, snare=1, rim=1, clap=1, hat_closed=2, hat_pedal=2, hat_open=3, tom_lo=4, tom_mid=4, tom_hi=4, crash=5, ride=6)
 # A stroke of the shaker is written as one of the closed hat.
 STROKE = dict(CLASS, shaker=2)
-SHAPES = dict(d=(None, 64, 7, [1, 2, 4, 8, 16]), p=(BINS + LOW, 128, NB + 1 + NL + 1 + 13 + 12 + 2, [1, 2, 4, 8]), h=(None, 64, 9, [1, 2, 4, 8, 16]),
+SHAPES = dict(d=(None, 64, 7, [1, 2, 4, 8, 16]), w=(None, 64, 7, [1, 2, 4, 8, 16, 32, 64, 128]), p=(BINS + LOW, 128, NB + 1 + NL + 1 + 13 + 12 + 2, [1, 2, 4, 8]), h=(None, 64, 9, [1, 2, 4, 8, 16]),
               b=(None, 32, 3, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]))
 
 
@@ -251,8 +252,9 @@ def train_pulse(songs, feats, out, minutes):
 
 
 # Which two of a song's renderings the two ears hear, and how often: m mix, s drums separated without a model,
-# t the drums' own stem, u that stem with some of the mix in it.
-PAIRS = dict(ms=.5, mm=.14, tt=.12, mu=.1, mt=.05, ss=.04, uu=.05)
+# l by the learned separator, t the drums' own stem, u that stem with some of the mix in it.
+PAIRS = dict(strokes=dict(ms=.5, mm=.14, tt=.12, mu=.1, mt=.05, ss=.04, uu=.05),
+             phrases=dict(ml=.4, ms=.14, mm=.14, tt=.1, mu=.1, ll=.06, uu=.06))
 
 
 def stroke_truth(t, n):
@@ -269,28 +271,34 @@ def stroke_truth(t, n):
     return y, w
 
 
-def train_strokes(songs, feats, out, _):
+def train_strokes(songs, feats, out, _, kind='strokes'):
     r = np.random.default_rng(3); torch.manual_seed(3); torch.set_num_threads(int(os.environ.get('THREADS', 1)))
-    width, outputs, dilations = SHAPES['d'][1:]
+    width, outputs, dilations = SHAPES[dict(strokes='d', phrases='w')[kind]][1:]
+    odds_of = PAIRS[kind]
     data, wide = [], None
     for f in sorted(glob.glob(feats + '/*.m')):
         name = os.path.basename(f)[:-2]
         truth = json.load(open(f'{songs}/{name}.json'))
-        views = {k: np.fromfile(f'{feats}/{name}.{k}', np.float32) for k in 'mstu' if os.path.exists(f'{feats}/{name}.{k}')}
+        views = {k: np.fromfile(f'{feats}/{name}.{k}', np.float32) for k in 'msltu' if os.path.exists(f'{feats}/{name}.{k}')}
         wide = wide or 2 * int(os.environ['BANDS'])
         views = {k: v.reshape(-1, wide).astype(np.float16) for k, v in views.items()}
         data.append((name, views, *stroke_truth(truth, len(views['m']))))
     print(len(data), 'songs,', wide, 'features an ear', flush=True)
     net = Net(2 * wide, width, outputs, dilations)
     if os.environ.get('WEIGHTS'):  # half of what one ear knew to each of two
-        old = read_nets(os.environ['WEIGHTS'])[1]
-        old['first.weight'] = torch.cat([old['first.weight'] / 2] * 2, 1)
-        old['last.weight'], old['last.bias'] = old['last.weight'][:outputs], old['last.bias'][:outputs]
+        old = read_nets(os.environ['WEIGHTS'])[dict(strokes=1, phrases=3)[kind]]
+        if kind == 'strokes':
+            old['first.weight'] = torch.cat([old['first.weight'] / 2] * 2, 1)
+            old['last.weight'], old['last.bias'] = old['last.weight'][:outputs], old['last.bias'][:outputs]
+        for i in range(len(dilations)):  # blocks that do nothing yet, but for a bias that lets them be trained
+            old.setdefault(f'convs.{i}.weight', torch.zeros(width, width, 3))
+            old.setdefault(f'convs.{i}.bias', torch.full((width,), 1e-3))
         net.load_state_dict(old)
     if os.environ.get('RESUME'): net.load_state_dict(torch.load(os.environ['RESUME']))
     opt = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=1e-3)
-    rate, steps, length, batch = float(os.environ.get('RATE', 2e-3)), int(os.environ.get('STEPS', 3000)), 300, 8
-    idx, run = [i for i in range(len(data)) if i % 8 != 7], []
+    rate, steps, length, batch = float(os.environ.get('RATE', 2e-3)), int(os.environ.get('STEPS', 3000)), *dict(strokes=(300, 8), phrases=(600, 6))[kind]
+    held = lambda name: int(name) % 8 == 7
+    idx, run = [i for i in range(len(data)) if not held(data[i][0])], []
     weigh = torch.tensor(2.)
 
     def ears(views, pair):
@@ -300,8 +308,8 @@ def train_strokes(songs, feats, out, _):
         xs, ys, ws = [], [], []
         for i in ids:
             _, views, y, w = data[i]
-            pairs = [p for p in PAIRS if p[0] in views and p[1] in views]
-            odds = np.array([PAIRS[p] for p in pairs])
+            pairs = [p for p in odds_of if p[0] in views and p[1] in views]
+            odds = np.array([odds_of[p] for p in pairs])
             x = ears(views, pairs[r.choice(len(pairs), p=odds / odds.sum())])
             n = min(len(x), len(y))
             a = int(r.integers(0, max(1, n - length)))
@@ -320,9 +328,9 @@ def train_strokes(songs, feats, out, _):
     def check():
         net.eval(); total = {}
         with torch.no_grad():
-            for i in range(7, len(data), 8):
-                _, views, y, w = data[i]
-                for pair in ('ms', 'mm', 'tt'):
+            for name, views, y, w in data:
+                if not held(name): continue
+                for pair in ('ml', 'ms', 'mm', 'tt'):
                     if not all(k in views for k in pair): continue
                     x = torch.from_numpy(ears(views, pair))[None]
                     loss = F.binary_cross_entropy_with_logits(net(x)[0, :len(y)], torch.from_numpy(y[:x.shape[1]]), torch.from_numpy(w[:x.shape[1]]), pos_weight=weigh)
@@ -366,14 +374,20 @@ def read_nets(path):
     return nets
 
 
-def export(sound, pulse, strokes, path):
-    """Nets in the order pitch, hits, pulse, strokes."""
+def train_phrases(*a):
+    train_strokes(*a, kind='phrases')
+
+
+def export(sound, pulse, strokes, phrases, path):
+    """Nets in the order pitch, hits, pulse, strokes, phrases."""
     def part(key, source, place, own):
         if source.endswith('.bin'): return read_nets(source)[place]
         if os.path.exists(own): return torch.load(own)
-        inputs = dict(b=20, d=4 * int(os.environ.get('BANDS', 38)))[key]  # not trained yet: the nets before it can be heard through
+        ears = 4 * int(os.environ.get('BANDS', 38))
+        inputs = dict(b=20, d=ears, w=ears)[key]  # not trained yet: the nets before it can be heard through
         return Net(inputs, *SHAPES[key][1:3], SHAPES[key][3]).state_dict()
-    nets = [('p', part('p', sound, 0, sound + '.p')), ('h', part('h', sound, 1, sound + '.h')), ('b', part('b', pulse, 2, pulse)), ('d', part('d', strokes, 3, strokes))]
+    nets = [('p', part('p', sound, 0, sound + '.p')), ('h', part('h', sound, 1, sound + '.h')), ('b', part('b', pulse, 2, pulse)), ('d', part('d', strokes, 3, strokes)),
+            ('w', part('w', phrases, 4, phrases))]
     f = open(path + '.new', 'wb'); f.write(b'UNEARS01')
     half = lambda v: f.write(v.contiguous().numpy().astype('<f2').tobytes())
     for key, sd in nets:
@@ -391,4 +405,4 @@ def export(sound, pulse, strokes, path):
 if __name__ == '__main__':
     verb, a = sys.argv[1], sys.argv[2:]
     if verb == 'export': export(*a)
-    else: dict(sound=train_sound, pulse=train_pulse, strokes=train_strokes)[verb](*a[:3], float(os.environ.get('MINUTES', 20)))
+    else: dict(sound=train_sound, pulse=train_pulse, strokes=train_strokes, phrases=train_phrases)[verb](*a[:3], float(os.environ.get('MINUTES', 20)))

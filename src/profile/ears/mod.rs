@@ -1,8 +1,9 @@
-// [worker] Learned ears: what four small networks hear in the audio, as probabilities over time.
+// [worker] Learned ears: what five small networks hear in the audio, as probabilities over time.
 //
 // The first hears pitch (bass, lead, chord), the second hits (drums and note onsets), the third, from what
-// the two say, beats and bars, the fourth the drums' strokes, one ear on the mix and one on their stem. They are trained on generated music only (`models/training/profile`) and
-// travel inside the binary; without them the profile falls back on its rules.
+// the two say, beats and bars, the last two the drums' strokes, one ear on the mix and one on their stem, from 0.6 and
+// from 5 s around. They are trained on generated music only (`models/training/profile`) and travel inside the binary;
+// without them the profile falls back on its rules.
 
 mod features;
 pub(super) mod line;
@@ -51,26 +52,27 @@ pub(super) const STROKES: usize = super::DrumClass::COUNT;
 const PULSE_INPUTS: usize = HITS + onsets::GROUPS + 1 + 3 + 2;
 /// Beat, downbeat, compound time.
 pub(super) const PULSE: usize = 3;
-/// Probability that a lead sounds below which none does, and of an onset that cuts its notes.
-const VOICED: f32 = 0.30;
-const LEAD_ONSET: f32 = 0.4;
-/// Probability from which the ears' pitch is believed, how much less the tracked one's must be, and the least
-/// confidence of a note: of those below a tenth was right.
-const LEAD_SURE: f32 = 0.35;
-const LEAD_RIVAL: f32 = 0.2;
-const LEAD_LEAST: f32 = 0.25;
+/// Share of the lead's own stem beside the mix in what is heard of the lead. Chosen, as the next two, on generated songs
+/// with other sounds than the trained ones.
+const LEAD_STEM: f32 = 0.6;
+/// What a pitch counts that nothing tracks, beside 1 for one that is, and the power that weighs this against what the
+/// network says.
+const UNTRACKED: f32 = 0.05;
+const TRACK_POWER: f32 = 0.5;
 /// Reach of the comparison that finds changes of harmony, in pitched frames (0.4 s).
 const CHANGE_REACH: usize = 20;
 
-/// The four networks.
+/// The five networks.
 pub(super) struct Ears {
     pitch: Net,
     hits: Net,
     pulse: Net,
-    strokes: Net,
+    /// Hears strokes from what is near, and from the phrase around them.
+    strokes: [Net; 2],
 }
 
 /// What was heard. Probabilities 0..=1.
+#[derive(Default)]
 pub(super) struct Heard {
     /// `[frame at 50 fps][BASS_NOTES + 1]`, summing to 1.
     pub bass: Vec<f32>,
@@ -108,7 +110,10 @@ impl Ears {
             pitch: checked(reader.net()?, features::PITCH_INPUTS, PITCH_OUTPUTS)?,
             hits: checked(reader.net()?, 2 * BandSpectra::band_count(), HITS)?,
             pulse: checked(reader.net()?, PULSE_INPUTS, PULSE)?,
-            strokes: checked(reader.net()?, 4 * BandSpectra::band_count(), STROKES)?,
+            strokes: [
+                checked(reader.net()?, 4 * BandSpectra::band_count(), STROKES)?,
+                checked(reader.net()?, 4 * BandSpectra::band_count(), STROKES)?,
+            ],
         })
     }
 
@@ -121,15 +126,20 @@ impl Ears {
         tuning: f64,
         progress: &Progress,
     ) -> Option<Heard> {
-        let mut heard = Heard {
-            bass: Vec::new(),
-            lead: Vec::new(),
-            roots: Vec::new(),
-            tones: Vec::new(),
-            note_onsets: Vec::new(),
-            hits: Vec::new(),
-            pulse: Vec::new(),
-        };
+        let mut heard = Heard::default();
+        self.hear_pitch(source, tuning, &mut heard, progress)?;
+        heard.hits = in_sections(&self.hits, &features::rhythmic(spectra), progress)?;
+        Some(heard)
+    }
+
+    /// Appends what the network for pitch hears. None when cancelled.
+    fn hear_pitch(
+        &self,
+        source: &Source,
+        tuning: f64,
+        heard: &mut Heard,
+        progress: &Progress,
+    ) -> Option<()> {
         for (hear, keep) in sections_of(features::pitch_frames(source), 6000, 100) {
             let input = features::pitched(source, tuning, hear.clone(), progress)?;
             let mut out = self.pitch.run(&input);
@@ -153,14 +163,13 @@ impl Ears {
                 heard.note_onsets.extend_from_slice(&rest[12..]);
             }
         }
-        heard.hits = in_sections(&self.hits, &features::rhythmic(spectra), progress)?;
-        Some(heard)
+        Some(())
     }
 
     /// Strokes of the drums, `[frame at 100 fps][STROKES]`, from the mix and, where there is one, the drums' own
     /// stem. None when cancelled.
     ///
-    /// The mean of two opinions, which errs less than either: the network for strokes, which hears both at once,
+    /// The mean of three opinions, which errs less than each: the networks for strokes, which hear both at once,
     /// and the one for hits, which hears each by itself (`heard`: what [`Self::listen`] made of the mix).
     pub fn hear_strokes(
         &self,
@@ -178,7 +187,9 @@ impl Ears {
             input.extend_from_slice(a);
             input.extend_from_slice(b);
         }
-        let mut out = in_sections(&self.strokes, &input, progress)?;
+        let [near, phrase] = &self.strokes;
+        let mut out = in_sections(near, &input, progress)?;
+        let around = in_sections(phrase, &input, progress)?;
         let own_hits = match &own {
             Some(own) => &in_sections(&self.hits, own, progress)?,
             None => &heard.hits,
@@ -187,9 +198,12 @@ impl Ears {
             .hits
             .chunks_exact(HITS)
             .zip(own_hits.chunks_exact(HITS));
-        for (row, (a, b)) in out.chunks_exact_mut(STROKES).zip(both) {
-            for ((y, a), b) in row.iter_mut().zip(a).zip(b) {
-                *y = 0.5 * *y + 0.25 * (a + b);
+        let rows = out
+            .chunks_exact_mut(STROKES)
+            .zip(around.chunks_exact(STROKES));
+        for ((row, around), (a, b)) in rows.zip(both) {
+            for (((y, z), a), b) in row.iter_mut().zip(around).zip(a).zip(b) {
+                *y = (*y + z + 0.5 * (a + b)) / 3.0;
             }
         }
         Some(out)
@@ -239,11 +253,34 @@ impl Ears {
     }
 }
 
+impl Ears {
+    /// Lets the lead's own stem speak beside the mix. None when cancelled.
+    pub fn hear_lead(
+        &self,
+        source: &Source,
+        tuning: f64,
+        heard: &mut Heard,
+        progress: &Progress,
+    ) -> Option<()> {
+        let mut own = Heard::default();
+        self.hear_pitch(source, tuning, &mut own, progress)?;
+        let mix = |a: &mut f32, b: &f32| *a = (1.0 - LEAD_STEM) * *a + LEAD_STEM * b;
+        for (a, b) in heard.lead.iter_mut().zip(&own.lead) {
+            mix(a, b);
+        }
+        let onsets = heard.note_onsets.chunks_exact_mut(2);
+        for (a, b) in onsets.zip(own.note_onsets.chunks_exact(2)) {
+            mix(&mut a[1], &b[1]);
+        }
+        Some(())
+    }
+}
+
 /// Probabilities of a network at 100 fps, piece by piece. None when cancelled.
 fn in_sections(net: &Net, input: &[f32], progress: &Progress) -> Option<Vec<f32>> {
     let frames = input.len() / net.inputs;
     let mut out = Vec::with_capacity(frames * net.outputs);
-    for (hear, keep) in sections_of(frames, 12_000, 200) {
+    for (hear, keep) in sections_of(frames, 12_000, 300) {
         if progress.is_cancelled() {
             return None;
         }
@@ -288,46 +325,41 @@ impl Heard {
         line.read()
     }
 
-    /// Notes of the lead: the pitch that was tracked, where the ears hear a lead at all.
+    /// Notes of the lead; `track`: the pitch that stands out in the mix, whose octaves are surer than the network's.
     pub fn lead_line(
         &self,
-        mut track: super::PitchTrack,
+        track: &super::PitchTrack,
         levels: &[f32],
         tuning: f64,
     ) -> Vec<super::Note> {
-        let frames = self.frames();
-        // How surely a lead sounds, over a tenth of a second.
-        let voiced: Vec<f32> = (0..frames)
-            .map(|t| 1.0 - self.lead[t * LEAD + LEAD_NOTES])
-            .collect();
-        let voiced = super::spectra::moving_mean(&voiced, 3);
-        for (t, (hz, sure)) in track.hz.iter_mut().zip(&mut track.confidence).enumerate() {
-            let at = (t / 2).min(frames.saturating_sub(1));
-            let v = voiced.get(at).copied().unwrap_or(0.0);
-            if v < VOICED {
-                *hz = 0.0;
-                continue;
+        let mut classes = self.lead.clone();
+        for (t, row) in classes.chunks_exact_mut(LEAD).enumerate() {
+            let mut tracked = [0.0f32; LEAD_NOTES];
+            for &hz in track.hz.iter().skip(2 * t).take(2).filter(|hz| **hz > 0.0) {
+                let midi = (super::bass::midi_of(f64::from(hz)) - tuning).round();
+                let class = (midi as usize).checked_sub(LEAD_LOWEST);
+                if let Some(share) = class.and_then(|c| tracked.get_mut(c)) {
+                    *share += 0.5;
+                }
             }
-            let classes = &self.lead[at * LEAD..][..LEAD_NOTES];
-            let best = (0..LEAD_NOTES).fold(0, |b, i| if classes[i] > classes[b] { i } else { b });
-            let tracked = super::bass::midi_of(f64::from(hz.max(1.0))) - tuning;
-            let own = (tracked.round() as usize)
-                .checked_sub(LEAD_LOWEST)
-                .and_then(|i| classes.get(i))
-                .map_or(0.0, |&p| if *hz > 0.0 { p } else { 0.0 });
-            // Where the ears are sure of another pitch, or of one where none was tracked, they are believed.
-            if classes[best] > LEAD_SURE && own < LEAD_RIVAL * classes[best] {
-                let midi = (LEAD_LOWEST + best) as f64 + tuning;
-                *hz = (440.0 * ((midi - 69.0) / 12.0).exp2()) as f32;
-                *sure = classes[best];
+            let notes = &mut row[..LEAD_NOTES];
+            let voiced: f32 = notes.iter().sum();
+            for (p, tracked) in notes.iter_mut().zip(tracked) {
+                *p *= (UNTRACKED + (1.0 - UNTRACKED) * tracked).powf(TRACK_POWER);
             }
-            *sure *= v;
+            // Only the choice among pitches is weighed, not whether one sounds.
+            let scale = voiced / notes.iter().sum::<f32>().max(1e-9);
+            notes.iter_mut().for_each(|p| *p *= scale);
         }
-        let onsets = self.onsets(1);
-        let cuts = super::onset_times(&onsets, LEAD_ONSET);
-        let mut notes = super::bass::notes(&track, &cuts, levels);
-        notes.retain(|n| n.confidence >= LEAD_LEAST);
-        notes
+        let line = line::Line {
+            classes: &classes,
+            notes: LEAD_NOTES,
+            lowest: LEAD_LOWEST,
+            onsets: &self.onsets(1),
+            levels,
+            tuning,
+        };
+        line.read()
     }
 
     /// Frames at 50 fps.
