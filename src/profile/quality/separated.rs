@@ -44,7 +44,8 @@ pub enum Assessment {
     #[default]
     Rules,
     /// Small networks inside the binary. They rank the frames of a take far better, and one of them judges these ranks
-    /// against the whole take; but some clean takes are found overdriven for seconds on end. Not the default.
+    /// against the whole take. They find more; but what is rebuilt there by itself makes some mixes worse, and some clean
+    /// takes are found overdriven for seconds on end. Not the default.
     Learned,
 }
 
