@@ -48,6 +48,9 @@ pub struct Args {
     /// Assess the stems with the network instead of the rules
     #[arg(long)]
     learned: bool,
+    /// What the pipeline does by itself with regions as they are found, not grown to half beats
+    #[arg(long)]
+    ungrown: bool,
     /// Every song's numbers, not only the means
     #[arg(long)]
     verbose: bool,
@@ -385,19 +388,24 @@ impl<'a> Case<'a> {
         for stem in [Stem::Drums, Stem::Bass] {
             self.rebuild(stem, &mut row);
         }
-        self.by_itself(&mut row);
+        self.by_itself(args, &mut row);
     }
 
     /// What the pipeline does without being told where: how much of the damage its regions cover, what else they
     /// flag, and what of the mix it changes in the end.
-    fn by_itself(&self, row: &mut impl FnMut(&str, Option<f64>)) {
+    fn by_itself(&self, args: &Args, row: &mut impl FnMut(&str, Option<f64>)) {
         let clean = sum(&self.song.clean).mono();
         let base = self.base.mono();
         let mut heard = base.clone();
         let rate = f64::from(self.base.sample_rate);
         for stem in [Stem::Drums, Stem::Bass] {
             let damage = &self.damage[stem as usize];
-            let regions = quality::regions(damage, &self.profile.beats);
+            let beats: &[f64] = if args.ungrown {
+                &[]
+            } else {
+                &self.profile.beats
+            };
+            let regions = quality::regions(damage, beats);
             let (mut inside, mut outside) = ((0, 0), (0, 0));
             for (i, frame) in damage.frames.iter().enumerate() {
                 let t = (i as f64 + 0.5) / FRAMES_PER_SECOND as f64;

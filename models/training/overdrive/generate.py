@@ -1,6 +1,6 @@
 """Takes with and without overdriven drums and bass, for training and checking the stem assessment.
 
-    generate.py OUT FIRST COUNT [--held] [--clean] [--style=NAME]
+    generate.py OUT FIRST COUNT [--held] [--clean] [--style=NAME] [--variants=N] [--stems=FOLDER]
                                                         OUT/NNNNN.wav (mono, 44.1 kHz, 16 bit) and OUT/NNNNN.npz; where
                                                         the mix is all there is, NNNNN_drums.wav and NNNNN_bass.wav too
     generate.py OUT FIRST COUNT --songs                 OUT/NNNNN/drums|bass|other|vocals.flac and truth.json: clean
@@ -14,11 +14,13 @@ both, or a room with noise. `--held` uses sounds that training never hears, `--c
 leaves out songs of other styles.
 
 The npz: `y` and `w`, [frame of 10 ms][drums, bass]: whether it is overdriven, and whether that counts (not where the stem
-is silent, nor where its overdrive changes next to nothing); `style`, `kind`.
+is silent, nor where its overdrive changes next to nothing); `style`, `kind`, `song`. With `--variants` take k is song k // N, mixed and
+driven anew each time, and ducked more often: the same music with and
+without. `--stems` takes the songs that ../separation/generate.py has already written there, 20 s of each.
 
 Debian and PyPI: those of ../separation/generate.py.
 """
-import json, os, subprocess, sys, tempfile
+import functools, json, os, subprocess, sys, tempfile
 import numpy as np
 import soundfile as sf
 from scipy import signal
@@ -34,6 +36,7 @@ SR, room = separation.songs.SR, separation.songs.room
 SECONDS = 15.
 KITS = separation.songs.TRAIN_KITS
 HOP = SR // 100
+NAMES = ('drums', 'bass', 'other', 'vocals')
 
 
 def follower(x, attack, release):
@@ -177,9 +180,19 @@ def aac(r, x):
     return np.pad(z, (0, max(0, len(x) - len(z))))[: len(x)]
 
 
-def take(seed, held, clean):
+@functools.lru_cache(1)
+def played(song, held, stems):
+    if stems:
+        if held: y = np.stack([sf.read(f'{stems}/{song:05d}/{name}.wav')[0] for name in NAMES])
+        else: y = sf.read(f'{stems}/{song:05d}.wav')[0].T
+        return y, separation.songs.compose(song, held, 20.)[1]
+    return separation.stems_and_truth(song, held, SECONDS)
+
+
+def take(seed, held, clean, variants=1, stems=None):
     r = np.random.default_rng([seed, held, 11])
-    st, truth = separation.stems_and_truth(seed, held, SECONDS)
+    st, truth = played(seed // variants, held, stems)
+    st = st.copy()
     if truth['drum_onsets'] and not st[0].any():  # a soundfont without the drawn kit
         hits = [(h['t'], h['name'], h['vel']) for h in truth['drum_onsets']]
         y = separation.play_oneshots(r, hits, separation.load_kit(r.choice(KITS)), st.shape[1])
@@ -192,7 +205,7 @@ def take(seed, held, clean):
     if u < .2: st[1] = compressed(r, st[1], u < .07); kind.append('bass compressor')
     u = r.random()
     if u < .2: st[1] = fuzz(r, st[1]); kind.append('fuzz')
-    if truth['style'] in ('disco', 'punk', 'hiphop') and r.random() < .4 or r.random() < .06:
+    if truth['style'] in ('disco', 'punk', 'hiphop') and r.random() < .4 or r.random() < (.06 if variants == 1 else .2):
         for k in (1, 2): st[k] = ducked(r, st[k], st[0])
         kind.append('ducked')
     n = st.shape[1]
@@ -231,23 +244,24 @@ def song(out, seed):
     st = st * 10 ** (np.random.default_rng([seed, 3]).uniform(-4, 3, (4, 1)) / 20)
     st /= max(1., np.max(np.abs(st.sum(0))) / .9)
     os.makedirs(f'{out}/{seed:05d}', exist_ok=True)
-    for name, x in zip(('drums', 'bass', 'other', 'vocals'), st): sf.write(f'{out}/{seed:05d}/{name}.flac', np.stack([x, x], 1), SR, subtype='PCM_16')
+    for name, x in zip(NAMES, st): sf.write(f'{out}/{seed:05d}/{name}.flac', np.stack([x, x], 1), SR, subtype='PCM_16')
     json.dump(truth, open(f'{out}/{seed:05d}/truth.json', 'w'))
 
 
 if __name__ == '__main__':
     out, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     os.makedirs(out, exist_ok=True)
-    wanted = next((a[8:] for a in sys.argv if a.startswith('--style=')), None)
+    option = lambda name, default: next((a.split('=')[1] for a in sys.argv if a.startswith(f'--{name}=')), default)
+    wanted, variants = option('style', None), int(option('variants', 1))
     for seed in range(first, first + count):
-        if wanted and separation.songs.compose(seed, '--held' in sys.argv, SECONDS)[1]['style'] != wanted: continue
+        if wanted and separation.songs.compose(seed // variants, '--held' in sys.argv, SECONDS)[1]['style'] != wanted: continue
         if '--songs' in sys.argv:
             song(out, seed)
             continue
         if os.path.exists(f'{out}/{seed:05d}.npz'): continue
-        x, stems, y, w, style, kind = take(seed, '--held' in sys.argv, '--clean' in sys.argv)
+        x, stems, y, w, style, kind = take(seed, '--held' in sys.argv, '--clean' in sys.argv, variants, option('stems', None))
         sf.write(f'{out}/{seed:05d}.wav', x, SR, subtype='PCM_16')
         if stems is not None:
             for name, stem in zip(('drums', 'bass'), stems): sf.write(f'{out}/{seed:05d}_{name}.wav', np.clip(stem, -1, 1), SR, subtype='PCM_16')
-        np.savez(f'{out}/{seed:05d}.npz', y=y, w=w, style=style, kind=kind)
+        np.savez(f'{out}/{seed:05d}.npz', y=y, w=w, style=style, kind=kind, song=seed // variants)
         print(seed, style, kind, f'{y.mean():.2f} {w.mean():.2f}', flush=True)

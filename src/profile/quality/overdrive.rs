@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::super::{
     ears::{EarsError, Net, Nets},
-    spectra::{BandSpectra, RATE, Source, quantile, sections_of},
+    spectra::{BandSpectra, RATE, Source, moving_mean, quantile, sections_of},
 };
 use crate::{
     audio::AudioBuffer, damage::DamageMap, metrics::damage::damage_map_and_features,
@@ -22,7 +22,14 @@ pub const INPUTS: usize = 2 * SIGNALS * HEARD;
 /// Drums, bass.
 const OUTPUTS: usize = 2;
 /// Networks whose log odds are averaged.
-const NETS: usize = 1;
+const NETS: usize = 3;
+/// What the judge hears of a stem's frame.
+const JUDGED: usize = 17;
+/// The frames' log odds count up to this.
+const SUREST: f32 = 12.0;
+/// Frames before and after over which the judge hears means of them.
+const SHORT: usize = 15;
+const LONG: usize = 50;
 /// Frames that are judged at once, and of what is heard of the music before and after them: their medians are
 /// taken over both, so that an hour is judged like a song.
 const SECTION: usize = 3_000;
@@ -31,12 +38,6 @@ const OVERLAP: usize = 1_500;
 const FLOOR_DB: f32 = -80.0;
 /// Frames this far below the loud ones say nothing about the take's medians, dB.
 const AUDIBLE_DB: f32 = -40.0;
-/// Overdrive begins or ends once in so many frames (3 s).
-const FRAMES_BETWEEN_TURNS: f64 = 300.0;
-/// How far a frame's log odds count: neighbours say nearly the same. With half of it, and turns every 10 s, more is found
-/// and the borders are blurred by half a second.
-const EVIDENCE: f64 = 0.04;
-
 /// What the networks hear of a take: `[frame of 10 ms][SIGNALS][HEARD]`.
 pub(super) struct Heard {
     rows: Vec<f32>,
@@ -139,9 +140,10 @@ fn band_powers(audio: &AudioBuffer) -> Vec<[f32; BANDS]> {
         .collect()
 }
 
-/// The networks.
+/// The networks: some hear frames, and one judges by what they make of the whole take.
 pub(super) struct Overdrive {
     nets: Vec<Net>,
+    judge: Net,
 }
 
 impl Overdrive {
@@ -155,65 +157,102 @@ impl Overdrive {
 
     pub fn read(bytes: &[u8]) -> Result<Self, EarsError> {
         let mut reader = Nets::new(bytes)?;
-        let nets = (0..NETS)
-            .map(|_| {
-                let net = reader.net()?;
-                for (expected, actual) in [(INPUTS, net.inputs), (OUTPUTS, net.outputs)] {
-                    if expected != actual {
-                        return Err(EarsError::Shape { expected, actual });
-                    }
+        let mut net = |inputs, outputs| {
+            let net = reader.net()?;
+            for (expected, actual) in [(inputs, net.inputs), (outputs, net.outputs)] {
+                if expected != actual {
+                    return Err(EarsError::Shape { expected, actual });
                 }
-                Ok(net)
-            })
+            }
+            Ok(net)
+        };
+        let nets = (0..NETS)
+            .map(|_| net(INPUTS, OUTPUTS))
             .collect::<Result<_, _>>()?;
-        Ok(Self { nets })
+        Ok(Self {
+            nets,
+            judge: net(JUDGED, 1)?,
+        })
     }
 
     /// Log odds that drums and that bass are overdriven, every 10 ms.
     pub fn odds(&self, heard: &Heard) -> [Vec<f32>; OUTPUTS] {
-        let mut raw = [const { Vec::new() }; OUTPUTS];
+        let mut out = [const { Vec::new() }; OUTPUTS];
         for (hear, keep) in sections_of(heard.frames(), SECTION, OVERLAP) {
-            let input = heard.inputs(hear.clone());
-            let mut sum = vec![0.0f32; hear.len() * OUTPUTS];
-            for net in &self.nets {
-                for (sum, out) in sum.iter_mut().zip(net.run(&input)) {
-                    *sum += out / NETS as f32;
-                }
-            }
+            let odds = self.frame_odds(&heard.inputs(hear.clone()));
             let skip = keep.start - hear.start;
-            for row in sum.chunks_exact(OUTPUTS).skip(skip).take(keep.len()) {
-                for (raw, x) in raw.iter_mut().zip(row) {
-                    raw.push(*x);
-                }
+            let level = &heard.level[hear];
+            for (stem, out) in out.iter_mut().enumerate() {
+                let judged = self.judge.run(&judged(&odds, level, stem));
+                out.extend_from_slice(&judged[skip..][..keep.len()]);
             }
         }
-        raw.map(|odds| in_spans(&odds))
+        out
+    }
+
+    /// Mean log odds of the networks that hear frames. `input`: `[frame][INPUTS]`.
+    fn frame_odds(&self, input: &[f32]) -> [Vec<f32>; OUTPUTS] {
+        let frames = input.len() / INPUTS;
+        let mut sum = vec![0.0f32; frames * OUTPUTS];
+        for net in &self.nets {
+            for (sum, out) in sum.iter_mut().zip(net.run(input)) {
+                *sum += out / NETS as f32;
+            }
+        }
+        std::array::from_fn(|k| {
+            let of_stem = sum.iter().skip(k).step_by(OUTPUTS);
+            of_stem
+                .map(|x| if x.is_finite() { *x } else { 0.0 })
+                .map(|x| x.clamp(-SUREST, SUREST))
+                .collect()
+        })
     }
 }
 
-/// Log odds of a chain of two states that seldom changes, given every frame's own log odds (forward–backward;
-/// Rabiner, "A tutorial on hidden Markov models", 1989).
-fn in_spans(odds: &[f32]) -> Vec<f32> {
-    let turn = 1.0 / FRAMES_BETWEEN_TURNS;
-    let evidence = |x: &f32| EVIDENCE * f64::from(if x.is_finite() { *x } else { 0.0 });
-    // Log odds after a step of the chain.
-    let step = |log_odds: f64| {
-        let p = 1.0 / (1.0 + (-log_odds).exp());
-        let p = p * (1.0 - turn) + (1.0 - p) * turn;
-        (p / (1.0 - p)).ln()
-    };
-    let mut forward = Vec::with_capacity(odds.len());
-    let mut past = 0.0;
-    for x in odds {
-        forward.push(past + evidence(x));
-        past = step(past + evidence(x));
+/// What the judge hears of `stem`, `[frame][JUDGED]`: its frames' log odds, over some time too, against those of the
+/// least and the most suspicious frames; then what is the same for all frames: how suspicious these are, whether
+/// suspicion goes with the level (`level`: of the mix, dB), and whether it lasts.
+fn judged(odds: &[Vec<f32>; OUTPUTS], level: &[f32], stem: usize) -> Vec<f32> {
+    let own = &odds[stem];
+    let (short, long) = (moving_mean(own, SHORT), moving_mean(own, LONG));
+    let other = moving_mean(&odds[OUTPUTS - 1 - stem], SHORT);
+    let [low, middle, high, top] = [0.1, 0.5, 0.9, 0.98].map(|q| quantile(&short, q));
+    let spread = (top - low).max(0.5);
+    // Decibels at the size of the other inputs, as the bands have them.
+    let level: Vec<f32> = level.iter().map(|l| l / 20.0).collect();
+    let (level_mean, level_spread) = mean_and_spread(&level);
+    let (short_mean, short_spread) = mean_and_spread(&short);
+    let together = level.iter().zip(&short);
+    let together = together.map(|(l, s)| f64::from((l - level_mean) * (s - short_mean)));
+    let together = together.sum::<f64>() / level.len().max(1) as f64;
+    let whole = [
+        low,
+        middle,
+        high,
+        top,
+        quantile(&other, 0.9),
+        (short_mean - low) / spread,
+        together as f32 / (level_spread * short_spread + 1e-6),
+        mean_and_spread(&long).1 / (short_spread + 1e-6),
+    ];
+    let mut out = Vec::with_capacity(own.len() * JUDGED);
+    for i in 0..own.len() {
+        let s = short[i];
+        let over_low = s - low;
+        out.extend_from_slice(&[s, long[i], other[i], own[i], over_low, s - middle, s - top]);
+        out.extend_from_slice(&[over_low / spread, level[i]]);
+        out.extend_from_slice(&whole);
     }
-    let mut future = 0.0;
-    for (sum, x) in forward.iter_mut().zip(odds).rev() {
-        *sum += future;
-        future = step(future + evidence(x));
-    }
-    forward.iter().map(|x| *x as f32).collect()
+    out
+}
+
+/// Mean and standard deviation.
+fn mean_and_spread(values: &[f32]) -> (f32, f32) {
+    let n = values.len().max(1) as f64;
+    let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
+    let square = |x: &f32| (f64::from(*x) - mean).powi(2);
+    let variance = values.iter().map(square).sum::<f64>() / n;
+    (mean as f32, variance.sqrt() as f32)
 }
 
 /// What the networks hear of a take of less than a minute, `[frame][INPUTS]`: for their training.
@@ -276,48 +315,84 @@ mod tests {
         }
     }
 
+    /// The judge's odds of the frames' odds, and these: against PyTorch's of the same input and level.
     #[test]
     fn the_networks_inside_say_what_pytorch_says() {
+        const FRAMES: usize = 240;
         let nets = Overdrive::built_in().expect("the weights inside the binary");
-        let input: Vec<f32> = (0..40 * INPUTS)
+        let input: Vec<f32> = (0..FRAMES * INPUTS)
             .map(|i| (0.37 * (i / INPUTS) as f64 + 0.1 * (i % INPUTS) as f64).sin() as f32)
             .collect();
+        let level: Vec<f32> = (0..FRAMES)
+            .map(|i| 20.0 * (0.05 * i as f64).sin() as f32)
+            .collect();
+        let odds = nets.frame_odds(&input);
+        let judged = [0, 1].map(|stem| nets.judge.run(&judged(&odds, &level, stem)));
+        let found = (0..FRAMES).flat_map(|i| [odds[0][i], odds[1][i], judged[0][i], judged[1][i]]);
         let bytes = include_bytes!("../../../tests/golden/overdrive.f32");
-        let expected = bytes
+        let expected: Vec<f32> = bytes
             .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        let mut found = vec![0.0; 40 * OUTPUTS];
-        for net in &nets.nets {
-            found
-                .iter_mut()
-                .zip(net.run(&input))
-                .for_each(|(sum, x)| *sum += x / NETS as f32);
-        }
-        assert_eq!(expected.len(), found.len());
-        for (expected, found) in expected.zip(found) {
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        assert_eq!(expected.len(), FRAMES * 4);
+        for (expected, found) in expected.into_iter().zip(found) {
             // Half precision of the weights is part of what PyTorch was asked for.
             assert!(
-                (expected - found).abs() < 2e-3 * (1.0 + expected.abs()),
+                (expected - found).abs() < 3e-3 * (1.0 + expected.abs()),
                 "{expected} {found}"
             );
         }
     }
 
+    /// 15 s of frames' log odds: one value inside 4..7 s and 10..12 s, another outside, and what wanders around it.
+    fn take(inside: f32, outside: f32) -> [Vec<f32>; OUTPUTS] {
+        let (mut state, mut slow) = (1u32, 0.0);
+        let odds: Vec<f32> = (0..1_500)
+            .map(|i| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let noise = state as f32 / u32::MAX as f32 - 0.5;
+                slow = 0.97 * slow + 0.3 * noise;
+                let driven = (400..700).contains(&i) || (1_000..1_200).contains(&i);
+                slow + 0.5 * noise + if driven { inside } else { outside }
+            })
+            .collect();
+        [odds.clone(), odds]
+    }
+
     #[test]
-    fn spans_are_kept_and_single_frames_are_not() {
-        let mut odds = vec![-4.0; 1_000];
-        odds[400..600].fill(4.0);
-        odds[500..505].fill(-6.0);
-        odds[200..205].fill(9.0);
-        let found = in_spans(&odds);
-        let driven: Vec<usize> = (0..1_000).filter(|&i| found[i] > 0.0).collect();
-        assert_eq!(driven.len(), 200, "{driven:?}");
-        assert_eq!((driven[0], driven[199]), (400, 599));
-        assert!(
-            in_spans(&[f32::NAN, f32::INFINITY, 1.0])
-                .iter()
-                .all(|x| x.is_finite())
-        );
+    fn what_the_judge_hears_of_a_take_moves_with_it_or_is_relative() {
+        let level: Vec<f32> = (0..1_500).map(|i| (i as f32 * 0.01).sin()).collect();
+        let [before, after] = [0.0, 1.5].map(|by| judged(&take(1.0 + by, by - 4.0), &level, 0));
+        // Its own, over some time, the other's; four quantiles; the other's quantile.
+        let moves = [0, 1, 2, 3, 9, 10, 11, 12, 13];
+        for (i, (a, b)) in before.iter().zip(&after).enumerate() {
+            let by = if moves.contains(&(i % JUDGED)) {
+                1.5
+            } else {
+                0.0
+            };
+            assert!((b - a - by).abs() < 1e-3, "{i}: {a} {b}");
+        }
+        assert!(judged(&[Vec::new(), Vec::new()], &[], 1).is_empty());
+    }
+
+    #[test]
+    fn the_judge_finds_spans_that_stand_out_and_nothing_in_an_even_take() {
+        let nets = Overdrive::built_in().expect("the weights inside the binary");
+        let level = vec![0.0; 1_500];
+        let judge = |odds| nets.judge.run(&judged(&odds, &level, 0));
+        let share = |odds: &[f32], span: std::ops::Range<usize>| {
+            let above = odds[span.clone()].iter().filter(|x| **x > -1.0).count();
+            above as f64 / span.len() as f64
+        };
+        let driven = judge(take(1.0, -4.5));
+        for span in [400..700, 1_000..1_200] {
+            assert!(share(&driven, span) > 0.95);
+        }
+        for span in [0..380, 720..980, 1_220..1_500] {
+            assert!(share(&driven, span) < 0.05);
+        }
+        assert!(share(&judge(take(-3.0, -3.0)), 0..1_500) < 0.01);
     }
 
     #[test]
