@@ -43,7 +43,7 @@ const IDLE: Duration = Duration::from_secs(60);
 const SILENCE: Duration = Duration::from_secs(30);
 const START_PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes that a job holds per sample of the take, and besides: see [`needed_memory`].
-const BYTES_PER_SAMPLE: u64 = 80;
+const BYTES_PER_SAMPLE: u64 = 64;
 const BYTES_BESIDES: u64 = 300 << 20;
 
 /// Where a worker process listens.
