@@ -199,8 +199,12 @@ pub fn run(
         let (heard, own) = (layout.heard(i), layout.own(i));
         let outcome = {
             let audio = take.part(heard.clone())?;
-            let options = options_of(options, &heard, &own);
-            song(&audio, &options, &progress.part(share(i), share(i + 1)))?
+            let progress = progress.part(share(i), share(i + 1));
+            if count == 1 {
+                song(&audio, options, &progress)?
+            } else {
+                song(&audio, &options_of(options, &heard, &own), &progress)?
+            }
         };
         joined.add(i, outcome)?;
     }

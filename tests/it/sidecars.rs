@@ -12,7 +12,7 @@ use std::{
 use proptest::prelude::*;
 use uncook::{
     cache::{
-        Cache, KeyBuilder,
+        KeyBuilder,
         commits::{self, CommitError, CommitRef},
     },
     exchange::{
@@ -167,7 +167,7 @@ fn fill_the_disk(bytes: u64) {
 fn a_full_disk_is_said_and_leaves_nothing_half() {
     if let Some(dir) = job() {
         let before = save(&dir, 1, 100).unwrap();
-        let cache = Cache::open(&dir.join("cache"), 1 << 30).unwrap();
+        let cache = uncook::cache::Cache::open(&dir.join("cache"), 1 << 30).unwrap();
         fill_the_disk(8_192);
         let error = save(&dir, 2, 20_000).unwrap_err().to_string();
         assert!(
