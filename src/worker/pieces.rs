@@ -17,7 +17,7 @@ use crate::{
         options::{Asked, Options, RegeneratorChoice, Regenerators},
         pipeline::{self, Outcome, PipelineError},
         progress::Progress,
-        segments::SEGMENT_SECONDS,
+        segments::{SEGMENT_SECONDS, half_join},
         view::{Findings, Made, StemFindings},
     },
 };
@@ -28,8 +28,6 @@ const SEGMENTS: usize = 10;
 const CONTEXT: usize = 1;
 /// A rest of at most so many segments belongs to the last piece: a song of 7 minutes is one. At higher rates fewer.
 const REST: usize = 4;
-/// Neighbours are joined by a linear crossfade of this length, centred on the border.
-const JOIN_SECONDS: f64 = 0.050;
 
 /// Where the pieces of a take lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +95,9 @@ impl Layout {
         own.start.saturating_sub(half)..(own.end + half).min(self.frames)
     }
 
+    /// As segments are joined.
     fn half_join(&self) -> usize {
-        (0.5 * JOIN_SECONDS * f64::from(self.sample_rate)) as usize
+        half_join(self.sample_rate)
     }
 
     /// Most frames that a piece hears.

@@ -92,12 +92,9 @@ fn sweep(parent: &Path) {
 /// # Errors
 /// If the disk refuses.
 pub fn write(folder: &Path, name: &str, audio: &AudioBuffer) -> io::Result<()> {
-    write_aside(folder, name, |file| {
-        let samples = audio.channels.iter().flatten();
-        samples
-            .into_iter()
-            .try_for_each(|x| file.write_all(&x.to_ne_bytes()))
-    })
+    let mut file = PlanarFile::create(folder, name, audio.channels.len(), audio.frames())?;
+    file.put(0, audio)?;
+    file.finish()
 }
 
 /// As [`write()`], block by block.
@@ -105,17 +102,17 @@ pub fn write(folder: &Path, name: &str, audio: &AudioBuffer) -> io::Result<()> {
 /// # Errors
 /// As [`write()`].
 pub fn write_samples(folder: &Path, name: &str, channels: &[Samples]) -> io::Result<()> {
+    let frames = channels.first().map_or(0, Samples::len);
+    let mut file = PlanarFile::create(folder, name, channels.len(), frames)?;
     let mut block = [0.0; BLOCK];
-    write_aside(folder, name, |file| {
-        for channel in channels {
-            for start in (0..channel.len()).step_by(BLOCK) {
-                let block = &mut block[..BLOCK.min(channel.len() - start)];
-                channel.read(start, block);
-                (block.iter()).try_for_each(|x| file.write_all(&x.to_ne_bytes()))?;
-            }
+    for (c, channel) in channels.iter().enumerate() {
+        for start in (0..frames).step_by(BLOCK) {
+            let block = &mut block[..BLOCK.min(frames - start)];
+            channel.read(start, block);
+            file.put_channel(c, start, block)?;
         }
-        Ok(())
-    })
+    }
+    file.finish()
 }
 
 /// A buffer's file, written piece by piece: what never comes is silent. It gets its name when it is finished, so that
@@ -152,14 +149,16 @@ impl PlanarFile {
         if audio.channels.len() != self.channels || at + audio.frames() > self.frames {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        for (c, channel) in audio.channels.iter().enumerate() {
-            let first = 4 * (c * self.frames + at) as u64;
-            self.file.seek(SeekFrom::Start(first))?;
-            let mut file = BufWriter::with_capacity(BUFFER_BYTES, &self.file);
-            (channel.iter()).try_for_each(|x| file.write_all(&x.to_ne_bytes()))?;
-            file.flush()?;
-        }
-        Ok(())
+        let mut channels = audio.channels.iter().enumerate();
+        channels.try_for_each(|(c, channel)| self.put_channel(c, at, channel))
+    }
+
+    fn put_channel(&mut self, channel: usize, at: usize, samples: &[f32]) -> io::Result<()> {
+        let first = 4 * (channel * self.frames + at) as u64;
+        self.file.seek(SeekFrom::Start(first))?;
+        let mut file = BufWriter::with_capacity(BUFFER_BYTES, &self.file);
+        (samples.iter()).try_for_each(|x| file.write_all(&x.to_ne_bytes()))?;
+        file.flush()
     }
 
     /// All has come.
@@ -173,18 +172,6 @@ impl PlanarFile {
 
 fn aside(path: &Path) -> PathBuf {
     path.with_added_extension("aside")
-}
-
-fn write_aside(
-    folder: &Path,
-    name: &str,
-    body: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> io::Result<()> {
-    let path = folder.join(name);
-    let mut file = BufWriter::with_capacity(BUFFER_BYTES, File::create(aside(&path))?);
-    body(&mut file)?;
-    file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    fs::rename(aside(&path), path)
 }
 
 /// Reads samples of a file one after the other.

@@ -85,7 +85,8 @@ impl Layout {
     }
 }
 
-fn half_join(sample_rate: u32) -> usize {
+/// Half of the crossfade by which neighbours are joined, in samples.
+pub(super) fn half_join(sample_rate: u32) -> usize {
     ((0.5 * JOIN_SECONDS * f64::from(sample_rate)) as usize).max(1)
 }
 

@@ -5,9 +5,14 @@ usage: fit.py FEATURES [WEIGHTS.rs]    (numpy, scikit-learn), from the repositor
 Every fifth song is held back. Negatives that no rule would mistake are thinned to one in eight. Everything is seeded.
 """
 import sys
+from pathlib import Path
+
 import numpy as np
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from rust import row, text  # noqa: E402
 
 FEATURES, FACTS, HIDDEN, SPREAD = 20, 4, 16, 4.0
 TARGET = sys.argv[2] if len(sys.argv) > 2 else 'src/realtime/declick/weights.rs'
@@ -41,17 +46,6 @@ for limit in np.arange(0, 10, .5):
     print(f'log odds {limit:4.1f}: found of clicks that can be mended, held back {places(held & click & over) / places(held & click):.3f}, '
           f'false {places(held & clean & over)} in {minutes:.1f} clean minutes, in all {places(clean & over)}, '
           f'beside clicks {places(held & ~clean & (left >= 1) & over)}')
-
-
-def text(v):
-    s = f'{v:.4f}'.rstrip('0')
-    s = s + '0' if s.endswith('.') else s
-    return '0.0' if s == '-0.0' else s
-
-
-def row(values):
-    return '[' + ', '.join(text(v) for v in values) + ']'
-
 
 with open(TARGET, 'w') as f:
     f.write('// [any] Weights of the click score. Written by models/training/clicks/fit.py: do not edit.\n'

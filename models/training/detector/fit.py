@@ -3,11 +3,16 @@
 usage: fit.py OUT [WEIGHTS.rs]    (numpy, scikit-learn), from the repository's root
 """
 import sys
+from pathlib import Path
+
 import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from rust import row, text  # noqa: E402
 
 FEATURES, KINDS, PIECES = 28, 8, 560
 OUT = sys.argv[1]
@@ -43,17 +48,6 @@ scaler, net = model.steps[0][1], model.steps[1][1]
 w1 = (net.coefs_[0] / scaler.scale_[:, None]).T
 b1 = net.intercepts_[0] - w1 @ scaler.mean_
 w2, b2 = net.coefs_[1][:, 0], net.intercepts_[1][0] - shift
-
-
-def text(v):
-    s = f'{v:.4f}'.rstrip('0')
-    s = s + '0' if s.endswith('.') else s
-    return '0.0' if s == '-0.0' else s
-
-
-def row(values):
-    return '[' + ', '.join(text(v) for v in values) + ']'
-
 
 with open(TARGET, 'w') as f:
     f.write('// [any] Weights of the saturation model. Written by models/training/detector/fit.py: do not edit.\n'

@@ -251,9 +251,7 @@ impl Ears {
         }
         Some(())
     }
-}
 
-impl Ears {
     /// Lets the lead's own stem speak beside the mix. None when cancelled.
     pub fn hear_lead(
         &self,
