@@ -415,6 +415,13 @@ impl Plugin for Uncook {
         let Some(chain) = &mut self.chain else {
             return ProcessStatus::Error("not activated");
         };
+        // What memory had no room for is there before the render needs it.
+        if self.patience.is_rendering()
+            && let (Some(pos), Some(instance)) = (pos, self.link.instance())
+            && !chain.is_here(pos, frames)
+        {
+            util::permit_alloc(|| instance.bring(pos));
+        }
         chain.process(buffer.as_slice(), at, &settings);
         let latency = chain.latency();
 

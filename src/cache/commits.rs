@@ -18,7 +18,7 @@ use crate::{
     exchange::{
         SamplePos,
         patch::Patch,
-        samples::{Samples, StereoSamples},
+        samples::{self, Samples, StereoSamples},
     },
     system::{
         Aside,
@@ -152,6 +152,7 @@ pub fn save(
         expected: "a shorter take".to_owned(),
     })?;
 
+    let unread = samples::faults();
     let mut out = Hashed::in_folder(dir);
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&MAGIC);
@@ -177,6 +178,12 @@ pub fn save(
         }
     }
 
+    if samples::faults() != unread {
+        return Err(CommitError::Io {
+            path: dir.to_owned(),
+            source: io::Error::other("audio that was put aside on the disk can't be read back"),
+        });
+    }
     let (hash, bytes, written) = out.finish();
     let file = format!("{hash}.{EXTENSION}");
     let path = dir.join(&file);

@@ -2,19 +2,29 @@
 //!
 //! A take, what repairs it and what the user decides about that are mostly the same audio: both channels of a mono
 //! recording, the take in the host's capture and in its patch, a layer that is silent outside what was rebuilt. Copies
-//! share blocks; a block is copied when one of its holders writes into it.
+//! share blocks; a block is copied when one of its holders writes into it. What memory has no room for lies in a
+//! [`Depot`]: everyone but the audio thread reads it from there without noticing, the audio thread is given what it will
+//! need ([`Samples::near`]).
+
+mod depot;
 
 use std::{
-    collections::HashSet,
-    fmt,
+    collections::{HashMap, HashSet, hash_map::Entry},
+    fmt, io,
     ops::Range,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
+pub use self::depot::{Depot, faults, take_fault};
+use self::depot::{Form, Page};
+
 use crate::exchange::SamplePos;
+
+/// Samples that are compared at a time.
+const PIECE: usize = 256;
 
 /// Samples of a block: 85 ms at 48 kHz. Longer ones share less, shorter ones cost more to find.
 pub const BLOCK: usize = 4096;
@@ -50,6 +60,8 @@ enum Block {
     /// Multiples of [`LONG`], as files of 24 bits hold them: bytes from the lowest on.
     Long(Arc<Counted<[[u8; 3]; BLOCK]>>),
     Float(Arc<Counted<[f32; BLOCK]>>),
+    /// In a depot.
+    Away(Arc<Page>),
 }
 
 const SHORT: f32 = 1.0 / 32_768.0;
@@ -70,16 +82,40 @@ fn long([a, b, c]: [u8; 3]) -> f32 {
     (i32::from_le_bytes([0, a, b, c]) >> 8) as f32 * LONG
 }
 
-/// A block's samples, counted in [`HELD`].
-struct Counted<T>(T);
+/// A block's samples, counted in [`HELD`], and the page that has the same ones, if one has.
+struct Counted<T>(T, OnceLock<Arc<Page>>);
 
 impl<T> Counted<T> {
     fn new(samples: T) -> Self {
         HELD.fetch_add(size_of::<T>(), Ordering::Relaxed);
-        Self(samples)
+        Self(samples, OnceLock::new())
+    }
+
+    /// Its page, written now unless another holder has done so. `room`: bytes that may still be written.
+    fn page(
+        &self,
+        form: Form,
+        depot: &Arc<Depot>,
+        room: &mut usize,
+        bytes: impl FnOnce(&T) -> Vec<u8>,
+    ) -> io::Result<Arc<Page>> {
+        if let Some(page) = self.1.get() {
+            return Ok(page.clone());
+        }
+        let page = Arc::new(depot.put(form, &bytes(&self.0))?);
+        *room = room.saturating_sub(form.bytes());
+        Ok(self.1.get_or_init(|| page).clone())
+    }
+
+    /// What was read from `page`.
+    fn of(samples: T, page: &Arc<Page>) -> Arc<Self> {
+        let counted = Self::new(samples);
+        let _ = counted.1.set(page.clone());
+        Arc::new(counted)
     }
 }
 
+/// A copy will be written into: it has no page.
 impl<T: Clone> Clone for Counted<T> {
     fn clone(&self) -> Self {
         Self::new(self.0.clone())
@@ -104,10 +140,11 @@ fn is_silent(samples: &[f32]) -> bool {
 }
 
 impl Block {
+    /// 0 where it is away: reading a file is nothing for who calls this.
     #[inline]
     fn at(&self, i: usize) -> f32 {
         match self {
-            Self::Silent => 0.0,
+            Self::Silent | Self::Away(_) => 0.0,
             Self::Short(samples) => short(samples.0[i % BLOCK]),
             Self::Long(samples) => long(samples.0[i % BLOCK]),
             Self::Float(samples) => samples.0[i % BLOCK],
@@ -129,7 +166,53 @@ impl Block {
                 out.iter_mut().zip(samples).for_each(|(x, n)| *x = long(*n));
             }
             Self::Float(samples) => out.copy_from_slice(&samples.0[start..start + out.len()]),
+            Self::Away(page) => page.read(start, out),
         }
+    }
+
+    /// Leaves memory for `depot`; what is silent or away already stays. `room`: bytes that may still be written, less
+    /// those that were.
+    fn put_away(&mut self, depot: &Arc<Depot>, room: &mut usize) -> io::Result<bool> {
+        let page = match self {
+            Self::Silent | Self::Away(_) => return Ok(false),
+            Self::Short(samples) => samples.page(Form::Short, depot, room, |s| {
+                s.iter().flat_map(|n| n.to_ne_bytes()).collect()
+            })?,
+            Self::Long(samples) => {
+                samples.page(Form::Long, depot, room, |s| s.as_flattened().to_vec())?
+            }
+            Self::Float(samples) => samples.page(Form::Float, depot, room, |s| {
+                s.iter().flat_map(|x| x.to_ne_bytes()).collect()
+            })?,
+        };
+        *self = Self::Away(page);
+        Ok(true)
+    }
+
+    /// The same one in memory. Never a part of its callers, as [`Self::make_mut`].
+    #[inline(never)]
+    fn brought(page: &Arc<Page>) -> io::Result<Self> {
+        let mut bytes = vec![0; page.form.bytes()];
+        page.bytes(0, &mut bytes)?;
+        Ok(match page.form {
+            Form::Short => {
+                let mut samples = [0; BLOCK];
+                let all = samples.iter_mut().zip(bytes.as_chunks().0);
+                all.for_each(|(n, bytes)| *n = i16::from_ne_bytes(*bytes));
+                Self::Short(Counted::of(samples, page))
+            }
+            Form::Long => {
+                let mut samples = [[0; 3]; BLOCK];
+                samples.as_flattened_mut().copy_from_slice(&bytes);
+                Self::Long(Counted::of(samples, page))
+            }
+            Form::Float => {
+                let mut samples = [0.0; BLOCK];
+                let all = samples.iter_mut().zip(bytes.as_chunks().0);
+                all.for_each(|(x, bytes)| *x = f32::from_ne_bytes(*bytes));
+                Self::Float(Counted::of(samples, page))
+            }
+        })
     }
 
     /// Its samples, this holder's own from now on. Never a part of its callers: a block is large for a small stack.
@@ -141,7 +224,12 @@ impl Block {
             *self = Self::Float(Arc::new(Counted::new(samples)));
         }
         match self {
-            Self::Float(samples) => &mut Arc::make_mut(samples).0,
+            Self::Float(samples) => {
+                let Counted(samples, page) = Arc::make_mut(samples);
+                // It will be another one.
+                page.take();
+                samples
+            }
             _ => unreachable!("it has just been replaced"),
         }
     }
@@ -178,13 +266,23 @@ impl Block {
         self.address() == other.address()
     }
 
+    /// Never a part of its callers, as [`Self::make_mut`]. What lies in a depot is as small as it can be: silence and what
+    /// has another form is not the same, without reading it.
+    #[inline(never)]
     fn same(&self, other: &Self) -> bool {
         match (self, other) {
             _ if self.is_shared_with(other) => true,
+            (Self::Silent, Self::Away(_)) | (Self::Away(_), Self::Silent) => false,
+            (Self::Away(a), Self::Away(b)) if a.form != b.form => false,
             (Self::Float(a), Self::Float(b)) => same_bits(&a.0, &b.0),
             (Self::Short(a), Self::Short(b)) => a.0 == b.0,
             (Self::Long(a), Self::Long(b)) => a.0 == b.0,
-            _ => (0..BLOCK).all(|i| self.at(i).to_bits() == other.at(i).to_bits()),
+            _ => {
+                let [mut own, mut theirs] = [[0.0; BLOCK]; 2];
+                self.read(0, &mut own);
+                other.read(0, &mut theirs);
+                same_bits(&own, &theirs)
+            }
         }
     }
 
@@ -195,12 +293,15 @@ impl Block {
             Self::Short(samples) => Some(Arc::as_ptr(samples).cast()),
             Self::Long(samples) => Some(Arc::as_ptr(samples).cast()),
             Self::Float(samples) => Some(Arc::as_ptr(samples).cast()),
+            Self::Away(page) => Some(Arc::as_ptr(page).cast()),
         }
     }
 
+    /// In memory or in a depot.
     fn bytes(&self) -> usize {
         match self {
             Self::Silent => 0,
+            Self::Away(page) => page.form.bytes(),
             Self::Short(_) => size_of::<[i16; BLOCK]>(),
             Self::Long(_) => size_of::<[[u8; 3]; BLOCK]>(),
             Self::Float(_) => size_of::<[f32; BLOCK]>(),
@@ -243,7 +344,7 @@ impl Samples {
         self.len == 0
     }
 
-    /// Sample `n`; 0 outside. Costs the same everywhere: the audio thread's way in.
+    /// Sample `n`; 0 outside and where it lies in a depot. Costs the same everywhere: the audio thread's way in.
     #[inline]
     pub fn at(&self, n: usize) -> f32 {
         if n >= self.len {
@@ -328,8 +429,12 @@ impl Samples {
 
     /// Whether any of `others` is not what is there from `start` on.
     pub fn differ(&self, start: usize, others: &[f32]) -> bool {
-        let differs = |(n, other): (usize, &f32)| self.at(start + n).to_bits() != other.to_bits();
-        others.iter().enumerate().any(differs)
+        let mut own = [0.0; PIECE];
+        others.chunks(PIECE).enumerate().any(|(piece, others)| {
+            let own = &mut own[..others.len()];
+            self.read(start + PIECE * piece, own);
+            !same_bits(own, others)
+        })
     }
 
     /// Puts `count` samples of silence before the first.
@@ -374,12 +479,68 @@ impl Samples {
             }
             let first = (index * BLOCK).saturating_sub(self.phase);
             let end = ((index + 1) * BLOCK - self.phase).min(self.len);
-            (first..end).all(|n| self.at(n).to_bits() == other.at(n + offset).to_bits())
+            let mut theirs = [0.0; PIECE];
+            (first..end).step_by(PIECE).all(|n| {
+                let theirs = &mut theirs[..PIECE.min(end - n)];
+                other.read(n + offset, theirs);
+                !self.differ(n, theirs)
+            })
         };
         self.len <= room && self.blocks.iter().enumerate().all(same)
     }
 
-    /// Bytes of the blocks that are not in `seen`, where they are noted.
+    /// Puts the blocks that reach into none of `keep` (samples of this stretch) in `depot`; those of another holder stay in
+    /// memory until it does the same. Ends before `room`, the bytes that may be written, is negative. Returns whether any
+    /// went.
+    ///
+    /// # Errors
+    /// If the disk refuses; what was put away until then is there.
+    pub fn put_away(
+        &mut self,
+        keep: &[Range<i64>],
+        depot: &Arc<Depot>,
+        room: &mut usize,
+    ) -> io::Result<bool> {
+        let mut any = false;
+        let phase = self.phase;
+        for (index, block) in self.blocks.iter_mut().enumerate() {
+            if *room < size_of::<[f32; BLOCK]>() {
+                break;
+            }
+            if !touches(keep, phase, index) {
+                any |= block.put_away(depot, room)?;
+            }
+        }
+        Ok(any)
+    }
+
+    /// What of it reaches into any of `spans` (samples of this stretch), in memory; silence elsewhere. `brought` has what
+    /// others were read for already.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn near(&self, spans: &[Range<i64>], brought: &mut Brought) -> io::Result<Self> {
+        let mut out = self.silenced();
+        for (index, block) in self.blocks.iter().enumerate() {
+            if touches(spans, self.phase, index) {
+                out.blocks[index] = match block {
+                    Block::Away(page) => brought.block(page)?,
+                    here => here.clone(),
+                };
+            }
+        }
+        Ok(out)
+    }
+
+    /// Whether [`Samples::put_away`] has anything to do.
+    pub fn has_to_put_away(&self, keep: &[Range<i64>]) -> bool {
+        let mut blocks = self.blocks.iter().enumerate();
+        blocks.any(|(index, block)| {
+            !matches!(block, Block::Silent | Block::Away(_)) && !touches(keep, self.phase, index)
+        })
+    }
+
+    /// Bytes of the blocks that are not in `seen`, where they are noted, wherever they lie.
     pub fn bytes(&self, seen: &mut HashSet<*const u8>) -> usize {
         let new = |block: &&Block| block.address().is_some_and(|at| seen.insert(at));
         self.blocks.iter().filter(new).map(Block::bytes).sum()
@@ -397,6 +558,28 @@ impl Samples {
                 return;
             }
         }
+    }
+}
+
+/// Whether a block of a stretch reaches into any of `ranges` (samples of the stretch).
+fn touches(ranges: &[Range<i64>], phase: usize, index: usize) -> bool {
+    let first = (index * BLOCK) as i64 - phase as i64;
+    ranges
+        .iter()
+        .any(|r| r.start < first + BLOCK as i64 && first < r.end)
+}
+
+/// Blocks that were read back: once for all who hold them together. While it lives, so do they.
+#[derive(Default)]
+pub struct Brought(HashMap<*const Page, Block>);
+
+impl Brought {
+    fn block(&mut self, page: &Arc<Page>) -> io::Result<Block> {
+        Ok(match self.0.entry(Arc::as_ptr(page)) {
+            Entry::Occupied(entry) => entry.get().clone(),
+            // The block holds its page, so that the address stays its own.
+            Entry::Vacant(entry) => entry.insert(Block::brought(page)?).clone(),
+        })
     }
 }
 

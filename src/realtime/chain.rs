@@ -180,6 +180,12 @@ impl Chain {
         self.link
     }
 
+    /// Whether the patches of a block of `frames` that begins at `pos` are in memory; live repair plays where they are not.
+    pub fn is_here(&self, pos: SamplePos, frames: usize) -> bool {
+        let end = pos.offset(frames as i64);
+        self.link.patches.current().is_here_throughout(pos, end)
+    }
+
     /// Delay in samples; depends on the sample rate alone.
     pub fn latency(&self) -> usize {
         self.latency

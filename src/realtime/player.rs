@@ -147,15 +147,26 @@ impl Player {
         }
     }
 
-    /// Takes a newly published set if one is there and nothing of the old one can be heard.
-    fn exchange(&mut self, patches: &mut PatchReader) {
-        if self.weight_steps == 0 && patches.has_next() && patches.advance() {
+    /// Takes a newly published set if one is there and nothing of the old one can be heard, or the same is heard.
+    /// Returns whether one is still to be taken.
+    fn exchange(&mut self, patches: &mut PatchReader) -> bool {
+        if !patches.has_next() {
+            return false;
+        }
+        if patches.is_renewed() {
+            // The same patches in the same order: where they are found and what was decided stays right.
+            patches.advance();
+            return false;
+        }
+        if self.weight_steps == 0 && patches.advance() {
             // Decisions on their way were made for the old set.
             self.gates.reset();
             self.hold = self.hold_samples;
             self.observed = Cursor::default();
             self.played = Cursor::default();
+            return false;
         }
+        true
     }
 
     /// Looks at one raw input frame at `pos` (`None`: no position, or the transport stands), then mixes
@@ -169,10 +180,12 @@ impl Player {
         raw: [f32; 2],
         live: &mut [f32; 2],
     ) {
-        self.exchange(patches);
+        let replacing = self.exchange(patches);
+        if let Some(pos) = pos {
+            patches.look(pos);
+        }
         let pos = pos.map_or(NOWHERE, |p| p.0);
         let gate = self.observe(patches.current(), pos, raw);
-        let replacing = patches.has_next();
         let open = self.gates.push(gate) && !replacing;
         let pos = self.positions.push(pos);
         self.play(patches.current(), pos, open, live);
@@ -183,7 +196,7 @@ impl Player {
         let index = self.observed.find(set, pos);
         let patch = index
             .and_then(|i| set.patches().get(i))
-            .filter(|p| p.sample_rate == self.sample_rate);
+            .filter(|p| p.sample_rate == self.sample_rate && set.is_here(pos));
         let matches = match patch {
             None => {
                 self.error = 0.0;
@@ -225,7 +238,9 @@ impl Player {
         let patch = self
             .played
             .find(set, pos)
-            .and_then(|i| set.patches().get(i));
+            .and_then(|i| set.patches().get(i))
+            // What was there when it was observed stays there until it has played, unless the song was left meanwhile.
+            .filter(|_| set.is_here(pos));
         match (patch, open) {
             (Some(_), true) => self.weight_steps = (self.weight_steps + 1).min(self.fade_steps),
             (Some(_), false) => self.weight_steps = self.weight_steps.saturating_sub(1),

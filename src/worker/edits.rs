@@ -215,20 +215,19 @@ pub fn joined(
         };
         rise.min(fall) as f32
     };
-    let mut piece = [0.0; BLOCK];
+    let [mut piece, mut newer] = [[0.0; BLOCK]; 2];
     for (c, channel) in out.iter_mut().enumerate() {
-        let at = |n: usize| new.map_or(0.0, |new| new[c].at(n));
         for start in span.clone().step_by(BLOCK) {
             let piece = &mut piece[..BLOCK.min(span.end - start)];
             channel.read(start, piece);
-            for (n, x) in (start..).zip(piece.iter_mut()) {
+            let newer = &mut newer[..piece.len()];
+            if let Some(new) = new {
+                new[c].read(start, newer);
+            }
+            for ((n, x), new) in (start..).zip(piece.iter_mut()).zip(&*newer) {
                 let w = weight(n);
                 // Exactly the new outside the fades: a seed's take must not depend on what was there.
-                *x = if w == 1.0 {
-                    at(n)
-                } else {
-                    *x + w * (at(n) - *x)
-                };
+                *x = if w == 1.0 { *new } else { *x + w * (*new - *x) };
             }
             channel.write(start, piece);
         }

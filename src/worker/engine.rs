@@ -14,13 +14,14 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     cache::{Cache, CacheCounts, DEFAULT_LIMIT_BYTES, commits},
-    exchange::{capture::CaptureReader, patch::PatchPublisher, samples::held_bytes},
+    exchange::{SamplePos, capture::CaptureReader, patch::PatchPublisher, samples::held_bytes},
     system::memory_bytes,
     worker::{
         instance::{Job, Shared, State},
         jobs::{self, Queue},
         options::Options,
         pipeline, process, regenerate,
+        relief::Relief,
         road::{InProcess, Road},
         session::{CommitRef, Edits, Listening, Regenerate, Session},
         view::View,
@@ -55,8 +56,10 @@ pub(super) struct Inner {
     pub stop: AtomicBool,
     /// Who does the heavy work.
     pub road: Arc<dyn Road>,
-    /// Bytes of audio from which on nothing more is captured.
+    /// Bytes of audio in memory from which on nothing more is captured; from half of them on it goes to the disk.
     budget: usize,
+    /// Whether what is held is on its way to the disk: what was captured can wait for that.
+    relieving: AtomicBool,
     next_id: AtomicU64,
 }
 
@@ -143,6 +146,7 @@ impl Engine {
             stop: AtomicBool::new(false),
             road,
             budget,
+            relieving: AtomicBool::new(false),
             next_id: AtomicU64::new(0),
         });
         let spawn = |name: &str, body: fn(&Inner)| {
@@ -341,20 +345,30 @@ impl Instance {
         self.shared.publish_view(&mut state, None, false);
     }
 
+    /// What plays from `pos` on is in memory when this returns, however short that is, unless the disk refuses. For
+    /// offline render: reads a file.
+    pub fn bring(&self, pos: SamplePos) {
+        self.shared.state.lock().bring(pos);
+    }
+
     /// Blocks until no job of this instance is queued or running and nothing captured waits for an
     /// automatic analysis, or until `limit` has passed. Returns whether it became idle. For offline render.
     pub fn wait_idle(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {
-            {
+            let whole = {
                 let mut state = self.shared.state.lock();
-                // Waiting means that nothing more will come: no need to wait for silence.
                 self.engine.inner.drain(&mut state);
-                let jobs = state.automatic_jobs(true);
-                self.engine.inner.enqueue(&self.shared, &mut state, jobs);
+                let whole = state.is_drained();
+                // Waiting means that nothing more will come: no need to wait for silence.
+                if whole {
+                    let jobs = state.automatic_jobs(true);
+                    self.engine.inner.enqueue(&self.shared, &mut state, jobs);
+                }
                 state.publish_patches();
-            }
-            if !self.engine.inner.queue.lock().holds(self.shared.id) {
+                whole
+            };
+            if whole && !self.engine.inner.queue.lock().holds(self.shared.id) {
                 return true;
             }
             if Instant::now() >= deadline {
@@ -389,15 +403,16 @@ fn budget() -> usize {
 }
 
 impl Inner {
-    /// Adds what an instance has captured while there is room for it. Returns whether anything came.
+    /// Adds what an instance has captured while there is room for it; where none will be, throws it away. Returns whether
+    /// anything came.
     fn drain(&self, state: &mut State) -> bool {
         if held_bytes() < self.budget {
             return state.drain();
         }
-        if state.discard() {
+        if !self.relieving.load(Ordering::Relaxed) && state.discard() {
             state.report(format!(
-                "Captured and repaired songs fill the {:.1} GB that Uncook takes: clear what you don't need, then \
-                 play again",
+                "Captured and repaired songs fill the {:.1} GB of memory that Uncook takes and can't be put aside on the \
+                 disk: make room there or clear what you don't need, then play again",
                 self.budget as f64 / 1e9
             ));
         }
@@ -421,10 +436,12 @@ impl Inner {
 
 /// Collects what the instances capture, starts automatic jobs and renews the views.
 fn collect(inner: &Inner) {
+    let mut relief = Relief::new(inner.scratch.clone(), inner.budget);
     while !inner.stop.load(Ordering::Relaxed) {
         let instances = inner.instances.lock().clone();
         let place = inner.road.status();
-        let mut busy = false;
+        let mut busy = relief.work(&instances);
+        inner.relieving.store(busy, Ordering::Relaxed);
         for shared in &instances {
             let mut state = shared.state.lock();
             busy |= inner.drain(&mut state);

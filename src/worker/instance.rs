@@ -1,5 +1,6 @@
 // [worker] What the engine knows of one instance: takes, commits, options, problems.
 
+mod around;
 mod kept;
 mod memory;
 mod shown;
@@ -15,13 +16,14 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use self::around::Around;
 use crate::{
     audio::AudioBuffer,
     damage::Stem,
     exchange::{
         SamplePos,
         capture::CaptureReader,
-        patch::{Patch, PatchPublisher, PatchSet},
+        patch::{Patch, PatchPublisher},
         samples::StereoSamples,
     },
     profile::edit::MusicEdit,
@@ -137,6 +139,11 @@ struct Requested {
 pub(super) struct State {
     capture: CaptureReader,
     publisher: PatchPublisher,
+    /// What is published, whole, as the user's edits have it.
+    playing: Vec<Arc<Patch>>,
+    /// Whether only what plays is held in memory for the audio thread, and where that is.
+    spares: bool,
+    around: Around,
     takes: Takes,
     pub options: Options,
     sample_rate: u32,
@@ -167,6 +174,9 @@ impl Shared {
             state: Mutex::new(State {
                 capture,
                 publisher,
+                playing: Vec::new(),
+                spares: false,
+                around: Around::default(),
                 takes: Takes::default(),
                 options: Options::default(),
                 sample_rate: 0,
@@ -311,6 +321,11 @@ impl State {
             self.view_changed = true;
         }
         any
+    }
+
+    /// Whether nothing captured waits to be added.
+    pub fn is_drained(&self) -> bool {
+        self.capture.is_empty()
     }
 
     /// Throws away what has been captured. Returns whether anything came.
@@ -654,26 +669,37 @@ impl State {
         self.publish_patches();
     }
 
-    /// Hands the patches to the audio thread if they changed, and frees what it gave back.
+    /// Hands the patches to the audio thread if they changed or others of their parts are needed in memory, and frees
+    /// what it gave back.
     pub fn publish_patches(&mut self) {
+        let looked = self.publisher.looked();
+        let moved = looked.is_some_and(|pos| self.around.follow(pos, self.sample_rate));
         if std::mem::take(&mut self.patches_changed) {
-            let (mut patches, mut unread) = (Vec::new(), Vec::new());
-            for (i, commit) in self.commits.iter().enumerate() {
-                let edited = self.with_edits(commit, &self.edits, &self.listening);
-                let edited = edited.or_else(|error| {
-                    unread.push((i, error));
-                    self.with_edits(commit, &self.edits, &Listening::default())
-                });
-                patches.extend(edited.unwrap_or_default());
-            }
-            for (i, error) in unread {
-                self.commits[i].stems = None;
-                self.report(format!(
-                    "The separated stems can't be read any more ({error}): analyse the song again to listen to them"
-                ));
-            }
-            self.publisher.publish(PatchSet::new(patches));
+            self.playing = self.edited();
+            self.publish(true);
+        } else if moved && self.spares {
+            self.publish(false);
         }
         self.publisher.collect();
+    }
+
+    /// The patches in force as the user's edits have them.
+    fn edited(&mut self) -> Vec<Arc<Patch>> {
+        let (mut patches, mut unread) = (Vec::new(), Vec::new());
+        for (i, commit) in self.commits.iter().enumerate() {
+            let edited = self.with_edits(commit, &self.edits, &self.listening);
+            let edited = edited.or_else(|error| {
+                unread.push((i, error));
+                self.with_edits(commit, &self.edits, &Listening::default())
+            });
+            patches.extend(edited.unwrap_or_default());
+        }
+        for (i, error) in unread {
+            self.commits[i].stems = None;
+            self.report(format!(
+                "The separated stems can't be read any more ({error}): analyse the song again to listen to them"
+            ));
+        }
+        patches
     }
 }

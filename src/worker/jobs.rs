@@ -2,6 +2,7 @@
 // While nobody has asked for anything, takes that are still captured are worked on ahead.
 
 use std::{
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     time::Instant,
@@ -14,7 +15,7 @@ use crate::{
     exchange::{
         SamplePos,
         patch::Patch,
-        samples::{Samples, StereoSamples},
+        samples::{self, Samples, StereoSamples},
     },
     metrics::{self, Comparison},
     worker::{
@@ -324,6 +325,7 @@ fn run(
     job: &Job,
     progress: &Progress,
 ) -> Result<(Commit, Option<String>), PipelineError> {
+    let unread = samples::faults();
     let recording = Recording {
         start: job.start,
         sample_rate: job.sample_rate,
@@ -343,6 +345,10 @@ fn run(
         mut findings,
         rebuilders,
     } = (inner.road).rebuild(&recording, &options, cache, stems, progress)?;
+    if samples::faults() != unread {
+        let words = "the recording was put aside on the disk and can't be read back";
+        return Err(PipelineError::Disk(io::Error::other(words)));
+    }
     progress.set(Step::Committing, 0.99);
     let (stems, problem) = match stems {
         Some(Ok(stems)) => (Some(stems), None),
@@ -517,7 +523,7 @@ fn compare(
     let after = quality([0, 1].map(|c: usize| {
         let mut mix = base[c].to_vec();
         for layer in layers.iter().flatten() {
-            (mix.iter_mut().enumerate()).for_each(|(n, x)| *x += layer[c].at(n));
+            (mix.iter_mut().zip(layer[c].to_vec())).for_each(|(x, y)| *x += y);
         }
         mix
     }));

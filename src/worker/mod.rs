@@ -14,6 +14,7 @@ pub mod process;
 pub mod progress;
 pub mod pyramid;
 mod regenerate;
+mod relief;
 pub mod report;
 pub mod restore;
 pub mod road;

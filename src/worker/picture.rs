@@ -80,9 +80,12 @@ impl Canvas for Repaired<'_> {
 
     fn read(&self, channel: usize, start: usize, out: &mut [f32]) {
         self.0.base[channel].read(start, out);
+        let mut piece = [0.0; 256];
         for layer in self.0.layers.iter().flatten() {
-            for (n, x) in (start..).zip(out.iter_mut()) {
-                *x += layer[channel].at(n);
+            for (i, out) in out.chunks_mut(piece.len()).enumerate() {
+                let rebuilt = &mut piece[..out.len()];
+                layer[channel].read(start + 256 * i, rebuilt);
+                out.iter_mut().zip(rebuilt).for_each(|(x, y)| *x += *y);
             }
         }
     }

@@ -1,6 +1,6 @@
 // [worker] Assembles captured chunks into takes: contiguous spans of the timeline, newest audio wins.
 
-use std::ops::Range;
+use std::{io, ops::Range, sync::Arc};
 
 use crate::{
     audio::AudioBuffer,
@@ -8,8 +8,8 @@ use crate::{
     exchange::{
         SamplePos,
         capture::{CHUNK_FRAMES, CaptureChunk},
-        patch::Patch,
-        samples::{BLOCK, Samples, StereoSamples},
+        patch::{self, Patch},
+        samples::{BLOCK, Depot, Samples, StereoSamples},
     },
     realtime::detect::{DELAY_FRAMES, Detector},
     worker::{
@@ -238,6 +238,29 @@ impl Takes {
     /// Holds what has been captured since the last call together with `patches`, wherever they are the same.
     pub fn share(&mut self, patches: &[&Patch]) {
         self.takes.iter_mut().for_each(|take| take.share(patches));
+    }
+
+    /// Puts what reaches into none of the spans `keep` of the timeline into `depot`, but for the end of each take, where
+    /// more may come; writes `room` bytes at most. Returns whether any went.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn put_away(
+        &mut self,
+        keep: &[Range<i64>],
+        depot: &Arc<Depot>,
+        room: &mut usize,
+    ) -> io::Result<bool> {
+        let mut any = false;
+        for take in &mut self.takes {
+            let mut keep = patch::within(keep, take.start);
+            let end = take.frames() as i64;
+            keep.push(end - BLOCK as i64..end + 1);
+            for channel in &mut take.samples {
+                any |= channel.put_away(&keep, depot, room)?;
+            }
+        }
+        Ok(any)
     }
 
     /// There are other patches: everything is looked for in them.

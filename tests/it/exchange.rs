@@ -1,13 +1,13 @@
 //! Capture ring and patch snapshot.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, slice::from_ref, sync::Arc};
 
 use uncook::exchange::{
     SamplePos,
     capture::{CHUNK_FRAMES, capture_ring},
     meters::{Meters, PlayerState},
     patch::{Patch, PatchSet, patch_snapshot},
-    samples::{BLOCK, Samples, stereo},
+    samples::{BLOCK, Brought, Depot, Samples, faults, stereo},
 };
 
 fn patch(start: i64, frames: usize, id: &str) -> Arc<Patch> {
@@ -203,12 +203,33 @@ fn bits(samples: &[f32]) -> Vec<u32> {
 /// were.
 #[test]
 fn samples_in_blocks_are_a_vector() {
-    for start in [0, -3, 4_095, 5_000, -10_000_001] {
+    against_a_vector(&|_, _| true);
+}
+
+/// The same wherever they lie.
+#[test]
+#[cfg_attr(miri, ignore = "it opens no files")]
+fn samples_in_blocks_are_a_vector_on_the_disk_too() {
+    let depot = Depot::new(tempfile::tempfile().unwrap());
+    against_a_vector(&|samples, keep| {
+        let room = &mut usize::MAX.clone();
+        samples.put_away(from_ref(&keep), &depot, room).unwrap()
+    });
+}
+
+/// `put_away` may move all but a span, and says whether it did what it should.
+fn against_a_vector(put_away: &dyn Fn(&mut Samples, std::ops::Range<i64>) -> bool) {
+    // Miri takes minutes for each and finds the same in all.
+    let (starts, step) = match cfg!(miri) {
+        true => (&[-3][..], 1_009),
+        false => (&[0, -3, 4_095, 5_000, -10_000_001][..], 37),
+    };
+    for &start in starts {
         let mut plain: Vec<f32> = Vec::new();
         let mut samples = Samples::new(SamplePos(start));
         let mut copies = Vec::new();
         let silence = vec![0.0; 2 * BLOCK + 5];
-        for (step, more) in [
+        for (i, more) in [
             odd(10, 1),
             silence.clone(),
             odd(9_000, 2),
@@ -220,24 +241,46 @@ fn samples_in_blocks_are_a_vector() {
         {
             plain.extend(&more);
             samples.extend(&more, &[]);
-            if step % 2 == 1 {
+            if i % 2 == 1 {
                 samples.finish(&[]);
             }
             copies.push((samples.clone(), plain.clone()));
-            let (at, new) = (plain.len() / 3, odd(plain.len() / 2, 5 + step));
+            if i >= 2 {
+                assert!(put_away(&mut samples, 5_000..9_000));
+            }
+            let (at, new) = (plain.len() / 3, odd(plain.len() / 2, 5 + i));
             plain[at..at + new.len()].copy_from_slice(&new);
             samples.write(at, &new);
             copies.push((samples.clone(), plain.clone()));
-            plain.splice(0..0, vec![0.0; 3_000 * step]);
-            samples.prepend_silence(3_000 * step);
+            plain.splice(0..0, vec![0.0; 3_000 * i]);
+            samples.prepend_silence(3_000 * i);
         }
         copies.push((samples, plain));
+        for i in 0..copies.len() {
+            let (mut samples, plain) = copies[i].clone();
+            put_away(&mut samples, 0..0);
+            copies.push((samples, plain));
+        }
         for (samples, plain) in &copies {
             assert_eq!(samples.len(), plain.len());
+            // The audio thread reads what was brought, which is all that was asked for.
+            let spans = [100..5_000, 20_000..20_001];
+            let near = samples.near(&spans, &mut Brought::default()).unwrap();
+            assert_eq!(near.len(), plain.len());
+            for n in spans
+                .into_iter()
+                .flatten()
+                .filter(|n| *n < plain.len() as i64)
+            {
+                assert_eq!(near.at(n as usize).to_bits(), plain[n as usize].to_bits());
+            }
+            assert_eq!(near.at(30_000), 0.0);
+            let whole = samples.near(from_ref(&(0..plain.len() as i64)), &mut Brought::default());
+            let here = whole.unwrap();
             assert_eq!(bits(&samples.to_vec()), bits(plain));
             assert!(*samples == *plain && *samples == samples.clone());
-            for n in (0..plain.len()).step_by(37) {
-                assert_eq!(samples.at(n).to_bits(), plain[n].to_bits());
+            for n in (0..plain.len()).step_by(step) {
+                assert_eq!(here.at(n).to_bits(), plain[n].to_bits());
                 assert_eq!(
                     bits(&samples.slice(n..plain.len().min(n + 50))),
                     bits(&plain[n..plain.len().min(n + 50)])
@@ -252,6 +295,59 @@ fn samples_in_blocks_are_a_vector() {
             assert!(*samples != other && samples.silenced() == vec![0.0; plain.len()]);
         }
     }
+}
+
+/// What is held together stays together on the disk and comes back together; its place there is used again.
+#[test]
+#[cfg_attr(miri, ignore = "it opens no files")]
+fn what_is_put_away_lies_once_on_the_disk() {
+    let depot = Depot::new(tempfile::tempfile().unwrap());
+    let start = SamplePos(-500);
+    let [left, other] = [odd(5 * BLOCK, 1), odd(5 * BLOCK, 2)];
+    let [mut a, mut b] = stereo(start, [&left, &left], &[]);
+    let mut c = Samples::of(start, &other, &[]);
+    let mut room = usize::MAX;
+    let mut put_away = |samples: &mut Samples| {
+        let before = room;
+        assert!(samples.has_to_put_away(&[]));
+        assert!(samples.put_away(&[], &depot, &mut room).unwrap());
+        assert!(!samples.has_to_put_away(&[]));
+        before - room
+    };
+    let one = put_away(&mut a);
+    assert_eq!(one, 6 * 4 * BLOCK);
+    assert_eq!(put_away(&mut b), 0, "it lies there");
+    assert_eq!(bytes([&a, &b]), one);
+    let mut brought = Brought::default();
+    let all = 0..left.len() as i64;
+    let all = from_ref(&all);
+    let [mut near, also] = [&a, &b].map(|s| s.near(all, &mut brought).unwrap());
+    assert_eq!(bytes([&near, &also]), one, "read once for both");
+    assert!(near == left && also == left);
+    // What was read back need not be written again, unless it was changed.
+    assert_eq!(put_away(&mut near), 0);
+    let mut near = a.near(all, &mut Brought::default()).unwrap();
+    near.write(BLOCK, &[9.0]);
+    assert_eq!(put_away(&mut near), 4 * BLOCK);
+    assert_eq!(near.slice(BLOCK..BLOCK + 2), [9.0, left[BLOCK + 1]]);
+    assert!(a == left, "the others have theirs");
+    // Little room: a part of it goes now.
+    let mut little = 4 * BLOCK + 1;
+    assert!(c.put_away(&[], &depot, &mut little).unwrap());
+    assert!(little == 1 && c.has_to_put_away(&[]) && c == other);
+    // Places are free again when nobody needs them.
+    drop((near, also, brought));
+    let unread = faults();
+    drop((a, b));
+    let [d, e] = [odd(5 * BLOCK, 3), odd(5 * BLOCK, 4)].map(|sound| {
+        let mut samples = Samples::of(start, &sound, &[]);
+        samples
+            .put_away(&[], &depot, &mut usize::MAX.clone())
+            .unwrap();
+        (samples, sound)
+    });
+    assert!(d.0 == d.1 && e.0 == e.1 && c == other);
+    assert_eq!(faults(), unread);
 }
 
 #[test]

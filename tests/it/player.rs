@@ -1,13 +1,13 @@
 //! Patches over the live chain: weights, borders, mismatch, exchange.
 
-use std::sync::Arc;
+use std::{slice::from_ref, sync::Arc};
 
 use uncook::{
     exchange::{
         SamplePos,
         meters::PlayerState,
         patch::{Patch, PatchPublisher, PatchReader, PatchSet, patch_snapshot},
-        samples::stereo,
+        samples::{Depot, stereo},
     },
     realtime::{Settings, player::Player},
 };
@@ -267,4 +267,87 @@ fn positions_at_the_ends_of_the_clock_do_no_harm() {
             assert!(live[0].is_finite());
         }
     }
+}
+
+/// A patch of noise, all of it on the disk.
+fn put_away(take: &[f32], depot: &Arc<Depot>) -> [Arc<Patch>; 2] {
+    let start = SamplePos(-100);
+    let sound = |seed: u64| {
+        let sound = noise(take.len(), seed);
+        stereo(start, [&sound, &sound], &[])
+    };
+    let whole = Patch {
+        id: String::new(),
+        start,
+        sample_rate: RATE,
+        take: stereo(start, [take, take], &[]),
+        base: sound(31),
+        layers: [None, Some(sound(32)), None, None],
+    };
+    let mut away = whole.clone();
+    assert!(away.put_away(&[], depot, &mut usize::MAX.clone()).unwrap());
+    [Arc::new(whole), Arc::new(away)]
+}
+
+#[test]
+fn what_is_read_from_the_disk_bit_by_bit_plays_as_if_it_were_in_memory() {
+    let depot = Depot::new(tempfile::tempfile().unwrap());
+    let take = noise(60_000, 30);
+    let [whole, away] = put_away(&take, &depot);
+    let expected = Bench::new(vec![whole.clone()]).play(&take, -100);
+    let mut bench = Bench::new(vec![]);
+    let near =
+        |pos: i64| PatchSet::near(from_ref(&away), from_ref(&(pos - 3_000..pos + 8_000))).unwrap();
+    bench.publisher.publish(near(-100));
+    let mut out = Vec::new();
+    for (i, x) in take.iter().chain(&vec![0.0; bench.delay]).enumerate() {
+        let pos = (i < take.len()).then(|| SamplePos(i as i64 - 100));
+        if i % 5_000 == 0 {
+            let looked = bench.publisher.looked().map_or(-100, |pos| pos.0);
+            assert_eq!(looked.max(-100), (i as i64 - 101).clamp(-100, 59_899));
+            bench.publisher.renew(near(looked));
+        }
+        let mut live = [0.0; 2];
+        (bench.player).process(&mut bench.patches, pos, [*x; 2], &mut live);
+        out.push(live[0]);
+    }
+    assert!(expected[FADE..50_000].iter().all(|x| *x != 0.0));
+    assert_eq!(out[bench.delay..], expected);
+    // Other audio fades, as before.
+    bench.publisher.publish(PatchSet::new(vec![whole]));
+    assert!(bench.patches.has_next() && !bench.patches.is_renewed());
+}
+
+#[test]
+fn where_the_disk_was_not_read_yet_live_repair_plays() {
+    let depot = Depot::new(tempfile::tempfile().unwrap());
+    let take = noise(40_000, 30);
+    let [whole, away] = put_away(&take, &depot);
+    let spans = [-100..10_000, 20_000..30_000];
+    let mut bench = Bench::new(vec![]);
+    (bench.publisher).publish(PatchSet::near(&[away], &spans).unwrap());
+    let out = bench.play(&take, -100);
+    let weight = |n: usize| {
+        let full = whole.base[0].at(n) + whole.layers[1].as_ref().unwrap()[0].at(n);
+        out[n] / full
+    };
+    let expected = |n: usize| {
+        let pos = n as i64 - 100;
+        let edge = |span: &std::ops::Range<i64>| (pos - span.start).min(span.end - 1 - pos);
+        spans.iter().map(edge).max().unwrap()
+    };
+    for (n, x) in out.iter().enumerate().take(take.len()) {
+        let inside = expected(n);
+        if inside < 0 {
+            assert_eq!(*x, 0.0, "{n}");
+        } else if inside > 2 * FADE as i64 {
+            assert!((weight(n) - 1.0).abs() < 1e-3, "{n}: {}", weight(n));
+        }
+    }
+    // Up and down with the fades of every patch.
+    let last = (9_000..10_200).filter(|n| out[*n] != 0.0).max();
+    assert!(
+        last.is_some_and(|n| weight(n).abs() <= 2.0 / FADE as f32),
+        "{last:?}"
+    );
 }

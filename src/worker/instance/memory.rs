@@ -1,9 +1,13 @@
 // [worker] What an instance holds in memory: the same audio once, and what it can do without.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, io, ops::Range, sync::Arc};
 
 use super::{Commit, State};
-use crate::exchange::patch::Patch;
+use crate::exchange::{
+    SamplePos,
+    patch::{Patch, PatchSet},
+    samples::Depot,
+};
 
 /// Memory that earlier rebuilds may hold beside what is in force, in bytes: 1 GB. The oldest go first, but never one
 /// that was picked; their files stay.
@@ -84,6 +88,70 @@ impl State {
         self.takes.share(&patches);
     }
 
+    /// From now on only what plays is held in memory for the audio thread.
+    pub fn start_sparing(&mut self) {
+        if !std::mem::replace(&mut self.spares, true) {
+            self.publish(false);
+        }
+    }
+
+    /// What is to be in memory.
+    fn near(&self) -> Vec<Range<i64>> {
+        let starts = self.playing.iter().map(|patch| patch.start);
+        self.around.spans(starts, self.sample_rate)
+    }
+
+    /// Hands what plays to the audio thread; `new`: it is other audio than before.
+    pub(super) fn publish(&mut self, new: bool) {
+        let set = if self.spares {
+            PatchSet::near(&self.playing, &self.near()).unwrap_or_else(|error| {
+                self.report(format!(
+                    "The repair was put aside on the disk and can't be read back ({error}), so live repair plays: check \
+                     the disk, then open the project again"
+                ));
+                PatchSet::default()
+            })
+        } else {
+            PatchSet::new(self.playing.clone())
+        };
+        if new {
+            self.publisher.publish(set);
+        } else {
+            self.publisher.renew(set);
+        }
+    }
+
+    /// What plays from `pos` on is in memory when this returns, if it can be. For who may wait for the disk.
+    pub fn bring(&mut self, pos: SamplePos) {
+        if self.around.follow(pos, self.sample_rate) && self.spares {
+            self.publish(false);
+        }
+    }
+
+    /// Puts what does not play now into `depot`, and writes `room` bytes at most. Returns whether any went.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn put_away(&mut self, depot: &Arc<Depot>, room: &mut usize) -> io::Result<bool> {
+        let near = self.near();
+        let mut any = self.takes.put_away(&near, depot, room)?;
+        for commit in self.commits.iter_mut().chain(&mut self.others) {
+            let Some(patch) = &mut commit.patch else {
+                continue;
+            };
+            let playing = self.playing.iter().position(|p| Arc::ptr_eq(p, patch));
+            any |= put_patch_away(patch, &near, depot, room)?;
+            if let Some(playing) = playing {
+                self.playing[playing] = patch.clone();
+            }
+        }
+        // Edited ones are their own.
+        for patch in &mut self.playing {
+            any |= put_patch_away(patch, &near, depot, room)?;
+        }
+        Ok(any)
+    }
+
     /// Makes room on the disk: drops the stems that can be listened to alone, while none is.
     pub fn spare(&mut self) {
         if self.listening.is_plain() {
@@ -92,6 +160,18 @@ impl State {
             }
         }
     }
+}
+
+fn put_patch_away(
+    patch: &mut Arc<Patch>,
+    near: &[Range<i64>],
+    depot: &Arc<Depot>,
+    room: &mut usize,
+) -> io::Result<bool> {
+    if !patch.has_to_put_away(near) {
+        return Ok(false);
+    }
+    Arc::make_mut(patch).put_away(near, depot, room)
 }
 
 #[cfg(test)]

@@ -136,7 +136,8 @@ impl Track {
                 let view = self.instance.view();
                 let take = view.takes.iter().find(|t| t.start == start);
                 let frames = take.map_or(0, |t| t.frames);
-                (frames >= captured || !view.problems.is_empty()).then_some(())
+                let full = view.problems.iter().any(|p| p.words.contains("fill the"));
+                (frames >= captured || full).then_some(())
             });
         }
         self.tap.stop();
