@@ -1,29 +1,31 @@
 // [worker] Loudness after ITU-R BS.1770-4 and EBU R 128, and true peak.
 
+use std::ops::Range;
+
 use ebur128::{EbuR128, Mode};
 
+use super::source::{Source, around, pieces, planes};
 use crate::audio::AudioBuffer;
 
 /// Integrated loudness in LUFS with both gates (EBU Tech 3341 §2.5). `None` for silence, and for less
 /// than one gating block (400 ms).
-pub fn integrated_lufs(audio: &AudioBuffer) -> Option<f64> {
+pub fn integrated_lufs(audio: &dyn Source) -> Option<f64> {
     let meter = metered(audio, Mode::I)?;
     finite(meter.loudness_global().ok()?)
 }
 
 /// Short-term loudness in LUFS (3 s windows, EBU Tech 3341 §2.3), every 100 ms from 3 s on;
 /// `None` where a window is silent. Empty for less than 3 s.
-pub fn short_term_lufs(audio: &AudioBuffer) -> Vec<Option<f64>> {
+pub fn short_term_lufs(audio: &dyn Source) -> Vec<Option<f64>> {
     let Some(mut meter) = meter(audio, Mode::S) else {
         return Vec::new();
     };
-    let hop = (audio.sample_rate as usize / 10).max(1);
-    let window = audio.sample_rate as usize * 3;
+    let hop = (audio.sample_rate() as usize / 10).max(1);
+    let window = audio.sample_rate() as usize * 3;
     let mut out = Vec::new();
     let mut at = 0;
     while at + hop <= audio.frames() {
-        let block = planes(audio, at, at + hop);
-        if meter.add_frames_planar_f32(&block).is_err() {
+        if add(&mut meter, audio, &(at..at + hop)).is_none() {
             return out;
         }
         at += hop;
@@ -35,8 +37,8 @@ pub fn short_term_lufs(audio: &AudioBuffer) -> Vec<Option<f64>> {
 }
 
 /// Loudness range in LU (EBU Tech 3342). `None` for silence or less than 3 s.
-pub fn loudness_range_lu(audio: &AudioBuffer) -> Option<f64> {
-    if audio.frames() < 3 * audio.sample_rate as usize {
+pub fn loudness_range_lu(audio: &dyn Source) -> Option<f64> {
+    if audio.frames() < 3 * audio.sample_rate() as usize {
         return None;
     }
     let meter = metered(audio, Mode::LRA)?;
@@ -46,28 +48,47 @@ pub fn loudness_range_lu(audio: &AudioBuffer) -> Option<f64> {
 
 /// Highest true peak over all channels in dBTP, read at 16 times 44.1/48 kHz (BS.1770-4 annex 2 asks for
 /// at least 4 times; 16 under-reads by at most 0.04 dB). `None` for silence.
-pub fn true_peak_dbtp(audio: &AudioBuffer) -> Option<f64> {
+pub fn true_peak_dbtp(audio: &dyn Source) -> Option<f64> {
     let peak = true_peak(audio);
     (peak > 0.0).then(|| 20.0 * f64::from(peak).log10())
 }
 
 /// [`true_peak_dbtp`] as a linear value; 0 for silence.
-pub fn true_peak(audio: &AudioBuffer) -> f32 {
+pub fn true_peak(audio: &dyn Source) -> f32 {
     let coarse = Interpolator::new(4);
-    let fine = Interpolator::new(factor(audio.sample_rate));
+    let fine = Interpolator::new(factor(audio.sample_rate()));
+    // A piece with what its filters reach on both sides.
+    let around = |channel: usize, piece: &Range<usize>| {
+        let mut samples = vec![0.0; piece.len() + 4 * HALF];
+        around(audio, channel, piece.start as i64 - REACH, &mut samples);
+        samples
+    };
+    let within = |piece: &Range<usize>| 2 * HALF..2 * HALF + piece.len();
     let mut best = 0.0f32;
-    for channel in &audio.channels {
-        let envelope = coarse.envelope(channel);
-        let top = envelope.iter().fold(best, |m, &e| m.max(e));
+    for channel in 0..audio.channels() {
+        let mut tops = Vec::new();
+        for piece in pieces(audio) {
+            let envelope = coarse.envelope(&around(channel, &piece));
+            let envelope = &envelope[within(&piece)];
+            tops.push(envelope.iter().fold(0.0f32, |m, &e| m.max(e)));
+        }
+        let top = tops.iter().fold(best, |m, &e| m.max(e));
         best = top;
         if fine.phases.len() <= coarse.phases.len() {
             continue;
         }
         // Four times oversampled, a peak is read at least cos(π/8) = 0.92 of its height: only there can
         // a finer look find more.
-        for (n, &e) in envelope.iter().enumerate() {
-            if e > 0.92 * top {
-                best = best.max(fine.peak_at(channel, n));
+        for (piece, _) in pieces(audio)
+            .zip(tops)
+            .filter(|(_, highest)| *highest > 0.92 * top)
+        {
+            let samples = around(channel, &piece);
+            let envelope = coarse.envelope(&samples);
+            for n in within(&piece) {
+                if envelope[n] > 0.92 * top {
+                    best = best.max(fine.peak_at(&samples, n));
+                }
             }
         }
     }
@@ -97,6 +118,8 @@ fn factor(sample_rate: u32) -> usize {
 
 /// Taps on either side of the interpolated point.
 const HALF: usize = 16;
+/// Samples before a piece that its filters reach, and more.
+const REACH: i64 = 2 * HALF as i64;
 
 /// Band-limited interpolation between samples: Kaiser-windowed sinc (β = 7, side lobes below −70 dB;
 /// flat to about 0.9 of the Nyquist frequency with 32 taps).
@@ -182,23 +205,25 @@ fn bessel_i0(x: f64) -> f64 {
     sum
 }
 
-fn meter(audio: &AudioBuffer, mode: Mode) -> Option<EbuR128> {
+fn meter(audio: &dyn Source, mode: Mode) -> Option<EbuR128> {
     if audio.frames() == 0 {
         return None;
     }
-    EbuR128::new(audio.channels.len() as u32, audio.sample_rate, mode).ok()
+    EbuR128::new(audio.channels() as u32, audio.sample_rate(), mode).ok()
 }
 
-fn metered(audio: &AudioBuffer, mode: Mode) -> Option<EbuR128> {
+fn add(meter: &mut EbuR128, audio: &dyn Source, piece: &Range<usize>) -> Option<()> {
+    let planes = planes(audio, piece);
+    let planes: Vec<&[f32]> = planes.iter().map(Vec::as_slice).collect();
+    meter.add_frames_planar_f32(&planes).ok()
+}
+
+fn metered(audio: &dyn Source, mode: Mode) -> Option<EbuR128> {
     let mut meter = meter(audio, mode)?;
-    meter
-        .add_frames_planar_f32(&planes(audio, 0, audio.frames()))
-        .ok()?;
+    for piece in pieces(audio) {
+        add(&mut meter, audio, &piece)?;
+    }
     Some(meter)
-}
-
-fn planes(audio: &AudioBuffer, from: usize, to: usize) -> Vec<&[f32]> {
-    audio.channels.iter().map(|c| &c[from..to]).collect()
 }
 
 fn finite(value: f64) -> Option<f64> {

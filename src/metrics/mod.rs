@@ -1,6 +1,6 @@
 // [worker] Pure measurements of audio, with a before/after comparison.
 //!
-//! Every function takes samples and gives values: no clock, no files, no globals. What cannot be
+//! Every function takes a recording and gives values: no clock, no files, no globals. What cannot be
 //! measured (silence, too short, undefined) is `None`, which is `null` in JSON.
 
 pub mod artefacts;
@@ -8,14 +8,14 @@ pub mod damage;
 pub mod distance;
 pub mod level;
 pub mod loudness;
+mod source;
 pub mod spectrum;
 pub mod timbre;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audio::AudioBuffer;
-
 pub use artefacts::{Artefact, ArtefactKind};
+pub use source::Source;
 
 /// How good a recording is. The field names are those of the command line's JSON and stay.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub struct Quality {
 }
 
 /// Measures a recording of any rate and length; 1 or 2 channels are meant, more are taken as a mix.
-pub fn quality(audio: &AudioBuffer) -> Quality {
+pub fn quality(audio: &dyn Source) -> Quality {
     Quality {
         snr_db: spectrum::snr_db(audio),
         lufs: loudness::integrated_lufs(audio),
@@ -69,7 +69,7 @@ pub struct Changes {
 
 impl Comparison {
     /// Measures both.
-    pub fn new(before: &AudioBuffer, after: &AudioBuffer) -> Self {
+    pub fn new(before: &dyn Source, after: &dyn Source) -> Self {
         Self {
             before: quality(before),
             after: quality(after),

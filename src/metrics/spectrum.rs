@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use realfft::{RealFftPlanner, RealToComplex, num_complex::Complex};
 
-use crate::audio::AudioBuffer;
+use super::source::{self, Source};
 
 /// Power spectra of Hann-windowed frames.
 pub struct Stft {
@@ -39,22 +39,49 @@ impl Stft {
     /// `|X|²` a frame, `size / 2 + 1` bins each; the samples are zero-padded to at least one frame, and
     /// an incomplete last hop is dropped.
     pub fn power(&mut self, samples: &[f32]) -> Vec<Vec<f32>> {
-        let size = self.window.len();
-        let frames = samples.len().saturating_sub(size) / self.hop + 1;
-        (0..frames)
+        (0..self.frames(samples.len()))
             .map(|i| {
                 let from = i * self.hop;
-                let frame = &samples[from..(from + size).min(samples.len())];
-                self.input.fill(0.0);
-                for ((o, x), w) in self.input.iter_mut().zip(frame).zip(&self.window) {
-                    *o = x * w;
-                }
-                self.fft
-                    .process_with_scratch(&mut self.input, &mut self.output, &mut self.scratch)
-                    .expect("buffers made by the plan");
+                let frame = &samples[from..(from + self.window.len()).min(samples.len())];
+                self.frame(frame);
                 self.output.iter().map(|x| x.norm_sqr()).collect()
             })
             .collect()
+    }
+
+    /// Frames of so many samples.
+    fn frames(&self, samples: usize) -> usize {
+        samples.saturating_sub(self.window.len()) / self.hop + 1
+    }
+
+    /// Gives [`Stft::power`] of the channels' mean to `each`, frame by frame.
+    pub(super) fn each(&mut self, source: &dyn Source, mut each: impl FnMut(&[f32])) {
+        /// Frames whose samples are read at once.
+        const TOGETHER: usize = 64;
+        let (size, frames) = (self.window.len(), self.frames(source.frames()));
+        let mut samples = vec![0.0; (TOGETHER - 1) * self.hop + size];
+        let mut power = vec![0.0; self.output.len()];
+        for first in (0..frames).step_by(TOGETHER) {
+            source::mono(source, first * self.hop, &mut samples);
+            for i in 0..TOGETHER.min(frames - first) {
+                self.frame(&samples[i * self.hop..][..size]);
+                for (p, x) in power.iter_mut().zip(&self.output) {
+                    *p = x.norm_sqr();
+                }
+                each(&power);
+            }
+        }
+    }
+
+    /// The spectrum of a frame, which may be short, into `output`.
+    fn frame(&mut self, frame: &[f32]) {
+        self.input.fill(0.0);
+        for ((o, x), w) in self.input.iter_mut().zip(frame).zip(&self.window) {
+            *o = x * w;
+        }
+        self.fft
+            .process_with_scratch(&mut self.input, &mut self.output, &mut self.scratch)
+            .expect("buffers made by the plan");
     }
 }
 
@@ -66,12 +93,11 @@ pub(super) fn window_size(sample_rate: u32) -> usize {
 
 /// Spectral centroid in Hz of the channels' mean: per frame the magnitude-weighted mean frequency,
 /// averaged over frames by their energy. `None` for silence.
-pub fn centroid_hz(audio: &AudioBuffer) -> Option<f64> {
-    let size = window_size(audio.sample_rate);
-    let bin_hz = f64::from(audio.sample_rate) / size as f64;
-    let frames = Stft::new(size, size / 2).power(&audio.mono());
+pub fn centroid_hz(audio: &dyn Source) -> Option<f64> {
+    let size = window_size(audio.sample_rate());
+    let bin_hz = f64::from(audio.sample_rate()) / size as f64;
     let (mut sum, mut weight) = (0.0, 0.0);
-    for frame in &frames {
+    Stft::new(size, size / 2).each(audio, |frame| {
         let (mut moment, mut magnitude, mut energy) = (0.0, 0.0, 0.0);
         for (k, &p) in frame.iter().enumerate() {
             let m = f64::from(p).sqrt();
@@ -83,12 +109,16 @@ pub fn centroid_hz(audio: &AudioBuffer) -> Option<f64> {
             sum += energy * moment / magnitude;
             weight += energy;
         }
-    }
+    });
     (weight > 0.0).then(|| sum / weight)
 }
 
 /// Largest signal-to-noise ratio reported, dB.
 pub const MAX_SNR_DB: f64 = 96.0;
+
+/// Most frames of which the noise is read off: three minutes in steps of a quarter window. Longer recordings are looked at
+/// in longer steps.
+const MAX_SNR_FRAMES: usize = 4_096;
 
 /// Share of frames taken as quiet.
 const QUIET: f64 = 0.1;
@@ -99,12 +129,14 @@ const QUIET: f64 = 0.1;
 /// tenth percentile of a power over frames of noise becomes its mean by the exponential law of |X|²
 /// (−ln 0.9). At most [`MAX_SNR_DB`]; dense music alone reads about 40. `None` for silence and less than
 /// a second.
-pub fn snr_db(audio: &AudioBuffer) -> Option<f64> {
-    let size = 4 * window_size(audio.sample_rate);
-    if audio.frames() < audio.sample_rate as usize {
+pub fn snr_db(audio: &dyn Source) -> Option<f64> {
+    let size = 4 * window_size(audio.sample_rate());
+    if audio.frames() < audio.sample_rate() as usize {
         return None;
     }
-    let frames = Stft::new(size, size / 4).power(&audio.mono());
+    let hop = (size / 4).max(audio.frames() / MAX_SNR_FRAMES);
+    let mut frames: Vec<Vec<f32>> = Vec::new();
+    Stft::new(size, hop).each(audio, |frame| frames.push(frame.to_vec()));
     let total: f64 = frames.iter().flatten().map(|&p| f64::from(p)).sum();
     if total <= 0.0 {
         return None;

@@ -9,13 +9,12 @@ use std::{
 };
 
 use crate::{
-    audio::AudioBuffer,
     cache::commits,
     damage::Stem,
     exchange::{
         SamplePos,
         patch::Patch,
-        samples::{self, Samples, StereoSamples},
+        samples::{self, BLOCK, StereoSamples},
     },
     metrics::{self, Comparison},
     worker::{
@@ -510,24 +509,52 @@ fn join(
     }
 }
 
-/// The take beside the repair with every blend up, one after the other: each is long.
+/// What the take is measured from, and with every blend up the repair: read piece by piece.
+struct Heard<'a> {
+    base: &'a StereoSamples,
+    layers: &'a [Option<StereoSamples>],
+    sample_rate: u32,
+}
+
+impl metrics::Source for Heard<'_> {
+    fn channels(&self) -> usize {
+        self.base.len()
+    }
+
+    fn sample_rate(&self) -> u32 {
+        self.sample_rate
+    }
+
+    fn frames(&self) -> usize {
+        self.base[0].len()
+    }
+
+    fn read(&self, channel: usize, start: usize, out: &mut [f32]) {
+        self.base[channel].read(start, out);
+        let mut rebuilt = [0.0; BLOCK];
+        for layer in self.layers.iter().flatten() {
+            for (i, out) in out.chunks_mut(BLOCK).enumerate() {
+                let rebuilt = &mut rebuilt[..out.len()];
+                layer[channel].read(start + BLOCK * i, rebuilt);
+                out.iter_mut().zip(rebuilt).for_each(|(x, y)| *x += *y);
+            }
+        }
+    }
+}
+
+/// The take beside the repair with every blend up.
 fn compare(
     take: &StereoSamples,
     base: &StereoSamples,
     layers: &[Option<StereoSamples>; Stem::COUNT],
     sample_rate: u32,
 ) -> Comparison {
-    let quality =
-        |channels: [Vec<f32>; 2]| metrics::quality(&AudioBuffer::new(channels.into(), sample_rate));
-    let before = quality(take.each_ref().map(Samples::to_vec));
-    let after = quality([0, 1].map(|c: usize| {
-        let mut mix = base[c].to_vec();
-        for layer in layers.iter().flatten() {
-            (mix.iter_mut().zip(layer[c].to_vec())).for_each(|(x, y)| *x += y);
-        }
-        mix
-    }));
-    Comparison { before, after }
+    let heard = |base, layers| Heard {
+        base,
+        layers,
+        sample_rate,
+    };
+    Comparison::new(&heard(take, &[]), &heard(base, layers))
 }
 
 /// What a sidecar says beside its audio.

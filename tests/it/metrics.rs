@@ -460,3 +460,38 @@ fn loudness_that_cannot_be_reached_changes_nothing() {
     assert_eq!(audio, before);
     assert!(loudness_normalised(&mut audio, f32::NAN, -1.0).is_err());
 }
+
+/// Recordings are read in pieces of 65,536 frames. What lies where two of them meet is measured as anywhere else.
+#[test]
+fn what_lies_across_two_pieces_is_measured_as_anywhere() {
+    let rate = 48_000;
+    // A band, clipped there, with a peak between samples and a click.
+    let mut sound: Vec<f32> = band(3.0, rate).into_iter().map(|x| 0.3 * x).collect();
+    for (i, x) in sound[65_530..65_542].iter_mut().enumerate() {
+        *x = if i < 8 { 0.99 } else { -0.99 };
+    }
+    for x in &mut sound[20_000..20_200] {
+        *x = 0.99;
+    }
+    // A multiple of every frame and window in which anything is measured.
+    let later = 38_400;
+    let delayed: Vec<f32> = std::iter::repeat_n(0.0, later)
+        .chain(sound.iter().copied())
+        .collect();
+    let [here, there] = [sound, delayed].map(|x| {
+        let frames = x.len() as f64;
+        let q = quality(&AudioBuffer::new(vec![x.clone(), x], rate));
+        (q.clone(), q.clipping_share.unwrap() * frames)
+    });
+    assert_eq!(here.0.true_peak_dbtp, there.0.true_peak_dbtp);
+    assert!(here.1 > 200.0 && (here.1 - there.1).abs() < 1e-6);
+    let clicks = |q: &Quality, shift: f64| -> Vec<i64> {
+        let clicks = q.artefacts.iter();
+        clicks
+            .filter(|a| a.kind == ArtefactKind::Clicks && a.start > 1.2 + shift)
+            .map(|a| ((a.start - shift) * 100.0).round() as i64)
+            .collect()
+    };
+    let seconds = later as f64 / f64::from(rate);
+    assert_eq!(clicks(&here.0, 0.0), clicks(&there.0, seconds));
+}
