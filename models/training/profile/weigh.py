@@ -19,7 +19,7 @@ import train
 BANDS, CLASSES = 38, 7
 GROUPS = [(0, 4), (4, 8), (8, 12), (12, 17), (17, 22), (22, 27), (27, 32), (32, 38)]
 # Heights that make a moment: strokes.rs, WEIGHED times THRESHOLD.
-LEAST = .4 * np.array([.38, .42, .25, .40, .18, .20, .22], np.float32)
+LEAST = .25 * np.array([.38, .42, .25, .40, .18, .20, .22], np.float32)
 PARTIALS = [-24, -19, -12, -7, -5, -1, 0, 1, 5, 7, 12, 16, 19, 22, 24, 28, 31, 34, 36]
 RIVALS = [-19, -12, 0, 12, 19]
 STEM, VOICE_SHARE, LEANING = .6, .7, 1.
@@ -216,15 +216,15 @@ def train_groove(songs, feats, weights):
     print(len(files), 'songs,', len(x), 'moments', flush=True)
     said = lambda o: [round(float(F.binary_cross_entropy_with_logits(o[:, k], y[shown][:, k], w[shown][:, k]) / w[shown][:, k].mean()), 3) for k in range(CLASSES)]
     print('mean opinion', said(z[shown]), flush=True)
-    trained, steps = [], int(os.environ.get('STEPS', 600))
+    trained, steps = [], int(os.environ.get('STEPS', 4000))
     for seed in (1, 2, 3):
         torch.manual_seed(seed); g = np.random.default_rng(seed)
-        net = Weigher(x.shape[1], 32, CLASSES, .3); net.b.weight.data *= .1; net.b.bias.data *= 0
+        net = Weigher(x.shape[1], 96, CLASSES, .5); net.b.weight.data *= .1; net.b.bias.data *= 0
         opt = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=.3)
         for step in range(steps):
             for p in opt.param_groups: p['lr'] = 1e-3 * (1 + np.cos(np.pi * step / steps)) + 1e-5
             i = torch.from_numpy(g.choice(np.flatnonzero(~held), 512))
-            rough = (x[i] + .3 * torch.randn(512, x.shape[1])) * (torch.rand(512, x.shape[1]) > .1)
+            rough = (x[i] + .4 * torch.randn(512, x.shape[1])) * (torch.rand(512, x.shape[1]) > .1)
             loss = F.binary_cross_entropy_with_logits(net(rough) + z[i], y[i], w[i]) * CLASSES
             opt.zero_grad(); loss.backward(); opt.step()
         net.eval()
