@@ -188,8 +188,8 @@ impl<'a> Song<'a> {
         let at = |t: usize| self.mean[t * STROKES + k];
         (0..self.frames)
             .filter(|&t| {
-                let around = t.saturating_sub(2)..(t + 3).min(self.frames);
-                at(t) >= least && around.into_iter().all(|o| at(o) <= at(t))
+                let mut around = t.saturating_sub(2)..(t + 3).min(self.frames);
+                at(t) >= least && around.all(|o| at(o) <= at(t))
             })
             .collect()
     }

@@ -177,13 +177,14 @@ fn describe_frames(mix: Ear, own: Ear, frames: usize) -> Vec<f32> {
             ]
         })
         .collect();
-    let mut sums = vec![[0.0f64; OWN]; frames + 1];
-    for t in 0..frames {
-        sums[t + 1] = std::array::from_fn(|k| sums[t][k] + f64::from(rows[t][k]));
+    let mut sums = vec![[0.0f64; OWN]];
+    for row in &rows {
+        let last = sums[sums.len() - 1];
+        sums.push(std::array::from_fn(|k| last[k] + f64::from(row[k])));
     }
     let mut out = Vec::with_capacity(frames * VOICE_INPUTS);
-    for t in 0..frames {
-        out.extend_from_slice(&rows[t]);
+    for (t, row) in rows.iter().enumerate() {
+        out.extend_from_slice(row);
         for reach in AROUND {
             let (from, to) = (t.saturating_sub(reach), (t + reach + 1).min(frames));
             let mean = |k: usize| (sums[to][k] - sums[from][k]) / (to - from) as f64;

@@ -70,7 +70,7 @@ pub(in super::super) fn read(
             t: summit(&p, t) / FPS,
             class,
             velocity: (s / loud).sqrt().clamp(0.05, 1.0),
-            // Of hits of held-back sounds that were given 0.9 to 0.95, 0.89 to 0.92 were right; above that 0.95 and more.
+            // Of hits of held-back sounds that were given 0.9 to 0.95, 0.87 to 0.96 were right; of those above, 0.95 and more.
             confidence: score,
         }));
     }
