@@ -7,15 +7,16 @@
 //! `profile_features --strokes SONGS OUT [SEPARATED]`: what the two ears of the network for strokes hear, every 10 ms.
 //! `OUT/NAME.m` of the mix, `OUT/NAME.s` of the drums separated from it without a model, `OUT/NAME.l` of those of the
 //! learned separator and, where `SONGS/NAME_drums.wav` lies beside, `OUT/NAME.t` of the true drums and `OUT/NAME.u` of
-//! them with some of the mix in them, as a good separator leaves it. SEPARATED: only that many of the songs are separated, which is
-//! slow. Songs that have been heard are left alone.
+//! them with some of the mix in them, as a good separator leaves it. Beside them, as the network for pitch hears them,
+//! `OUT/NAME.p` of the mix and `OUT/NAME.v` of the learned separator's vocals. SEPARATED: only that many of the songs are
+//! separated, which is slow. Songs that have been heard are left alone.
 
 use std::{error::Error, fs, path::Path};
 
 use uncook::{
     audio::AudioBuffer,
     damage::Stem,
-    profile::{stroke_features, training_features},
+    profile::{pitch_features, stroke_features, training_features},
     separation::{Separator, learned::Learned, spectral::Spectral},
     worker::progress::Progress,
 };
@@ -86,6 +87,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let stems = Spectral.separate(&mix, &progress)?;
         write("s", &hear(&[(&stems[Stem::Drums as usize], 1.0)])?)?;
         let stems = Learned::built_in()?.beside(&mix, &stems, &progress)?;
+        let lead = &stems[Stem::Vocals as usize];
+        let [p, v] = pitch_features([&mix, lead]).ok_or("no features")?;
+        write("p", &p)?;
+        write("v", &v)?;
         write("l", &hear(&[(&stems[Stem::Drums as usize], 1.0)])?)?;
     }
     Ok(())

@@ -140,19 +140,16 @@ pub fn analyse_with(
                 progress,
             )?;
         }
-        let grid = drums::Grid {
-            beats: &profile.beats,
-            beats_per_bar,
-        };
-        profile.drums = ears::strokes::read(&strokes, drums_heard, &grid);
+        let bars = ears::groove::Bars::new(&profile.beats, &profile.downbeats, beats_per_bar);
+        let moments = ears.weigh_strokes(&strokes, &bars);
+        profile.drums = ears::strokes::read(&moments, &strokes.mean, drums_heard);
         if drum_spectra.is_none() {
             let ruled = drums::estimate(drums_heard, &profile.beats, beats_per_bar, progress)?;
-            ears::strokes::add_ruled(&mut profile.drums, &ruled, &strokes);
+            ears::strokes::add_ruled(&mut profile.drums, &ruled, &strokes.mean);
         }
         profile.bass_notes = heard.bass_line(&levels(low_spectra, 0.0, 400.0), tuning);
-        if let Some(parts) = only(Stem::Vocals) {
-            ears.hear_lead(&Source::new(&parts, RATE), tuning, &mut heard, progress)?;
-        }
+        let voice = only(Stem::Vocals).map(|parts| Source::new(&parts, RATE));
+        ears.hear_lead(voice.as_ref(), tuning, &mut heard, progress)?;
         let lead = melody::track(&whole, progress)?;
         profile.melody_notes = heard.lead_line(&lead, &levels(&spectra, 200.0, 3000.0), tuning);
         return Some(profile);
@@ -321,4 +318,4 @@ fn onset_times(strength: &[f32], threshold: f32) -> Vec<f64> {
 }
 
 #[doc(hidden)]
-pub use ears::{stroke_features, training_features};
+pub use ears::{pitch_features, stroke_features, training_features};

@@ -22,7 +22,7 @@ pub use separate::Separation;
 
 /// Versions of the stages that have no id of their own: raise one when the stage's output changes.
 const RESTORE_VERSION: u32 = 3;
-const PROFILE_VERSION: u32 = 3;
+const PROFILE_VERSION: u32 = 4;
 const LAYER_VERSION: u32 = 1;
 
 /// Stems that are rebuilt where they are damaged.

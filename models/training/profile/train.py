@@ -374,12 +374,23 @@ def read_nets(path):
     return nets
 
 
+def spans(path):
+    """The networks of a file of weights, as they stand there."""
+    raw, found, at = open(path, 'rb').read(), [], 8
+    while at < len(raw):
+        inputs, width, outputs, blocks = struct.unpack('<4I', raw[at:at + 16])
+        size = 16 + 2 * (inputs * width + width + width * outputs + outputs) + blocks * (4 + 2 * (3 * width * width + width))
+        found.append(raw[at:at + size]); at += size
+    return found
+
+
 def train_phrases(*a):
     train_strokes(*a, kind='phrases')
 
 
 def export(sound, pulse, strokes, phrases, path):
-    """Nets in the order pitch, hits, pulse, strokes, phrases."""
+    """Nets in the order pitch, hits, pulse, strokes, phrases; what weigh.py added to the file before stays."""
+    weighing = spans(path)[5:] if os.path.exists(path) else []
     def part(key, source, place, own):
         if source.endswith('.bin'): return read_nets(source)[place]
         if os.path.exists(own): return torch.load(own)
@@ -399,6 +410,7 @@ def export(sound, pulse, strokes, phrases, path):
             for tap in range(3): half(sd[f'convs.{i}.weight'][:, :, tap].T)
             half(sd[f'convs.{i}.bias'])
         half(sd['last.weight'].T); half(sd['last.bias'])
+    f.write(b''.join(weighing))
     f.close(); os.replace(path + '.new', path)
 
 

@@ -1,11 +1,14 @@
-// [worker] Learned ears: what five small networks hear in the audio, as probabilities over time.
+// [worker] Learned ears: what eight small networks hear in the audio, as probabilities over time.
 //
 // The first hears pitch (bass, lead, chord), the second hits (drums and note onsets), the third, from what
-// the two say, beats and bars, the last two the drums' strokes, one ear on the mix and one on their stem, from 0.6 and
-// from 5 s around. They are trained on generated music only (`models/training/profile`) and travel inside the binary;
+// the two say, beats and bars, the next two the drums' strokes, one ear on the mix and one on their stem, from 0.6 and
+// from 5 s around. The others weigh what these say: hits by the song's bars, the lead's pitch by its partials, and
+// whether a lead sounds. They are trained on generated music only (`models/training/profile`) and travel inside the binary;
 // without them the profile falls back on its rules.
 
 mod features;
+pub(super) mod groove;
+mod lead;
 pub(super) mod line;
 mod net;
 pub(super) mod pulse;
@@ -52,7 +55,7 @@ pub(super) const STROKES: usize = super::DrumClass::COUNT;
 const PULSE_INPUTS: usize = HITS + onsets::GROUPS + 1 + 3 + 2;
 /// Beat, downbeat, compound time.
 pub(super) const PULSE: usize = 3;
-/// Share of the lead's own stem beside the mix in what is heard of the lead. Chosen, as the next two, on generated songs
+/// Share of the lead's own stem beside the mix in what is heard of its onsets. Chosen, as the next two, on generated songs
 /// with other sounds than the trained ones.
 const LEAD_STEM: f32 = 0.6;
 /// What a pitch counts that nothing tracks, beside 1 for one that is, and the power that weighs this against what the
@@ -62,13 +65,17 @@ const TRACK_POWER: f32 = 0.5;
 /// Reach of the comparison that finds changes of harmony, in pitched frames (0.4 s).
 const CHANGE_REACH: usize = 20;
 
-/// The five networks.
+/// The eight networks.
 pub(super) struct Ears {
     pitch: Net,
     hits: Net,
     pulse: Net,
     /// Hears strokes from what is near, and from the phrase around them.
     strokes: [Net; 2],
+    /// Weighs hits by the whole song.
+    groove: Net,
+    /// Weighs a pitch of the lead, and whether one sounds.
+    lead: [Net; 2],
 }
 
 /// What was heard. Probabilities 0..=1.
@@ -76,8 +83,10 @@ pub(super) struct Ears {
 pub(super) struct Heard {
     /// `[frame at 50 fps][BASS_NOTES + 1]`, summing to 1.
     pub bass: Vec<f32>,
-    /// `[frame at 50 fps][LEAD_NOTES + 1]`, summing to 1.
+    /// `[frame at 50 fps][LEAD_NOTES + 1]`, summing to 1; of the mix until [`Ears::hear_lead`].
     pub lead: Vec<f32>,
+    /// What tells a pitch of the lead from its octaves.
+    partials: lead::Partials,
     /// `[frame at 50 fps][13]`, C.. B and none, summing to 1.
     pub roots: Vec<f32>,
     /// `[frame at 50 fps][12]`, whether each pitch class belongs to the chord.
@@ -114,6 +123,11 @@ impl Ears {
                 checked(reader.net()?, 4 * BandSpectra::band_count(), STROKES)?,
                 checked(reader.net()?, 4 * BandSpectra::band_count(), STROKES)?,
             ],
+            groove: checked(reader.net()?, groove::INPUTS, STROKES)?,
+            lead: [
+                checked(reader.net()?, lead::PITCH_INPUTS, 1)?,
+                checked(reader.net()?, lead::VOICE_INPUTS, 1)?,
+            ],
         })
     }
 
@@ -144,6 +158,10 @@ impl Ears {
             let input = features::pitched(source, tuning, hear.clone(), progress)?;
             let mut out = self.pitch.run(&input);
             let skip = keep.start - hear.start;
+            let bins = input.chunks_exact(features::PITCH_INPUTS);
+            for row in bins.skip(skip).take(keep.len()) {
+                heard.partials.push(row);
+            }
             for row in out
                 .chunks_exact_mut(PITCH_OUTPUTS)
                 .skip(skip)
@@ -166,10 +184,9 @@ impl Ears {
         Some(())
     }
 
-    /// Strokes of the drums, `[frame at 100 fps][STROKES]`, from the mix and, where there is one, the drums' own
-    /// stem. None when cancelled.
+    /// Strokes of the drums from the mix and, where there is one, the drums' own stem. None when cancelled.
     ///
-    /// The mean of three opinions, which errs less than each: the networks for strokes, which hear both at once,
+    /// Three opinions, whose mean errs less than each: the networks for strokes, which hear both at once,
     /// and the one for hits, which hears each by itself (`heard`: what [`Self::listen`] made of the mix).
     pub fn hear_strokes(
         &self,
@@ -177,7 +194,7 @@ impl Ears {
         drums: Option<&BandSpectra>,
         heard: &Heard,
         progress: &Progress,
-    ) -> Option<Vec<f32>> {
+    ) -> Option<groove::Strokes> {
         let wide = 2 * mix.bands;
         let whole = features::rhythmic(mix);
         let own = drums.map(features::rhythmic);
@@ -188,8 +205,11 @@ impl Ears {
             input.extend_from_slice(b);
         }
         let [near, phrase] = &self.strokes;
-        let mut out = in_sections(near, &input, progress)?;
-        let around = in_sections(phrase, &input, progress)?;
+        let mut opinions = [
+            in_sections(near, &input, progress)?,
+            in_sections(phrase, &input, progress)?,
+            Vec::new(),
+        ];
         let own_hits = match &own {
             Some(own) => &in_sections(&self.hits, own, progress)?,
             None => &heard.hits,
@@ -198,15 +218,24 @@ impl Ears {
             .hits
             .chunks_exact(HITS)
             .zip(own_hits.chunks_exact(HITS));
-        let rows = out
-            .chunks_exact_mut(STROKES)
-            .zip(around.chunks_exact(STROKES));
-        for ((row, around), (a, b)) in rows.zip(both) {
-            for (((y, z), a), b) in row.iter_mut().zip(around).zip(a).zip(b) {
-                *y = (*y + z + 0.5 * (a + b)) / 3.0;
-            }
-        }
-        Some(out)
+        opinions[2] = both
+            .flat_map(|(a, b)| a.iter().zip(b).take(STROKES))
+            .map(|(a, b)| 0.5 * (a + b))
+            .collect();
+        let [a, b, c] = &opinions;
+        let mean = a.iter().zip(b).zip(c);
+        let mean = mean.map(|((a, b), c)| (a + b + c) / 3.0).collect();
+        let beside = own.unwrap_or_else(|| whole.clone());
+        Some(groove::Strokes {
+            opinions,
+            mean,
+            bands: [whole, beside],
+        })
+    }
+
+    /// Moments where the drums may be hit, weighed by the song's bars.
+    pub fn weigh_strokes(&self, strokes: &groove::Strokes, bars: &groove::Bars) -> groove::Moments {
+        groove::weigh(&self.groove, strokes, bars, &strokes::least())
     }
 
     /// Beats and bars, from what was heard; `groups` as in [`onsets::Onsets`].
@@ -252,24 +281,29 @@ impl Ears {
         Some(())
     }
 
-    /// Lets the lead's own stem speak beside the mix. None when cancelled.
+    /// Hears the lead, its own stem beside the mix where there is one. None when cancelled.
     pub fn hear_lead(
         &self,
-        source: &Source,
+        source: Option<&Source>,
         tuning: f64,
         heard: &mut Heard,
         progress: &Progress,
     ) -> Option<()> {
-        let mut own = Heard::default();
-        self.hear_pitch(source, tuning, &mut own, progress)?;
-        let mix = |a: &mut f32, b: &f32| *a = (1.0 - LEAD_STEM) * *a + LEAD_STEM * b;
-        for (a, b) in heard.lead.iter_mut().zip(&own.lead) {
-            mix(a, b);
-        }
-        let onsets = heard.note_onsets.chunks_exact_mut(2);
-        for (a, b) in onsets.zip(own.note_onsets.chunks_exact(2)) {
-            mix(&mut a[1], &b[1]);
-        }
+        let own = match source {
+            Some(source) => {
+                let mut own = Heard::default();
+                self.hear_pitch(source, tuning, &mut own, progress)?;
+                let onsets = heard.note_onsets.chunks_exact_mut(2);
+                for (a, b) in onsets.zip(own.note_onsets.chunks_exact(2)) {
+                    a[1] = (1.0 - LEAD_STEM) * a[1] + LEAD_STEM * b[1];
+                }
+                Some(own)
+            }
+            None => None,
+        };
+        let [pitch, voice] = &self.lead;
+        let (mix, own) = (heard.lead_ear(), own.as_ref().unwrap_or(heard).lead_ear());
+        heard.lead = lead::weigh(pitch, voice, mix, own);
         Some(())
     }
 }
@@ -297,6 +331,13 @@ fn average(a: &mut [f32], b: &[f32]) {
 }
 
 impl Heard {
+    fn lead_ear(&self) -> lead::Ear<'_> {
+        lead::Ear {
+            classes: &self.lead,
+            partials: &self.partials,
+        }
+    }
+
     /// Onsets of bass (0) or lead (1) at 100 fps, both networks' opinions.
     fn onsets(&self, which: usize) -> Vec<f32> {
         let frames = self.hits.len() / HITS;
@@ -457,6 +498,20 @@ pub fn training_features(
     Some([pitched, features::rhythmic(&spectra), pulse])
 }
 
+/// What the network for pitch hears of a mix and of its lead, tuned to the mix; for `examples/profile_features.rs`.
+#[doc(hidden)]
+pub fn pitch_features(audio: [&crate::audio::AudioBuffer; 2]) -> Option<[Vec<f32>; 2]> {
+    let progress = Progress::new();
+    let parts = audio.map(|a| [(a, 1.0)]);
+    let [mix, lead] = parts.each_ref().map(|parts| Source::new(parts, RATE));
+    let tuning = chroma::tuning(&mix, &progress)?;
+    let hear = |source: &Source| {
+        let frames = features::pitch_frames(source);
+        features::pitched(source, tuning, 0..frames, &progress)
+    };
+    Some([hear(&mix)?, hear(&lead)?])
+}
+
 /// What one ear of the network for strokes hears, every 10 ms; for `examples/profile_features.rs`.
 #[doc(hidden)]
 pub fn stroke_features(audio: &[(&crate::audio::AudioBuffer, f32)]) -> Option<Vec<f32>> {
@@ -472,6 +527,83 @@ mod tests {
     fn the_weights_in_the_binary_fit() {
         let ears = Ears::built_in().unwrap();
         assert_eq!(ears.hits.inputs, 2 * BandSpectra::band_count());
+    }
+
+    /// The same made-up numbers as in the trainer.
+    struct Numbers(u32);
+
+    impl Numbers {
+        fn take(&mut self, count: usize) -> Vec<f32> {
+            (0..count)
+                .map(|_| {
+                    self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (self.0 >> 8) as f32 / (1 << 24) as f32
+                })
+                .collect()
+        }
+    }
+
+    fn golden() -> Vec<f32> {
+        let path = [env!("CARGO_MANIFEST_DIR"), "tests/golden/weigh.f32"];
+        let bytes = std::fs::read(path.iter().collect::<std::path::PathBuf>()).unwrap();
+        let number = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        bytes.chunks_exact(4).map(number).collect()
+    }
+
+    #[test]
+    fn what_weighs_says_what_its_trainer_says() {
+        let (ears, golden) = (Ears::built_in().unwrap(), golden());
+        let (mut numbers, mut expected) = (Numbers(1), golden.iter().copied());
+        const FRAMES: usize = 300;
+        let mut opinion = || -> Vec<f32> {
+            let all = numbers.take(FRAMES * STROKES);
+            all.iter().map(|x| x * x).collect()
+        };
+        let opinions = [opinion(), opinion(), opinion()];
+        let [a, b, c] = &opinions;
+        let mean = (0..a.len()).map(|i| (a[i] + b[i] + c[i]) / 3.0).collect();
+        let wide = 2 * BandSpectra::band_count();
+        let bands = [numbers.take(FRAMES * wide), numbers.take(FRAMES * wide)];
+        let strokes = groove::Strokes {
+            opinions,
+            mean,
+            bands,
+        };
+        let beats: Vec<f64> = (0..8).map(|i| f64::from(i) * 0.375 + 0.125).collect();
+        let bars = groove::Bars::new(&beats, &[beats[1], beats[5]], 4);
+        for moments in ears.weigh_strokes(&strokes, &bars) {
+            assert_eq!(expected.next(), Some(moments.len() as f32));
+            for (t, p) in moments {
+                assert_eq!(expected.next(), Some(t as f32));
+                let told = expected.next().unwrap();
+                assert!((p - told).abs() < 2e-3, "{t}: {p} instead of {told}");
+            }
+        }
+
+        const SHORT: usize = 20;
+        let mut classes = || -> Vec<f32> {
+            let mut rows: Vec<f32> = numbers.take(SHORT * LEAD).iter().map(|x| 4.0 * x).collect();
+            rows.chunks_exact_mut(LEAD).for_each(softmax);
+            rows
+        };
+        let classes = [classes(), classes()];
+        let heard = [0, 1].map(|_| {
+            let mut partials = lead::Partials::default();
+            for row in numbers.take(SHORT * 252).chunks_exact(252) {
+                partials.push(row);
+            }
+            partials
+        });
+        let ear = |i: usize| lead::Ear {
+            classes: &classes[i],
+            partials: &heard[i],
+        };
+        let [pitch, voice] = &ears.lead;
+        for p in lead::weigh(pitch, voice, ear(0), ear(1)) {
+            let told = expected.next().unwrap();
+            assert!((p - told).abs() < 2e-3, "{p} instead of {told}");
+        }
+        assert_eq!(expected.next(), None);
     }
 
     #[test]
