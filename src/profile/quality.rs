@@ -4,7 +4,7 @@ mod overdrive;
 mod separated;
 
 pub use overdrive::training_features;
-pub use separated::{Assessment, assess_stems, assess_stems_with};
+pub use separated::assess_stems;
 
 use crate::damage::{
     DEFAULT_THRESHOLD, DamageKind, DamageMap, FRAMES_PER_SECOND, Region, Severity, Stem,
@@ -27,9 +27,8 @@ const BRIDGE_FRAMES: usize = 12;
 /// The spans to rebuild: ascending, not overlapping, seconds from the start of the map.
 ///
 /// Frames enter at 0.5 and stay down to 0.3 (any of [`REBUILDABLE`]); spans closer than 120 ms join,
-/// spans under 30 ms go. Where `beats` (ascending, seconds) surround an edge it moves outwards to the
-/// next half beat, so that a rebuilt note begins and ends with the music: by less than half a beat.
-pub fn regions(map: &DamageMap, beats: &[f64]) -> Vec<Region> {
+/// spans under 30 ms go. They are not grown to beats: what is rebuilt beside the damage is worse than what was played.
+pub fn regions(map: &DamageMap) -> Vec<Region> {
     let worst = |f: &Severity| {
         REBUILDABLE
             .iter()
@@ -56,9 +55,9 @@ pub fn regions(map: &DamageMap, beats: &[f64]) -> Vec<Region> {
             }
         }
     }
-    let mut out: Vec<Region> = Vec::new();
-    let end_of_map = map.frames.len() as f64 / FRAMES_PER_SECOND as f64;
-    for (from, to) in spans.into_iter().filter(|s| s.1 - s.0 >= SHORTEST_FRAMES) {
+    let seconds = |frame: usize| frame as f64 / FRAMES_PER_SECOND as f64;
+    let long = spans.into_iter().filter(|s| s.1 - s.0 >= SHORTEST_FRAMES);
+    long.map(|(from, to)| {
         let frames = &map.frames[from..to];
         let weight = |kind: DamageKind| frames.iter().map(|f| f[kind as usize]).sum::<f32>();
         let kind = REBUILDABLE
@@ -66,49 +65,14 @@ pub fn regions(map: &DamageMap, beats: &[f64]) -> Vec<Region> {
             .rev()
             .max_by(|&a, &b| weight(a).total_cmp(&weight(b)))
             .unwrap_or(DamageKind::Saturation);
-        let start = half_beat_before(beats, from as f64 / FRAMES_PER_SECOND as f64);
-        let end = half_beat_after(beats, to as f64 / FRAMES_PER_SECOND as f64).min(end_of_map);
-        let severity = frames.iter().map(worst).fold(0.0, f32::max);
-        match out.last_mut() {
-            Some(last) if start <= last.end => {
-                if severity > last.severity {
-                    (last.severity, last.kind) = (severity, kind);
-                }
-                last.end = last.end.max(end);
-            }
-            _ => out.push(Region {
-                start: start.max(0.0),
-                end,
-                kind,
-                severity,
-            }),
+        Region {
+            start: seconds(from),
+            end: seconds(to),
+            kind,
+            severity: frames.iter().map(worst).fold(0.0, f32::max),
         }
-    }
-    out
-}
-
-/// The two beats around `t`, if there are.
-fn around(beats: &[f64], t: f64) -> Option<(f64, f64)> {
-    let next = beats.partition_point(|&b| b <= t);
-    Some((*beats.get(next.checked_sub(1)?)?, *beats.get(next)?))
-}
-
-fn half_beat_before(beats: &[f64], t: f64) -> f64 {
-    match around(beats, t) {
-        Some((a, b)) if t >= (a + b) / 2.0 => (a + b) / 2.0,
-        Some((a, _)) => a,
-        None => t,
-    }
-}
-
-fn half_beat_after(beats: &[f64], t: f64) -> f64 {
-    match around(beats, t) {
-        // On a beat already.
-        Some((a, _)) if t - a < 1e-9 => t,
-        Some((a, b)) if t <= (a + b) / 2.0 => (a + b) / 2.0,
-        Some((_, b)) => b,
-        None => t,
-    }
+    })
+    .collect()
 }
 
 /// Plain words: `bass: 14 % of the time overdriven, worst at 0:41`.
@@ -176,7 +140,7 @@ mod tests {
             ],
             400,
         );
-        let found = regions(&map, &[]);
+        let found = regions(&map);
         let spans: Vec<(f64, f64)> = found.iter().map(|r| (r.start, r.end)).collect();
         assert_eq!(spans, [(1.0, 1.4), (3.96, 4.0)]);
         assert_eq!(found[0].severity, 0.8);
@@ -189,21 +153,7 @@ mod tests {
             f[DamageKind::Noise as usize] = 1.0;
             f[DamageKind::Reverb as usize] = 1.0;
         }
-        assert!(regions(&noisy, &[]).is_empty());
-    }
-
-    #[test]
-    fn regions_grow_to_half_beats_and_merge() {
-        let beats = [0.0, 0.5, 1.0, 1.5, 2.0];
-        let map = map_of(&[(60, 70, 0.9), (90, 110, 0.6), (250, 260, 0.9)], 300);
-        let found = regions(&map, &beats);
-        let spans: Vec<(f64, f64)> = found.iter().map(|r| (r.start, r.end)).collect();
-        // 0.60..0.70 grows to 0.50..0.75, 0.90..1.10 to 0.75..1.25: they touch. 2.5 has no beats around.
-        assert_eq!(spans, [(0.5, 1.25), (2.5, 2.6)]);
-        assert_eq!(found[0].severity, 0.9);
-        // On a beat already: stays.
-        let exact = regions(&map_of(&[(50, 100, 1.0)], 300), &beats);
-        assert_eq!((exact[0].start, exact[0].end), (0.5, 1.0));
+        assert!(regions(&noisy).is_empty());
     }
 
     #[test]

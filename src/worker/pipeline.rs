@@ -362,7 +362,7 @@ fn rebuilt(
         let regions = match options.asked {
             _ if choice == RegeneratorChoice::Everywhere => whole(0.0, from.base.seconds()),
             Some(asked) => whole(asked.start as f64 / rate, asked.end as f64 / rate),
-            None => quality::regions(&from.damage[stem as usize], &from.profile.beats),
+            None => quality::regions(&from.damage[stem as usize]),
         };
         if regions.is_empty() {
             continue;

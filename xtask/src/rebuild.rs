@@ -26,7 +26,7 @@ use uncook::{
     profile::{
         self, DrumClass, MusicalProfile, Note,
         metrics::{event_f, note_f, raw_pitch_accuracy},
-        quality::{self, Assessment},
+        quality,
     },
     regeneration::{Regenerator, Request, blend, resynthesis::Resynthesis},
     separation::Stems,
@@ -45,12 +45,6 @@ pub struct Args {
     /// Only rows whose name contains this
     #[arg(long)]
     only: Option<String>,
-    /// Assess the stems with the network instead of the rules
-    #[arg(long)]
-    learned: bool,
-    /// What the pipeline does by itself with regions as they are found, not grown to half beats
-    #[arg(long)]
-    ungrown: bool,
     /// Every song's numbers, not only the means
     #[arg(long)]
     verbose: bool,
@@ -134,7 +128,7 @@ pub fn run(args: &Args) -> Result<()> {
                     {
                         continue;
                     }
-                    let case = Case::new(args, song, drive, throughout, separated)?;
+                    let case = Case::new(song, drive, throughout, separated)?;
                     case.measure(args, &name, &mut table);
                 }
             }
@@ -287,20 +281,9 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    fn new(
-        args: &Args,
-        song: &'a Song,
-        drive: Drive,
-        throughout: bool,
-        separated: bool,
-    ) -> Result<Self> {
+    fn new(song: &'a Song, drive: Drive, throughout: bool, separated: bool) -> Result<Self> {
         let assess = |base: &AudioBuffer, stems: &Stems, take: &AudioBuffer| {
-            let by = if args.learned {
-                Assessment::Learned
-            } else {
-                Assessment::Rules
-            };
-            quality::assess_stems_with(base, stems, &damage_map(take), by)
+            quality::assess_stems(base, stems, &damage_map(take))
         };
         let frames = song.clean[0].frames();
         let spans: Vec<Range<usize>> = if throughout {
@@ -354,7 +337,7 @@ impl<'a> Case<'a> {
             for stem in [Stem::Drums, Stem::Bass] {
                 let map = &self.damage[stem as usize];
                 row(&format!("{} region AUC", stem.name()), self.auc(stem));
-                let regions = quality::regions(map, &[]);
+                let regions = quality::regions(map);
                 row(
                     &format!("{} borders within 60 ms", stem.name()),
                     Some(self.borders(&regions)),
@@ -388,24 +371,19 @@ impl<'a> Case<'a> {
         for stem in [Stem::Drums, Stem::Bass] {
             self.rebuild(stem, &mut row);
         }
-        self.by_itself(args, &mut row);
+        self.by_itself(&mut row);
     }
 
     /// What the pipeline does without being told where: how much of the damage its regions cover, what else they
     /// flag, and what of the mix it changes in the end.
-    fn by_itself(&self, args: &Args, row: &mut impl FnMut(&str, Option<f64>)) {
+    fn by_itself(&self, row: &mut impl FnMut(&str, Option<f64>)) {
         let clean = sum(&self.song.clean).mono();
         let base = self.base.mono();
         let mut heard = base.clone();
         let rate = f64::from(self.base.sample_rate);
         for stem in [Stem::Drums, Stem::Bass] {
             let damage = &self.damage[stem as usize];
-            let beats: &[f64] = if args.ungrown {
-                &[]
-            } else {
-                &self.profile.beats
-            };
-            let regions = quality::regions(damage, beats);
+            let regions = quality::regions(damage);
             let (mut inside, mut outside) = ((0, 0), (0, 0));
             for (i, frame) in damage.frames.iter().enumerate() {
                 let t = (i as f64 + 0.5) / FRAMES_PER_SECOND as f64;

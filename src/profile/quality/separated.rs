@@ -2,18 +2,18 @@
 //!
 //! A waveform separated by masks has lost the flat tops that would give overdrive away: on such stems
 //! their share of near-peak samples tells driven from clean no better than chance. What survives every
-//! mask is what a limiter does over time: nothing small passes while the large is at its limit. So the
-//! detector that hears this ([`metrics::damage`]) judges two signals that separation hardly touches: the
-//! restored mix, and drums and bass together (what one lost to the other is back in the sum, what hides
-//! their damage is gone). Both have to agree, over a third of a second; a stem takes part where it sounds.
+//! mask is what a limiter does over time: nothing small passes while the large is at its limit. The networks
+//! of [`super::overdrive`] hear this in two signals that separation hardly touches, the restored mix and drums
+//! and bass together (what one lost to the other is back in the sum, what hides their damage is gone), and in
+//! each of the two, against the whole take. A stem takes part where it sounds.
 //!
-//! The networks of [`super::overdrive`] hear the same two signals and each of the two stems, against the whole take.
+//! Other instruments and vocals are asked of the live detector ([`metrics::damage`]), which hears drums and bass most:
+//! where it finds in these two alone what it finds in the mix, over a third of a second, the others are not blamed.
 
 use super::overdrive::{Heard, Overdrive};
 use crate::{
     audio::AudioBuffer,
     damage::{DamageKind, DamageMap, FRAMES_PER_SECOND, Severity, Stem},
-    metrics::damage::damage_map,
     separation::Stems,
 };
 
@@ -37,70 +37,31 @@ const PRESENCE_DB: [f32; 2] = [-24.0, -12.0];
 /// A stem sounds for this long around its loud frames: a hit is rebuilt with its decay, not alone.
 const HOLD_FRAMES: usize = 15;
 
-/// Who tells which drums and basses were overdriven.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Assessment {
-    /// The live detector, asked twice.
-    #[default]
-    Rules,
-    /// Small networks inside the binary. They rank the frames of a take far better, and one of them judges these ranks
-    /// against the whole take. They find more; but what is rebuilt there by itself makes some mixes worse, and some clean
-    /// takes are found overdriven for seconds on end. Not the default.
-    Learned,
-}
-
-/// The judge's log odds from which on a frame counts as damaged. Of 46 clean generated takes that training never heard (35
-/// of them of sounds that it never heard; compressed, limited, ducked, through microphones and codecs) 43 have at most 3 %
-/// of their frames above; in driven ones 0.33 to 0.42 of the driven frames are.
-const LEARNED_ODDS_AT_HALF: f32 = 0.4;
-/// Steepness of the severity over them.
-const LEARNED_STEEPNESS: f32 = 1.0;
-
-/// [`assess_stems_with`] the default.
+/// Damage of every stem, one entry per started 10 ms of `base` (any rate and length, 1 or 2 channels).
+///
+/// `stems` are those of `base`, the restored mix; `take_damage` is the map of the raw take (may be empty
+/// or shorter). Clipping and overdrive are what restoration has left: they are measured on `base` and
+/// `stems`, so that a mix that was clipped as a whole and repaired is not rebuilt too. Drums and bass have odds of
+/// their own, each where it sounds; one that was driven alone is seldom found. The other two take over the mix's where
+/// they sound, but never what is found in drums and bass. All other kinds belong to the whole recording and are the
+/// take's, unchanged.
 pub fn assess_stems(
     base: &AudioBuffer,
     stems: &Stems,
     take_damage: &DamageMap,
 ) -> [DamageMap; Stem::COUNT] {
-    assess_stems_with(base, stems, take_damage, Assessment::default())
-}
-
-/// Damage of every stem, one entry per started 10 ms of `base` (any rate and length, 1 or 2 channels).
-///
-/// `stems` are those of `base`, the restored mix; `take_damage` is the map of the raw take (may be empty
-/// or shorter). Clipping and overdrive are what restoration has left: they are measured on `base` and
-/// `stems`, so that a mix that was clipped as a whole and repaired is not rebuilt too. Drums and bass
-/// share the evidence of the two together, each where it sounds: which of the two was driven alone is
-/// told apart by [`Assessment::Learned`] only. The other two take over the mix's where they sound, but never what is found in drums
-/// and bass. All other kinds belong to the whole recording and are the take's, unchanged.
-pub fn assess_stems_with(
-    base: &AudioBuffer,
-    stems: &Stems,
-    take_damage: &DamageMap,
-    assessment: Assessment,
-) -> [DamageMap; Stem::COUNT] {
     let hop = f64::from(base.sample_rate.max(1)) / FRAMES_PER_SECOND as f64;
     let [drums, bass] = [Stem::Drums, Stem::Bass].map(|s| &stems[s as usize]);
-    let (mix, driven) = match assessment {
-        Assessment::Rules => {
-            let mix = damage_map(base).frames;
-            let shared = agreed(&mix, &damage_map(&sum(drums, bass)).frames);
-            (mix, [shared.clone(), shared])
-        }
-        Assessment::Learned => {
-            let heard = Heard::new(base, drums, bass);
-            // A test reads the weights inside the binary: they can't fail to load.
-            let odds = Overdrive::built_in().map_or_else(
-                || std::array::from_fn(|_| vec![f32::NEG_INFINITY; heard.frames()]),
-                |nets| nets.odds(&heard),
-            );
-            let severity = odds.map(|odds| {
-                let steep = |x: &f32| LEARNED_STEEPNESS * (LEARNED_ODDS_AT_HALF - x);
-                odds.iter().map(|x| 1.0 / (1.0 + steep(x).exp())).collect()
-            });
-            (heard.mix.frames, severity)
-        }
-    };
+    let heard = Heard::new(base, drums, bass);
+    // A test reads the weights inside the binary: they can't fail to load.
+    let odds = Overdrive::built_in().map_or_else(
+        || std::array::from_fn(|_| vec![f32::NEG_INFINITY; heard.frames()]),
+        |nets| nets.odds(&heard),
+    );
+    let driven: [Vec<f32>; 2] =
+        odds.map(|odds| odds.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect());
+    let mix = &heard.mix.frames;
+    let shared = agreed(mix, &heard.together.frames);
     Stem::ALL.map(|stem| {
         let present = presence(&stems[stem as usize], hop, mix.len());
         let frames = (0..mix.len()).map(|i| {
@@ -116,7 +77,7 @@ pub fn assess_stems_with(
                 Stem::Bass => driven[1][i],
                 // The detector hears drums and bass most: their damage is not everyone's.
                 Stem::Other | Stem::Vocals => {
-                    let theirs = driven[0][i].max(driven[1][i]);
+                    let theirs = shared[i].max(driven[0][i]).max(driven[1][i]);
                     clipping.max(saturation).min(1.0 - theirs)
                 }
             };
