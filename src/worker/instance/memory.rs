@@ -102,9 +102,10 @@ impl State {
     }
 
     /// Hands what plays to the audio thread; `new`: it is other audio than before.
-    pub(super) fn publish(&mut self, new: bool) {
+    pub(super) fn publish(&mut self, mut new: bool) {
         let set = if self.spares {
             PatchSet::near(&self.playing, &self.near()).unwrap_or_else(|error| {
+                new = true;
                 self.report(format!(
                     "The repair was put aside on the disk and can't be read back ({error}), so live repair plays: check \
                      the disk, then open the project again"
