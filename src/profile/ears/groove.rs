@@ -2,7 +2,7 @@
 //
 // A kick and a soft snare may sound alike, but they are played at different places, over and over. The networks for hits
 // and strokes know no bars; this one hears what they say of a moment, of the same place in other bars and of the bar's
-// other beats, and how alike the moment is to the song's other hits. `models/training/profile/train.py groove` makes the
+// other beats, and how alike the moment is to the song's other hits. `models/training/profile/weigh.py groove` makes the
 // same features.
 
 use super::{

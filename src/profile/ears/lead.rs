@@ -4,7 +4,7 @@
 // those best that it heard often, and takes a low voice for one an octave higher. Here one small network looks at each
 // candidate's partials (and at those that only a lower octave would have) the same way (as in "deep salience" by
 // Bittner et al., ISMIR 2017, with the harmonics as channels); a second one weighs whether a lead sounds at all, from up to a second around.
-// `models/training/profile/train.py lead` makes the same features.
+// `models/training/profile/weigh.py lead` makes the same features.
 
 use super::{LEAD, LEAD_LOWEST, LEAD_NOTES, Net, sigmoid};
 use crate::dense::act::softmax;
