@@ -13,6 +13,7 @@ use crate::{
     damage::Stem,
     exchange::{
         SamplePos,
+        meters::Meters,
         samples::{Brought, Depot, StereoSamples},
         slot::Slot,
     },
@@ -52,7 +53,8 @@ impl Patch {
         }
     }
 
-    fn buffers(&self) -> impl Iterator<Item = &StereoSamples> {
+    /// Take, base and layers.
+    pub fn buffers(&self) -> impl Iterator<Item = &StereoSamples> {
         [&self.take, &self.base]
             .into_iter()
             .chain(self.layers.iter().flatten())
@@ -243,7 +245,7 @@ pub struct PatchReader {
 pub fn patch_snapshot() -> (PatchPublisher, PatchReader) {
     let slot = Arc::new(Slot::empty());
     let (producer, consumer) = rtrb::RingBuffer::new(RETURN_CAPACITY);
-    let looked = Arc::new(AtomicI64::new(NOWHERE));
+    let looked = Arc::new(AtomicI64::new(Meters::NO_POSITION));
     (
         PatchPublisher {
             slot: slot.clone(),
@@ -260,9 +262,6 @@ pub fn patch_snapshot() -> (PatchPublisher, PatchReader) {
         },
     )
 }
-
-/// No place on the timeline.
-const NOWHERE: i64 = i64::MIN;
 
 impl PatchPublisher {
     /// Makes `set` the one the audio thread takes next; an unseen older one is dropped here.
@@ -283,7 +282,7 @@ impl PatchPublisher {
     /// Where the reader [looked](PatchReader::look) last.
     pub fn looked(&self) -> Option<SamplePos> {
         let pos = self.looked.load(Ordering::Relaxed);
-        (pos != NOWHERE).then_some(SamplePos(pos))
+        (pos != Meters::NO_POSITION).then_some(SamplePos(pos))
     }
 
     /// Drops what the audio thread gave back.

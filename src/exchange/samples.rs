@@ -23,7 +23,7 @@ use self::depot::{Form, Page};
 
 use crate::exchange::SamplePos;
 
-/// Samples that are compared at a time.
+/// Samples that are compared or added at a time.
 const PIECE: usize = 256;
 
 /// Samples of a block: 85 ms at 48 kHz. Longer ones share less, shorter ones cost more to find.
@@ -580,6 +580,24 @@ impl Brought {
             // The block holds its page, so that the address stays its own.
             Entry::Vacant(entry) => entry.insert(Block::brought(page)?).clone(),
         })
+    }
+}
+
+/// Reads `base` with `layers`, which start there too, added to it; see [`Samples::read`].
+pub fn read_sum<'a>(
+    base: &Samples,
+    layers: impl Iterator<Item = &'a Samples>,
+    start: usize,
+    out: &mut [f32],
+) {
+    base.read(start, out);
+    let mut piece = [0.0; PIECE];
+    for layer in layers {
+        for (i, out) in out.chunks_mut(PIECE).enumerate() {
+            let more = &mut piece[..out.len()];
+            layer.read(start + PIECE * i, more);
+            out.iter_mut().zip(more).for_each(|(x, y)| *x += *y);
+        }
     }
 }
 

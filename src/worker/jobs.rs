@@ -14,7 +14,7 @@ use crate::{
     exchange::{
         SamplePos,
         patch::Patch,
-        samples::{self, BLOCK, StereoSamples},
+        samples::{self, StereoSamples},
     },
     metrics::{self, Comparison},
     worker::{
@@ -530,15 +530,9 @@ impl metrics::Source for Heard<'_> {
     }
 
     fn read(&self, channel: usize, start: usize, out: &mut [f32]) {
-        self.base[channel].read(start, out);
-        let mut rebuilt = [0.0; BLOCK];
-        for layer in self.layers.iter().flatten() {
-            for (i, out) in out.chunks_mut(BLOCK).enumerate() {
-                let rebuilt = &mut rebuilt[..out.len()];
-                layer[channel].read(start + BLOCK * i, rebuilt);
-                out.iter_mut().zip(rebuilt).for_each(|(x, y)| *x += *y);
-            }
-        }
+        let layers = self.layers.iter().flatten();
+        let layers = layers.map(|layer| &layer[channel]);
+        samples::read_sum(&self.base[channel], layers, start, out);
     }
 }
 

@@ -5,7 +5,10 @@ use std::{ops::Range, sync::Arc};
 use realfft::{RealFftPlanner, RealToComplex};
 
 use crate::{
-    exchange::{patch::Patch, samples::StereoSamples},
+    exchange::{
+        patch::Patch,
+        samples::{self, StereoSamples},
+    },
     worker::pyramid::{Cells, Peak, Pyramid},
 };
 
@@ -79,15 +82,9 @@ impl Canvas for Repaired<'_> {
     }
 
     fn read(&self, channel: usize, start: usize, out: &mut [f32]) {
-        self.0.base[channel].read(start, out);
-        let mut piece = [0.0; 256];
-        for layer in self.0.layers.iter().flatten() {
-            for (i, out) in out.chunks_mut(piece.len()).enumerate() {
-                let rebuilt = &mut piece[..out.len()];
-                layer[channel].read(start + 256 * i, rebuilt);
-                out.iter_mut().zip(rebuilt).for_each(|(x, y)| *x += *y);
-            }
-        }
+        let layers = self.0.layers.iter().flatten();
+        let layers = layers.map(|layer| &layer[channel]);
+        samples::read_sum(&self.0.base[channel], layers, start, out);
     }
 }
 

@@ -35,11 +35,7 @@ impl Commit {
     /// Bytes that are not in `seen`, where they are noted.
     fn bytes(&self, seen: &mut HashSet<*const u8>) -> usize {
         let patch = self.patch.iter();
-        let all = patch.flat_map(|p| {
-            [&p.take, &p.base]
-                .into_iter()
-                .chain(p.layers.iter().flatten())
-        });
+        let all = patch.flat_map(|p| p.buffers());
         all.flatten().map(|samples| samples.bytes(seen)).sum()
     }
 }
